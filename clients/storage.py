@@ -1,0 +1,135 @@
+"""Where tables and queues are: the function app's own storage account, or Azurite.
+
+Reads the same settings as the Functions host (`AzureWebJobsStorage`, or its identity-based
+parts), so that the app can never look at another storage than its triggers do.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clients.transport import Transport
+from model.errors import SettingsError
+
+if TYPE_CHECKING:
+    from azure.data.tables.aio import TableClient
+    from azure.storage.queue.aio import QueueClient
+
+_NAME = "AzureWebJobsStorage"
+
+
+@dataclass(frozen=True, slots=True)
+class StorageAddress:
+    """A connection string, or the two service URLs to use with the app's identity."""
+
+    connection_string: str = ""
+    table_url: str = ""
+    queue_url: str = ""
+
+    def __repr__(self) -> str:
+        # A connection string holds the account's key.
+        return f"StorageAddress(table_url={self.table_url!r}, queue_url={self.queue_url!r})"
+
+
+def read_address(source: Mapping[str, str]) -> StorageAddress:
+    """Return the storage that the host's settings name. Raises SettingsError for none."""
+    if connection := source.get(_NAME, ""):
+        return StorageAddress(connection_string=connection)
+    account = source.get(f"{_NAME}__accountName", "")
+    table = source.get(f"{_NAME}__tableServiceUri", "")
+    queue = source.get(f"{_NAME}__queueServiceUri", "")
+    if account:
+        table = table or f"https://{account}.table.core.windows.net"
+        queue = queue or f"https://{account}.queue.core.windows.net"
+    if not table or not queue:
+        raise SettingsError(
+            "names no storage account",
+            subject=_NAME,
+            remedy=f"set {_NAME}__accountName to the app's storage account, or {_NAME} to a"
+            " connection string",
+        )
+    return StorageAddress(table_url=table, queue_url=queue)
+
+
+class Storage:
+    """Table and queue clients of one process, made when first asked for and kept."""
+
+    def __init__(self, address: StorageAddress, transport: Transport) -> None:
+        self._address = address
+        self._transport = transport
+        self._tables: dict[str, TableClient] = {}
+        self._queues: dict[str, QueueClient] = {}
+        self._lock = asyncio.Lock()
+
+    async def table(self, name: str) -> "TableClient":
+        """Return the table's client; the table exists when this returns."""
+        if name not in self._tables:
+            async with self._lock:
+                if name not in self._tables:
+                    self._tables[name] = await self._open_table(name)
+        return self._tables[name]
+
+    async def queue(self, name: str) -> "QueueClient":
+        """Return the queue's client, base64 as the host reads it; the queue exists."""
+        if name not in self._queues:
+            async with self._lock:
+                if name not in self._queues:
+                    self._queues[name] = await self._open_queue(name)
+        return self._queues[name]
+
+    async def _open_table(self, name: str) -> "TableClient":
+        from azure.core.exceptions import ResourceExistsError
+        from azure.data.tables.aio import TableClient
+
+        if self._address.connection_string:
+            client = TableClient.from_connection_string(
+                self._address.connection_string, name, **_RETRY
+            )
+        else:
+            client = TableClient(
+                self._address.table_url,
+                name,
+                credential=self._transport.credential(),
+                **_RETRY,
+            )
+        with contextlib.suppress(ResourceExistsError):
+            await client.create_table()
+        return client
+
+    async def _open_queue(self, name: str) -> "QueueClient":
+        from azure.core.exceptions import ResourceExistsError
+        from azure.storage.queue import TextBase64DecodePolicy, TextBase64EncodePolicy
+        from azure.storage.queue.aio import QueueClient
+
+        codec: dict[str, Any] = {
+            "message_encode_policy": TextBase64EncodePolicy(),
+            "message_decode_policy": TextBase64DecodePolicy(),
+        }
+        if self._address.connection_string:
+            client = QueueClient.from_connection_string(
+                self._address.connection_string, name, **codec, **_RETRY
+            )
+        else:
+            client = QueueClient(
+                self._address.queue_url,
+                name,
+                credential=self._transport.credential(),
+                **codec,
+                **_RETRY,
+            )
+        with contextlib.suppress(ResourceExistsError):
+            await client.create_queue()
+        return client
+
+    async def close(self) -> None:
+        """Close every client that was made."""
+        for table in self._tables.values():
+            await table.close()
+        for queue in self._queues.values():
+            await queue.close()
+
+
+_RETRY: dict[str, Any] = {"retry_total": 4, "retry_backoff_factor": 0.2, "retry_backoff_max": 4}
+"""Clients retry for seconds; the host retries for longer."""

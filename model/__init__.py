@@ -1,0 +1,1 @@
+"""Shared nouns: frozen, typed, without I/O."""

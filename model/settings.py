@@ -1,0 +1,260 @@
+"""The app's settings, read once from a mapping, each with what it does and why its default.
+
+Nothing here reads the environment: `function_app.py` passes it in. A mapping that cannot be
+used raises SettingsProblems, which names every wrong setting at once, so that one look at
+`/api/health` is enough to mend them all.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+from model import ids
+from model.errors import NoticeError, SettingsError
+
+ApplyMode = Literal["observe", "create_only", "full"]
+OFFICER = "Key Vault Secrets Officer"
+USER = "Key Vault Secrets User"
+
+
+class SettingsProblems(SettingsError):
+    """All settings that cannot be used. `problems` has one SettingsError each, in field order."""
+
+    def __init__(self, problems: list[SettingsError]) -> None:
+        self.problems = problems
+        super().__init__(
+            "; ".join(f"{problem.subject}: {problem.message}" for problem in problems),
+            subject=", ".join(problem.subject for problem in problems),
+            remedy="; ".join(problem.remedy for problem in problems),
+        )
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _list(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _lower_list(value: str) -> tuple[str, ...]:
+    return tuple(part.lower() for part in _list(value))
+
+
+def _subscriptions(value: str) -> tuple[str, ...]:
+    found = _lower_list(value)
+    if not found:
+        raise ValueError("is empty")
+    for place, part in enumerate(found, start=1):
+        if not ids.is_guid(part):
+            # The value is not repeated: what was pasted into the wrong field may be a secret.
+            raise ValueError(f"entry {place} is not a subscription id")
+    return tuple(dict.fromkeys(found))
+
+
+def _vault(value: str) -> ids.VaultAddress:
+    try:
+        return ids.parse_vault_url(value)
+    except NoticeError as error:
+        raise ValueError(error.message) from None
+
+
+def _secret_name(value: str) -> str:
+    if not ids.is_secret_name(value):
+        raise ValueError("is not a secret name (1-127 letters, digits, hyphens)")
+    return value
+
+
+def _secret_names(value: str) -> tuple[str, ...]:
+    return tuple(_secret_name(part).lower() for part in _list(value))
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username is not None:
+        raise ValueError("is not a URL")
+    if parts.scheme == "http" and not local:
+        # A key sent in clear over a network is a key given away.
+        raise ValueError("must be https (http is taken on this machine only)")
+    return value.rstrip("/")
+
+
+def _optional_url(value: str) -> str:
+    return _url(value) if value else ""
+
+
+def _project(value: str) -> str:
+    if not value or len(value) > 128 or any(char in value for char in "/\\#?%:"):
+        raise ValueError("is not a W&B project name (1-128 characters, none of / \\ # ? % :)")
+    return value
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        for choice in choices:
+            if value.lower() == choice.lower():
+                return choice
+        raise ValueError(f"is not one of {', '.join(choices)}")
+
+    return parse
+
+
+def _setting(default: str | None, parse: Callable[[str], Any], remedy: str) -> Any:
+    """Declare a field: `default` None means that the setting must be given."""
+    return field(metadata={"default": default, "parse": parse, "remedy": remedy})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Typed settings. A field's setting has its name in capitals."""
+
+    azure_subscription_ids: tuple[str, ...] = _setting(
+        None, _subscriptions, "set AZURE_SUBSCRIPTION_IDS to subscription ids, comma-separated"
+    )
+    """Subscriptions whose accounts are looked after, in lower case. Events about any other are
+    refused. No default: which accounts may be changed is nobody's guess."""
+    key_vault_url: ids.VaultAddress = _setting(
+        None, _vault, "set KEY_VAULT_URL to https://NAME.vault.azure.net"
+    )
+    """The vault that holds the W&B key."""
+    wandb_secret_name: str = _setting(
+        "wandb-api-key", _secret_name, "set WANDB_SECRET_NAME to the name of the secret"
+    )
+    """The secret whose value is the W&B key."""
+    allowed_vaults: tuple[str, ...] = _setting(
+        "", _lower_list, "set ALLOWED_VAULTS to vault names, comma-separated"
+    )
+    """Vault names, in lower case, that a tag or an event may choose among. Default: the vault of
+    KEY_VAULT_URL alone, so that whoever may tag an account cannot point the app elsewhere."""
+    allowed_secrets: tuple[str, ...] = _setting(
+        "", _secret_names, "set ALLOWED_SECRETS to secret names, comma-separated"
+    )
+    """Secret names, in lower case, that a tag or an event may choose among. Default:
+    WANDB_SECRET_NAME alone."""
+    wandb_base_url: str = _setting(
+        "https://api.forge.coreweave.com", _url, "set WANDB_BASE_URL to W&B's API address"
+    )
+    """W&B's API, the only place a key is sent to. Default: the pinned SDK's own."""
+    wandb_app_url: str = _setting(
+        "", _optional_url, "set WANDB_APP_URL to the address of W&B's pages"
+    )
+    """Where W&B's pages are, for links to runs. Default: follows WANDB_BASE_URL."""
+    wandb_entity: str = _setting("", _text, "set WANDB_ENTITY to a W&B team or user name")
+    """Team or user that runs belong to. Default: the entity that the key itself belongs to."""
+    wandb_project: str = _setting(
+        "azure-openai-fine-tuning", _project, "set WANDB_PROJECT to a W&B project name"
+    )
+    """Project of runs whose account and job name none."""
+    onboarding_scope: str = _setting(
+        "all", _choice("all", "tagged"), "set ONBOARDING_SCOPE to all or tagged"
+    )
+    """`all`: every account unless tagged `off`. `tagged`: only accounts tagged
+    `wandb-integration=on` or `observe`."""
+    apply_mode: str = _setting(
+        "full",
+        _choice("observe", "create_only", "full"),
+        "set APPLY_MODE to observe, create_only or full",
+    )
+    """`observe`: no write to Azure at all. `create_only`: adds what is missing, changes nothing
+    that is there. `full`: also brings back what differs. Default full: set-up without hands."""
+    vault_role: str = _setting(
+        OFFICER, _choice(OFFICER, USER), f"set VAULT_ROLE to {OFFICER} or {USER}"
+    )
+    """Role of the account's identity on the vault. Default: what Microsoft's article asks for;
+    Secrets User is the least that reads a secret, but no page says that it is enough."""
+    vault_role_scope: str = _setting(
+        "vault", _choice("vault", "secret"), "set VAULT_ROLE_SCOPE to vault or secret"
+    )
+    """Whether that role is given on the whole vault (as the article does) or on the one secret."""
+    native_jobs: str = _setting(
+        "skip", _choice("skip", "relay"), "set NATIVE_JOBS to skip or relay"
+    )
+    """Jobs that carry their own W&B integration: left to it (default, so that no value is in W&B
+    twice), or relayed as well."""
+    datasets: str = _setting(
+        "metadata", _choice("metadata", "content"), "set DATASETS to metadata or content"
+    )
+    """What of a training file reaches W&B: name, size, rows and hash, or its rows too. Default
+    metadata: training data is private unless somebody says otherwise."""
+    relay_schedule: str = _setting(
+        "0 * * * * *", _text, "set RELAY_SCHEDULE to a six-field NCRONTAB schedule"
+    )
+    """When metrics are relayed (NCRONTAB, UTC). Default every minute: W&B calls a run crashed
+    after about five minutes of silence. Read by the host, not by the app."""
+    drift_schedule: str = _setting(
+        "0 17 * * * *", _text, "set DRIFT_SCHEDULE to a six-field NCRONTAB schedule"
+    )
+    """When every account is checked whether or not an event came (NCRONTAB, UTC). Default hourly,
+    off the full hour. Read by the host, not by the app."""
+    notify_topic_endpoint: str = _setting(
+        "", _optional_url, "set NOTIFY_TOPIC_ENDPOINT to an Event Grid topic's endpoint"
+    )
+    """Event Grid topic that state changes are published to, for people's own alerts. Default:
+    none."""
+    openai_token_scope: str = _setting(
+        "https://cognitiveservices.azure.com/.default",
+        _url,
+        "set OPENAI_TOKEN_SCOPE to the token scope of the fine-tuning API",
+    )
+    """Token scope of the fine-tuning API. Newer accounts may want https://ai.azure.com/.default."""
+    sandbox_url: str = _setting("", _optional_url, "set SANDBOX_URL to the sandbox's address")
+    """Set: all Azure traffic goes to the sandbox at this address. Default: to Azure."""
+
+    @property
+    def default_key(self) -> tuple[str, str]:
+        """Vault host and secret name used by accounts whose tags choose nothing else."""
+        return self.key_vault_url.host, self.wandb_secret_name
+
+    @property
+    def run_url_root(self) -> str:
+        """Where run pages are: ROOT/ENTITY/PROJECT/runs/ID."""
+        if self.wandb_app_url:
+            return self.wandb_app_url
+        host = urlsplit(self.wandb_base_url).hostname
+        return _APP_URLS.get(host or "", self.wandb_base_url)
+
+
+_APP_URLS = {
+    "api.forge.coreweave.com": "https://forge.coreweave.com/wandb",
+    "api.wandb.ai": "https://wandb.ai",
+}
+"""Hosted W&B serves its pages elsewhere than its API; a self-hosted one serves both."""
+
+
+def names() -> tuple[str, ...]:
+    """Return every setting's name, in the order of the class."""
+    return tuple(item.name.upper() for item in fields(Settings))
+
+
+def defaults() -> dict[str, str | None]:
+    """Return each setting's default as text; None where it must be given."""
+    return {item.name.upper(): item.metadata["default"] for item in fields(Settings)}
+
+
+def read_settings(source: Mapping[str, str]) -> Settings:
+    """Return the settings in `source`. Empty text counts as not given.
+
+    Raises SettingsProblems naming every setting that is missing or malformed.
+    """
+    values: dict[str, Any] = {}
+    problems: list[SettingsError] = []
+    for item in fields(Settings):
+        name = item.name.upper()
+        text = (source.get(name) or "").strip()
+        default = cast("str | None", item.metadata["default"])
+        if not text and default is None:
+            problems.append(
+                SettingsError("is not set", subject=name, remedy=item.metadata["remedy"])
+            )
+            continue
+        try:
+            values[item.name] = item.metadata["parse"](text or default or "")
+        except ValueError as error:
+            problems.append(SettingsError(str(error), subject=name, remedy=item.metadata["remedy"]))
+    if problems:
+        raise SettingsProblems(problems)
+    values["allowed_vaults"] = values["allowed_vaults"] or (values["key_vault_url"].name,)
+    values["allowed_secrets"] = values["allowed_secrets"] or (values["wandb_secret_name"].lower(),)
+    return Settings(**values)

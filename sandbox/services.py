@@ -1,0 +1,45 @@
+"""Which stand-in answers for which host, and what runs in the background."""
+
+from collections.abc import Coroutine
+from typing import Any
+
+from sandbox import accounts, entra, jobs, notices, runs, vaults
+from sandbox.http import Handler
+from sandbox.store import World
+
+_SUFFIXES = (
+    ("management.azure.com", "arm"),
+    ("login.microsoftonline.com", "entra"),
+    (".vault.azure.net", "vault"),
+    (".openai.azure.com", "openai"),
+    (".cognitiveservices.azure.com", "openai"),
+    (".services.ai.azure.com", "openai"),
+    (".eventgrid.azure.net", "eventgrid"),
+)
+
+
+def service_of(host: str) -> str | None:
+    """Return the service that answers for a host name, or None for a host nobody plays."""
+    for suffix, service in _SUFFIXES:
+        if host.endswith(suffix):
+            return service
+    return None
+
+
+def azure(world: World) -> dict[str, Handler]:
+    return {
+        "arm": accounts.routes(world),
+        "entra": entra.routes(world),
+        "vault": vaults.routes(world),
+        "openai": jobs.routes(world),
+        "eventgrid": notices.routes(world),
+    }
+
+
+def wandb(world: World) -> Handler:
+    return runs.routes(world)
+
+
+def background(world: World) -> list[Coroutine[Any, Any, None]]:
+    """Return the endless jobs: event delivery with retries, and the training simulator."""
+    return [notices.deliver(world), jobs.simulate(world)]
