@@ -1,0 +1,1 @@
+"""Brings accounts to the state that W&B integration needs; decides, and acts through ports."""

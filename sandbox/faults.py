@@ -8,6 +8,19 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+SERVICES = ("arm", "entra", "eventgrid", "openai", "vault", "wandb")
+_ACTIONS = ("status", "drop", "delay_s", "truncate", "raw_body")
+_FIELDS = {
+    "service": str,
+    "path_contains": str,
+    "host_contains": str,
+    "method": str,
+    "times": int,
+    "probability": (int, float),
+    "seed": (int, str),
+    "action": dict,
+}
+
 
 @dataclass
 class Fault:
@@ -15,52 +28,94 @@ class Fault:
 
     service: str | None
     path_contains: str
+    host_contains: str
     method: str | None
     times: int | None
     probability: float | None
     action: dict[str, Any]
     rng: random.Random = field(default_factory=random.Random)
+    hit_count: int = 0
 
-    def hits(self, service: str, method: str, path: str) -> bool:
-        if self.service and self.service != service:
+    def hits(self, service: str, method: str, path: str, host: str) -> bool:
+        """Decide whether this request meets the fault, and count it if so."""
+        if (
+            (self.service and self.service != service)
+            or (self.method and self.method != method)
+            or self.path_contains not in path
+            or self.host_contains not in host
+            or (self.times is not None and self.times <= 0)
+            or (self.probability is not None and self.rng.random() >= self.probability)
+        ):
             return False
-        if self.method and self.method != method:
-            return False
-        if self.path_contains not in path:
-            return False
-        if self.probability is not None:
-            return self.rng.random() < self.probability
-        if self.times is None:
-            return True
-        if self.times <= 0:
-            return False
-        self.times -= 1
+        if self.times is not None:
+            self.times -= 1
+        self.hit_count += 1
         return True
+
+    def as_json(self) -> dict[str, Any]:
+        """Describe the fault: its rule, `times` still left (null: no limit) and `hits` so far."""
+        return {
+            "service": self.service,
+            "path_contains": self.path_contains,
+            "host_contains": self.host_contains,
+            "method": self.method,
+            "times": self.times,
+            "probability": self.probability,
+            "action": self.action,
+            "hits": self.hit_count,
+        }
 
 
 def parse(body: Any) -> Fault:
-    """Read a control body. Raises ValueError naming the field that is wrong."""
+    """Read a control body. Raises ValueError that starts with the field that is wrong."""
     if not isinstance(body, dict):
-        raise ValueError("the body must be a JSON object")
-    action = body.get("action")
-    if not isinstance(action, dict) or not {
-        "status",
-        "drop",
-        "delay_s",
-        "truncate",
-        "raw_body",
-    } & set(action):
-        raise ValueError("action: give one of status, drop, delay_s, truncate, raw_body")
+        raise ValueError("body: must be a JSON object")
+    for name, value in body.items():
+        if name not in _FIELDS:
+            raise ValueError(f"{name}: unknown field; known: {', '.join(_FIELDS)}")
+        if value is not None and (not isinstance(value, _FIELDS[name]) or isinstance(value, bool)):
+            raise ValueError(f"{name}: wrong type {type(value).__name__}")
+    service = body.get("service")
+    if service is not None and service not in SERVICES:
+        raise ValueError(f"service: one of {', '.join(SERVICES)}")
+    times = body.get("times")
+    if times is not None and times < 1:
+        raise ValueError("times: must be at least 1")
+    probability = body.get("probability")
+    if probability is not None and not 0 <= probability <= 1:
+        raise ValueError("probability: from 0 to 1")
+    method = body.get("method")
+    return Fault(
+        service=service,
+        path_contains=body.get("path_contains") or "",
+        host_contains=(body.get("host_contains") or "").lower(),
+        method=method.upper() if method else None,
+        times=times,
+        probability=None if probability is None else float(probability),
+        action=_action(body.get("action")),
+        rng=random.Random(body.get("seed") or 0),
+    )
+
+
+def _action(action: Any) -> dict[str, Any]:
+    if not isinstance(action, dict) or not set(_ACTIONS) & set(action):
+        raise ValueError(f"action: an object with one of {', '.join(_ACTIONS)}")
+    unknown = set(action) - {*_ACTIONS, "headers", "body"}
+    if unknown:
+        raise ValueError(f"action.{min(unknown)}: unknown field")
+    if len({"status", "drop", "truncate", "raw_body"} & set(action)) > 1:
+        raise ValueError("action: status, drop, truncate and raw_body exclude each other")
     if "drop" in action and action["drop"] not in ("before", "after"):
         raise ValueError("action.drop: before or after")
-    probability = body.get("probability")
-    times = body.get("times")
-    return Fault(
-        service=body.get("service"),
-        path_contains=body.get("path_contains") or "",
-        method=body.get("method"),
-        times=None if times is None else int(times),
-        probability=None if probability is None else float(probability),
-        action=action,
-        rng=random.Random(body.get("seed", 0)),
-    )
+    status = action.get("status", 500)
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        raise ValueError("action.status: an HTTP status from 200 to 599")
+    delay = action.get("delay_s", 0)
+    if isinstance(delay, bool) or not isinstance(delay, int | float) or delay < 0:
+        raise ValueError("action.delay_s: seconds, 0 or more")
+    headers = action.get("headers")
+    if headers is not None and not isinstance(headers, dict):
+        raise ValueError("action.headers: an object")
+    if ("headers" in action or "body" in action) and "status" not in action:
+        raise ValueError("action.status: needed beside headers and body")
+    return action

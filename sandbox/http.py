@@ -8,12 +8,17 @@ it means in the path: `http://127.0.0.1:PORT/_host/NAME.vault.azure.net/secrets/
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 from aiohttp import web
 from multidict import CIMultiDictProxy, MultiDictProxy
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
+
+
+class ConnectionDropped(Exception):
+    """Raised by a service to close the connection without an answer."""
 
 
 @dataclass(slots=True)
@@ -69,5 +74,6 @@ class Routes:
             return web.Response(status=405)
         except NotFound:
             return await self._not_found(call)
-        call.params = {name: str(value) for name, value in params.items()}
+        # Matching works on the encoded path, so that %2F in a name stays inside its part.
+        call.params = {name: unquote(str(value)) for name, value in params.items()}
         return await handler(call)

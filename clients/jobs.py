@@ -1,0 +1,106 @@
+"""The fine-tuning and files API of an account, v1 paths, read only.
+
+Source: facts/azure.md 4.1 (OpenAI.v1 specification): lists are paged by `after` and `limit` and
+say `has_more`; result files come as octet streams.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from clients.http import Answer, Http
+from clients.transport import Transport
+from model.account import RelayAccount
+from model.errors import RejectedError, UnavailableError
+from model.relay_ports import Listing
+
+_HOSTS = (
+    ".openai.azure.com",
+    ".cognitiveservices.azure.com",
+    ".services.ai.azure.com",
+    ".openai.azure.us",
+    ".cognitiveservices.azure.us",
+    ".openai.azure.cn",
+    ".cognitiveservices.azure.cn",
+)
+"""A token for the fine-tuning API is sent to no other host, whatever an account's endpoint says."""
+
+
+class Jobs:
+    """JobsPort over HTTP."""
+
+    def __init__(self, transport: Transport, token_scope: str) -> None:
+        self._transport = transport
+        self._scope = token_scope
+        self._http = Http(transport, "the fine-tuning API")
+
+    async def list_jobs(self, account: RelayAccount, after: str | None, limit: int) -> Listing:
+        return await self._list(account, "fine_tuning/jobs", after, limit)
+
+    async def read_job(self, account: RelayAccount, job: str) -> dict[str, Any]:
+        return await self._http.request(
+            "GET",
+            self._url(account, f"fine_tuning/jobs/{quote(job, safe='')}"),
+            _object,
+            headers=await self._headers(),
+            subject=job,
+        )
+
+    async def list_events(
+        self, account: RelayAccount, job: str, after: str | None, limit: int
+    ) -> Listing:
+        path = f"fine_tuning/jobs/{quote(job, safe='')}/events"
+        return await self._list(account, path, after, limit)
+
+    async def list_checkpoints(
+        self, account: RelayAccount, job: str, after: str | None, limit: int
+    ) -> Listing:
+        path = f"fine_tuning/jobs/{quote(job, safe='')}/checkpoints"
+        return await self._list(account, path, after, limit)
+
+    async def read_file(self, account: RelayAccount, file_id: str) -> AsyncIterator[bytes]:
+        url = self._url(account, f"files/{quote(file_id, safe='')}/content")
+        async for chunk in self._http.stream(url, headers=await self._headers(), subject=file_id):
+            yield chunk
+
+    async def _list(
+        self, account: RelayAccount, path: str, after: str | None, limit: int
+    ) -> Listing:
+        query = {"limit": str(limit), **({"after": after} if after else {})}
+        return await self._http.request(
+            "GET",
+            self._url(account, path, query),
+            _listing,
+            headers=await self._headers(),
+            subject=account.name,
+        )
+
+    def _url(self, account: RelayAccount, path: str, query: dict[str, str] | None = None) -> str:
+        host = (urlsplit(account.endpoint).hostname or "").lower()
+        if not account.endpoint.startswith("https://") or not host.endswith(_HOSTS):
+            raise RejectedError(
+                "the account's endpoint is not an Azure OpenAI address",
+                subject=str(account.id),
+                code="endpoint",
+                remedy="check the endpoint of the account in the Azure portal",
+            )
+        tail = f"?{urlencode(query)}" if query else ""
+        return self._transport.url(f"https://{host}/openai/v1/{path}{tail}")
+
+    async def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {await self._transport.token(self._scope)}"}
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    body = answer.json()
+    if not isinstance(body, dict):
+        raise UnavailableError("the fine-tuning API answered no object", code="NotJson")
+    return body
+
+
+def _listing(answer: Answer) -> Listing:
+    body = _object(answer)
+    items = body.get("data")
+    if not isinstance(items, list):
+        raise UnavailableError("the fine-tuning API answered no list", code="NotJson")
+    return Listing([item for item in items if isinstance(item, dict)], body.get("has_more") is True)

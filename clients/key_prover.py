@@ -1,0 +1,105 @@
+"""Asks W&B whose key a key is. The key goes to the configured W&B and nowhere else.
+
+Only a clear no is an error that speaks against the key; everything else says nothing about it.
+Source: facts on the Viewer query, observed with the SDK of `requirements.txt` (2026-11-24).
+"""
+
+from typing import Any
+
+import orjson
+
+from clients.translate import parse_retry_after
+from clients.transport import Transport
+from model.errors import AppError, RejectedError, ThrottledError, UnavailableError
+from model.key import KeyOwner
+from model.secret import Secret
+
+_QUERY = "query Viewer { viewer { id entity teams { edges { node { name } } } } }"
+_NO = ("not logged in", "permission denied", "permission_error", "unauthorized")
+
+
+class KeyProver:
+    """W&B's GraphQL endpoint under one base URL."""
+
+    def __init__(self, transport: Transport, base_url: str, timeout_s: float = 10.0) -> None:
+        self._transport = transport
+        self._base_url = base_url
+        self._timeout_s = timeout_s
+
+    async def prove(self, key: Secret) -> KeyOwner:
+        """Return whose key it is. Raises RejectedError when W&B says no, TemporaryError when it
+        says nothing, after three tries within seconds."""
+        import stamina
+
+        async for attempt in stamina.retry_context(
+            on=UnavailableError, attempts=3, timeout=20.0, wait_initial=0.2, wait_max=2.0
+        ):
+            with attempt:
+                return await self._ask(key)
+        raise AssertionError("the last attempt raises")
+
+    async def _ask(self, key: Secret) -> KeyOwner:
+        import aiohttp
+
+        try:
+            async with self._transport.session().post(
+                f"{self._base_url}/graphql",
+                json={"query": _QUERY, "variables": {}},
+                auth=aiohttp.BasicAuth("api", key.reveal()),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+            ) as response:
+                body = await response.read()
+                status, headers = response.status, response.headers
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            # The request of a client error holds the header with the key: it is not kept.
+            raise UnavailableError(
+                "W&B could not be asked", subject=self._base_url, code=type(error).__name__
+            ) from None
+        return self._owner(status, headers.get("Retry-After") or "", _json(body))
+
+    def _owner(self, status: int, pause: str, answer: Any) -> KeyOwner:
+        code = str(status)
+        errors = answer.get("errors") if isinstance(answer, dict) else None
+        if status == 401 or (status in (200, 403) and _says_no(errors)):
+            raise RejectedError("W&B does not accept the key", subject=self._base_url, code=code)
+        if status == 429:
+            raise ThrottledError(
+                "W&B asks for a pause",
+                subject=self._base_url,
+                code=code,
+                retry_after=parse_retry_after(pause),
+            )
+        data = answer.get("data") if isinstance(answer, dict) else None
+        if status != 200 or errors or not isinstance(data, dict) or "viewer" not in data:
+            raise self._unusable(code, pause)
+        viewer = data["viewer"]
+        if viewer is None:
+            raise RejectedError("W&B knows no owner of the key", subject=self._base_url, code=code)
+        return _owner_of(viewer)
+
+    def _unusable(self, code: str, pause: str) -> AppError:
+        return UnavailableError(
+            f"W&B's answer ({code}) says nothing about the key",
+            subject=self._base_url,
+            code=code,
+            retry_after=parse_retry_after(pause),
+        )
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return None
+
+
+def _says_no(errors: Any) -> bool:
+    return bool(errors) and any(word in str(errors).lower() for word in _NO)
+
+
+def _owner_of(viewer: dict[str, Any]) -> KeyOwner:
+    edges = (viewer.get("teams") or {}).get("edges") or ()
+    teams = [str((edge.get("node") or {}).get("name") or "") for edge in edges]
+    entity = str(viewer.get("entity") or "")
+    return KeyOwner(entity, tuple(dict.fromkeys(name for name in (entity, *teams) if name)))

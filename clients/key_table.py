@@ -1,0 +1,172 @@
+"""The tables of keys: which version of each secret is in use, and every change of that.
+
+Never holds a value. The audit keeps 400 days.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from clients.account_table import utc
+from clients.storage import Storage
+from clients.translate import translated
+from model.errors import ConflictError, MissingError
+from model.key import KeyChange, KeyRecord
+
+TABLE = "keys"
+CHANGES = "keychanges"
+KEEP_CHANGES = timedelta(days=400)
+_SERVICE = "Table storage"
+_END_OF_TIME = 10**16
+"""Microseconds beyond any date: row keys count down from it, so that the newest comes first."""
+
+
+class KeyTable:
+    """Satisfies `KeyStore`; the lists serve status."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    async def read(self, vault_host: str, secret: str) -> KeyRecord | None:
+        """Return what is known of a secret, None when it was never looked at: one point read."""
+        try:
+            with translated(f"{vault_host}/{secret}", _SERVICE):
+                table = await self._storage.table(TABLE)
+                return _record_of(await table.get_entity(vault_host.lower(), secret.lower()))
+        except MissingError:
+            return None
+
+    async def list_all(self) -> list[KeyRecord]:
+        """Return what is known of every secret, in no order."""
+        with translated(TABLE, _SERVICE):
+            table = await self._storage.table(TABLE)
+            return [_record_of(row) async for row in table.list_entities()]
+
+    async def write(self, record: KeyRecord) -> KeyRecord:
+        """Store the record and return it with its new tag.
+
+        Raises ConflictError unless the stored row is the one that `record` was made from.
+        """
+        from azure.core import MatchConditions
+
+        row = _row_of(record)
+        subject = f"{record.vault_host}/{record.secret}"
+        try:
+            with translated(subject, _SERVICE):
+                table = await self._storage.table(TABLE)
+                if record.etag:
+                    answer = await table.update_entity(
+                        row,
+                        mode="replace",
+                        etag=record.etag,
+                        match_condition=MatchConditions.IfNotModified,
+                    )
+                else:
+                    answer = await table.create_entity(row)
+        except MissingError as error:
+            raise ConflictError("the key's record was removed", subject=subject) from error
+        return replace(record, etag=str(answer.get("etag") or ""))
+
+    async def append_change(self, change: KeyChange) -> None:
+        """Add a line to the audit, and drop that secret's lines older than 400 days."""
+        partition = _partition(change.vault_host, change.secret)
+        row = {
+            "PartitionKey": partition,
+            "RowKey": f"{_countdown(change.at)}|{change.version}|{change.cause}",
+            "at": change.at,
+            "vault_host": change.vault_host,
+            "secret": change.secret,
+            "version": change.version,
+            "entity": change.entity,
+            "accepted": change.accepted,
+            "cause": change.cause,
+            "trigger": change.trigger,
+        }
+        with translated(partition, _SERVICE):
+            table = await self._storage.table(CHANGES)
+            await table.upsert_entity(row)
+            oldest = _countdown(change.at - KEEP_CHANGES)
+            old = table.query_entities(
+                "PartitionKey eq @partition and RowKey gt @oldest",
+                parameters={"partition": partition, "oldest": oldest},
+                select=["PartitionKey", "RowKey"],
+            )
+            async for item in old:
+                await table.delete_entity(item["PartitionKey"], item["RowKey"])
+
+    async def list_changes(self, vault_host: str = "", secret: str = "") -> list[KeyChange]:
+        """Return the audit, newest first; of one secret when both are given."""
+        with translated(CHANGES, _SERVICE):
+            table = await self._storage.table(CHANGES)
+            if vault_host and secret:
+                rows = table.query_entities(
+                    "PartitionKey eq @partition",
+                    parameters={"partition": _partition(vault_host, secret)},
+                )
+            else:
+                rows = table.list_entities()
+            found = [_change_of(row) async for row in rows]
+        return sorted(found, key=lambda item: item.at, reverse=True)
+
+
+def _partition(vault_host: str, secret: str) -> str:
+    return f"{vault_host}|{secret}".lower()
+
+
+def _countdown(moment: datetime) -> str:
+    return f"{_END_OF_TIME - int(moment.timestamp() * 1_000_000):017d}"
+
+
+def _row_of(record: KeyRecord) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "PartitionKey": record.vault_host.lower(),
+        "RowKey": record.secret.lower(),
+        "version": record.version,
+        "entity": record.entity,
+        "entities": orjson.dumps(record.entities).decode(),
+        "trigger": record.trigger,
+        "newest_version": record.newest_version,
+        "newest_cause": record.newest_cause,
+    }
+    times = {
+        "accepted_at": record.accepted_at,
+        "expires_at": record.expires_at,
+        "checked_at": record.checked_at,
+    }
+    return row | {name: moment for name, moment in times.items() if moment is not None}
+
+
+def _record_of(row: Any) -> KeyRecord:
+    def moment(name: str) -> datetime | None:
+        value = row.get(name)
+        return utc(value) if value is not None else None
+
+    return KeyRecord(
+        vault_host=row["PartitionKey"],
+        secret=row["RowKey"],
+        version=row.get("version", ""),
+        entity=row.get("entity", ""),
+        entities=tuple(orjson.loads(row.get("entities", "[]"))),
+        accepted_at=moment("accepted_at"),
+        expires_at=moment("expires_at"),
+        trigger=row.get("trigger", ""),
+        newest_version=row.get("newest_version", ""),
+        newest_cause=row.get("newest_cause", ""),
+        checked_at=moment("checked_at"),
+        etag=str((row.metadata or {}).get("etag") or ""),
+    )
+
+
+def _change_of(row: Any) -> KeyChange:
+    return KeyChange(
+        at=utc(row["at"]),
+        vault_host=row["vault_host"],
+        secret=row["secret"],
+        version=row["version"],
+        entity=row["entity"],
+        accepted=row["accepted"],
+        cause=row["cause"],
+        trigger=row["trigger"],
+    )

@@ -1,0 +1,67 @@
+"""Secrets in a vault's data plane. The value goes from the SDK straight into a masked type.
+
+Takes `VaultAddress` only: nothing but a checked Key Vault host is ever asked.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from clients.sdk_options import sdk_options
+from clients.translate import translated
+from clients.transport import Transport
+from model.ids import VaultAddress
+from model.secret import Secret
+from model.vault import SecretVersion
+
+if TYPE_CHECKING:
+    from azure.keyvault.secrets.aio import SecretClient
+
+_SERVICE = "Key Vault"
+
+
+class KeyVault:
+    """One SDK client per vault, made when first needed and kept."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._clients: dict[str, SecretClient] = {}
+
+    async def read_newest(self, vault: VaultAddress, secret: str) -> SecretVersion:
+        """Return the newest version. Raises MissingError, or DeniedError whose code says why:
+        `SecretDisabled`, `ForbiddenByRbac`, `AccessDenied`, `ForbiddenByFirewall`, ...
+        """
+        return await self._read(vault, secret, None)
+
+    async def read_version(self, vault: VaultAddress, secret: str, version: str) -> SecretVersion:
+        """Return exactly that version. Raises as `read_newest` does."""
+        return await self._read(vault, secret, version)
+
+    async def _read(self, vault: VaultAddress, secret: str, version: str | None) -> SecretVersion:
+        with translated(f"{vault.host}/secrets/{secret}", _SERVICE):
+            found = await self._client(vault).get_secret(secret, version)
+        return _version_of(found)
+
+    def _client(self, vault: VaultAddress) -> "SecretClient":
+        if vault.host not in self._clients:
+            from azure.keyvault.secrets.aio import SecretClient
+
+            self._clients[vault.host] = SecretClient(
+                vault.url, self._transport.credential(), **sdk_options(self._transport)
+            )
+        return self._clients[vault.host]
+
+    async def close(self) -> None:
+        """Close every client that was made."""
+        for client in self._clients.values():
+            await client.close()
+
+
+def _version_of(found: Any) -> SecretVersion:
+    properties = found.properties
+    return SecretVersion(
+        version=properties.version or "",
+        enabled=properties.enabled is not False,
+        not_before=properties.not_before,
+        expires=properties.expires_on,
+        # Files put into a vault often end in a line break, which is no part of a key.
+        value=Secret((found.value or "").strip()),
+    )

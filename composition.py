@@ -1,0 +1,108 @@
+"""Builds the app from its settings: clients into ports, ports into one App, once per process."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from handlers.deps import App
+from model.relay_ports import RunKey
+from model.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from clients.key_ring import KeyRing
+
+
+class Composition:
+    """Deps for the handlers. Connects on first use, so that importing the app stays cheap."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._app: App | None = None
+        self._lock: asyncio.Lock | None = None
+
+    def settings(self) -> Settings:
+        """Return the settings. Raises SettingsProblems naming each wrong one."""
+        return read_settings(self._environ)
+
+    async def app(self) -> App:
+        """Return the connected app. Raises SettingsProblems."""
+        if self._app is None:
+            if self._lock is None:
+                self._lock = asyncio.Lock()
+            async with self._lock:
+                if self._app is None:
+                    self._app = _connect(self.settings(), self._environ)
+        return self._app
+
+
+def _connect(settings: Settings, environ: Mapping[str, str]) -> App:
+    # Clients are imported here and not above: a cold start that answers `health` needs none.
+    from clients.account_table import AccountTable
+    from clients.accounts import Accounts
+    from clients.cursor_table import CursorTable
+    from clients.jobs import Jobs
+    from clients.key_prover import KeyProver
+    from clients.key_ring import KeyRing
+    from clients.key_table import KeyTable
+    from clients.key_vault import KeyVault
+    from clients.notices import Notices
+    from clients.problem_table import ProblemTable
+    from clients.resync_table import ResyncTable
+    from clients.roles import Roles
+    from clients.storage import Storage, read_address
+    from clients.transport import Transport
+    from clients.vault_resources import VaultResources
+    from clients.wandb_sink import WandbSink
+    from clients.work_queue import RECONCILE, RELAY, WorkQueue
+    from reconcile.ports import ReconcilePorts
+    from relay.finder import Finder
+    from relay.run import RelayPorts
+
+    transport = Transport(settings.sandbox_url, environ.get("AZURE_CLIENT_ID", ""))
+    storage = Storage(read_address(environ), transport)
+    keys = KeyTable(storage)
+    vault = KeyVault(transport)
+    ring = KeyRing(keys, vault)
+    jobs = Jobs(transport, settings.openai_token_scope)
+    cursors = CursorTable(storage)
+    relay_queue = WorkQueue(storage, RELAY)
+    return App(
+        settings=settings,
+        clock=time.time,
+        own_principal=transport.principal_id,
+        reconcile=ReconcilePorts(
+            accounts=Accounts(transport),
+            vaults=VaultResources(transport, settings.azure_subscription_ids),
+            secrets=vault,
+            roles=Roles(transport),
+            prover=KeyProver(transport, settings.wandb_base_url),
+            keys=keys,
+        ),
+        relay=RelayPorts(
+            jobs=jobs,
+            cursors=cursors,
+            sink=WandbSink(transport, settings.wandb_base_url),
+            keys=_RunKeys(ring),
+        ),
+        finder=Finder(jobs, cursors, relay_queue),
+        accounts=AccountTable(storage),
+        jobs=cursors,
+        keys=keys,
+        problems=ProblemTable(storage),
+        resyncs=ResyncTable(storage),
+        notices=Notices(transport, settings.notify_topic_endpoint),
+        reconcile_queue=WorkQueue(storage, RECONCILE),
+        relay_queue=relay_queue,
+    )
+
+
+class _RunKeys:
+    """The relay's view of the key ring."""
+
+    def __init__(self, ring: "KeyRing") -> None:
+        self._ring = ring
+
+    async def run_key(self, vault: str, secret: str) -> RunKey:
+        key = await self._ring.key_in_use(vault, secret)
+        return RunKey(key.entity, key.value)

@@ -1,0 +1,142 @@
+"""Event Grid trigger: something was written about an account.
+
+Accepts Resource Manager's events and the newer Resource Notifications, and decides only which
+accounts are to be looked at. What is true of them is read when the message is worked on.
+"""
+
+from typing import Final
+
+import azure.functions as func
+
+from handlers.deps import App, Deps
+from handlers.notices_in import Notice, data_object, data_text, read_notice
+from handlers.refusals import refuse
+from model import ids
+from model.errors import NoticeError
+from model.messages import ReconcileMessage
+
+NAME: Final = "account_event"
+_RESOURCE: Final = {
+    "Microsoft.Resources.ResourceWriteSuccess",
+    "Microsoft.Resources.ResourceDeleteSuccess",
+}
+_NOTIFICATION: Final = {
+    "Microsoft.ResourceNotifications.Resources.CreatedOrUpdated",
+    "Microsoft.ResourceNotifications.Resources.Deleted",
+}
+_ACCOUNT_OPERATIONS: Final = {
+    "microsoft.cognitiveservices/accounts/write",
+    "microsoft.cognitiveservices/accounts/delete",
+}
+_ROLE_DELETED: Final = "microsoft.authorization/roleassignments/delete"
+_OBJECT_ID: Final = "http://schemas.microsoft.com/identity/claims/objectidentifier"
+
+
+async def account_event(event: func.EventGridEvent | func.CloudEvent, app: App) -> int:
+    """Send one message for each account that the event may concern; return how many.
+
+    What cannot be understood, or is none of the app's business, is acknowledged and reported.
+    """
+    try:
+        notice = read_notice(event)
+    except NoticeError as error:
+        await refuse(app, NAME, error)
+        return 0
+    try:
+        accounts = await _accounts(notice, app)
+    except NoticeError as error:
+        await refuse(app, NAME, error, subject=f"{error.subject} of {notice.type[:100]}")
+        return 0
+    messages = [
+        ReconcileMessage(
+            kind="account", account=account, trigger=notice.type, sent_at=app.clock()
+        ).to_json()
+        for account in accounts
+    ]
+    await app.reconcile_queue.send(messages)
+    return len(messages)
+
+
+async def _accounts(notice: Notice, app: App) -> list[str]:
+    if notice.type in _NOTIFICATION:
+        resource = data_object(notice, "resourceinfo") or data_object(notice, "resourcedetails")
+        return [_account(str(resource.get("id") or notice.subject), app)]
+    if notice.type not in _RESOURCE:
+        raise NoticeError("an event of a type that is not handled here", subject="type")
+    _known_subscription(notice.topic or notice.subject, app, "topic")
+    operation = data_text(notice, "operationname").lower()
+    resource_id = data_text(notice, "resourceuri") or notice.subject
+    if operation == _ROLE_DELETED:
+        return await _everybody_at(resource_id, app)
+    if operation not in _ACCOUNT_OPERATIONS:
+        raise NoticeError("an operation that is not handled here", subject="operationName")
+    if "/microsoft.resources/deployments/" in resource_id.lower():
+        # A template's create comes twice: once with the deployment's address, once with the
+        # account's own, which is the one to act on (azure-docs issue 12166).
+        return []
+    account = _account(resource_id, app)
+    if await _is_own_write(notice, app):
+        return []
+    return [account]
+
+
+def _account(text: str, app: App) -> str:
+    account = ids.parse_account_id(text)
+    _known_subscription(text, app, "account")
+    return str(account)
+
+
+def _known_subscription(text: str, app: App, field: str) -> None:
+    subscription = ids.subscription_of(text)
+    if subscription not in app.settings.azure_subscription_ids:
+        raise NoticeError(
+            "from a subscription that is not looked after",
+            subject=field,
+            remedy="add it to AZURE_SUBSCRIPTION_IDS, or remove its event subscription",
+        )
+
+
+async def _is_own_write(notice: Notice, app: App) -> bool:
+    """Whether the app itself made this write: it has read the outcome already.
+
+    A sender that lies here only keeps its own event from being looked at; the drift timer does
+    not ask who wrote.
+    """
+    authorization = data_object(notice, "authorization")
+    evidence = authorization.get("evidence")
+    claims = data_object(notice, "claims")
+    writers = {
+        str(claims.get(_OBJECT_ID, "")).lower(),
+        str(evidence.get("principalId", "")).replace("-", "").lower()
+        if isinstance(evidence, dict)
+        else "",
+    } - {""}
+    own = await app.own_principal()
+    return bool(own) and bool(writers & {own, own.replace("-", "")})
+
+
+async def _everybody_at(assignment: str, app: App) -> list[str]:
+    """Return the accounts that a removed role assignment may have served.
+
+    The event does not say whose it was; what is still there is seen by looking.
+    """
+    scope = assignment.lower().split("/providers/microsoft.authorization/")[0]
+    if "/providers/" in scope and "/providers/microsoft.keyvault/vaults/" not in scope:
+        return []
+    vault = scope.partition("/providers/microsoft.keyvault/vaults/")[2].split("/")[0]
+    return [
+        str(entry.id)
+        for entry in await app.accounts.list_all()
+        if entry.in_scope and not entry.deleted and vault in ("", entry.vault_host.split(".")[0])
+    ]
+
+
+def blueprint(deps: Deps) -> func.Blueprint:
+    bp = func.Blueprint()
+
+    @bp.function_name(NAME)
+    @bp.event_grid_trigger(arg_name="event")
+    async def trigger(event: func.EventGridEvent) -> None:
+        await account_event(event, await deps.app())
+
+    return bp

@@ -1,0 +1,91 @@
+"""The two looks that everything goes through: at one account, and at one key.
+
+Puts off what is not ready yet by a delayed message; nothing here waits.
+"""
+
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from handlers.deps import App
+from model import ids
+from model.key import KeyReport
+from model.messages import ReconcileMessage
+from model.plan import AccountReport
+from reconcile import keys, record
+from reconcile.run import reconcile_account
+
+log = logging.getLogger(__name__)
+
+_MOST_ATTEMPTS: Final = 8
+"""After these the drift timer goes on looking."""
+
+
+async def check_account(message: ReconcileMessage, app: App) -> AccountReport:
+    """Check and, where allowed, mend one account; store the report; put off what waits."""
+    target = ids.parse_account_id(message.account)
+    before = await app.accounts.read(target)
+    report = await reconcile_account(
+        target,
+        ports=app.reconcile,
+        settings=app.settings,
+        now=app.now(),
+        apply=message.apply,
+        fresh_after=datetime.fromtimestamp(message.sent_at, UTC),
+        native_seen=before is not None and before.native_seen,
+        attempt=message.attempt,
+    )
+    stored = await record.record_report(report, accounts=app.accounts, notices=app.notices)
+    if report.retry_after_s is not None:
+        later = replace(
+            message, trigger="deferred", attempt=message.attempt + 1, sent_at=0.0, resync=""
+        )
+        await app.reconcile_queue.send([later.to_json()], delay_s=report.retry_after_s)
+    log.info(
+        "account %s: %s, %d steps, %s",
+        target,
+        "healthy" if stored.healthy else "not healthy",
+        len(report.steps),
+        ", ".join(item.cause for item in report.findings if item.severity == "blocked") or "-",
+    )
+    return stored
+
+
+async def prove_key(message: ReconcileMessage, app: App) -> KeyReport:
+    """Look at a secret's newest version; when something is new, look at who depends on it."""
+    vault = ids.parse_vault_url(f"https://{message.vault}")
+    now = app.now()
+    report = await keys.prove_newest(
+        vault,
+        message.secret,
+        ports=app.reconcile,
+        settings=app.settings,
+        now=now,
+        trigger=message.trigger,
+    )
+    await record.record_key(report, now=now, notices=app.notices)
+    if report.retry_after_s is not None or report.temporary:
+        pause = min(report.retry_after_s or 15.0 * 2 ** min(message.attempt, 7), 1800.0)
+        later = replace(message, attempt=message.attempt + 1)
+        if later.attempt <= _MOST_ATTEMPTS:
+            await app.reconcile_queue.send([later.to_json()], delay_s=pause)
+    if report.changed or report.noted:
+        dependents = [
+            ReconcileMessage(
+                kind="account", account=str(entry.id), trigger="key", sent_at=app.clock()
+            ).to_json()
+            for entry in await app.accounts.list_all()
+            if (entry.vault_host, entry.secret.lower()) == (vault.host, message.secret.lower())
+            and entry.in_scope
+            and not entry.deleted
+        ]
+        await app.reconcile_queue.send(dependents)
+    log.info(
+        "key %s/%s: version in use %s (%s)",
+        vault.host,
+        message.secret,
+        report.record.version or "none",
+        ", ".join(item.cause for item in report.findings) or "-",
+    )
+    return report

@@ -1,0 +1,107 @@
+"""What handlers are given: the app's ports, connected on first use.
+
+`Deps.app()` raises SettingsProblems while the settings cannot be used, so that every function
+refuses with the same text that `health` shows.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from model.account import RelayAccount
+from model.cursor import Cursor
+from model.ids import AccountId
+from model.key import KeyRecord
+from model.plan import AccountEntry, AccountReport
+from model.ports import NoticePort
+from model.problem import Problem
+from model.resync import Resync, ResyncItem
+from model.settings import Settings
+from reconcile.ports import ReconcilePorts
+from relay.finder import Finder
+from relay.run import RelayPorts
+
+
+class QueuePort(Protocol):
+    async def send(self, messages: Iterable[dict[str, Any]], *, delay_s: float = 0) -> None: ...
+
+
+class AccountsPort(Protocol):
+    async def read(self, account: AccountId) -> AccountEntry | None: ...
+
+    async def write(self, report: AccountReport) -> None: ...
+
+    async def list_all(self) -> list[AccountEntry]: ...
+
+    async def list_for_relay(self) -> list[RelayAccount]: ...
+
+    async def mark_native_seen(self, account: AccountId) -> None: ...
+
+
+class KeysPort(Protocol):
+    async def list_all(self) -> list[KeyRecord]: ...
+
+
+class JobTablePort(Protocol):
+    async def list_cursors(self, account: str | None = None) -> list[Cursor]: ...
+
+
+class ProblemPort(Protocol):
+    async def note(self, problem: Problem) -> bool: ...
+
+    async def clear(self, problem: Problem) -> None: ...
+
+    async def list_all(self) -> list[Problem]: ...
+
+
+class ResyncPort(Protocol):
+    async def write(self, resync: Resync) -> None: ...
+
+    async def read(self, resync_id: str) -> tuple[Resync, list[ResyncItem]] | None: ...
+
+    async def add_item(self, resync_id: str, item: ResyncItem) -> None: ...
+
+    async def write_item(self, resync_id: str, item: ResyncItem) -> None: ...
+
+    async def running(self, fingerprint: str) -> str: ...
+
+    async def set_running(self, fingerprint: str, resync_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """Everything the handlers act through. One per process."""
+
+    settings: Settings
+    clock: Callable[[], float]
+    """Unix seconds."""
+    own_principal: Callable[[], Awaitable[str]]
+    """Object id of the app's own identity, in lower case."""
+    reconcile: ReconcilePorts
+    relay: RelayPorts
+    finder: Finder
+    accounts: AccountsPort
+    jobs: JobTablePort
+    keys: KeysPort
+    problems: ProblemPort
+    resyncs: ResyncPort
+    notices: NoticePort
+    reconcile_queue: QueuePort
+    relay_queue: QueuePort
+
+    def now(self) -> datetime:
+        """Return the time as a UTC datetime."""
+        return datetime.fromtimestamp(self.clock(), UTC)
+
+
+class Deps(Protocol):
+    """Given to every blueprint; connects nothing by itself."""
+
+    def settings(self) -> Settings:
+        """Return the settings. Raises SettingsProblems."""
+        ...
+
+    async def app(self) -> App:
+        """Return the connected app. Raises SettingsProblems."""
+        ...

@@ -1,0 +1,114 @@
+"""Queue trigger: bring the runs of some jobs of one account up to date."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+import azure.functions as func
+
+from handlers import resync_work
+from handlers.deps import App, Deps
+from model.account import RelayAccount
+from model.errors import AppError
+from model.job import Job, parse_job
+from model.messages import ReconcileMessage, RelayMessage, read_relay
+from model.problem import Problem
+from relay.run import JobOutcome, relay_account
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "relay_jobs"
+QUEUE: Final = "relay-jobs"
+_STALE_S: Final = 600.0
+"""A tick's message older than this is left: newer ticks have sent the same jobs since."""
+
+
+async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
+    """Relay the jobs; each has its own outcome, stored with its cursor.
+
+    Raises TemporaryError when nothing could be recorded, so that the message comes again.
+    """
+    if message.trigger == "timer" and app.clock() - message.sent_at > _STALE_S:
+        return []
+    account = await _account(message, app)
+    if account is None:
+        await resync_work.jobs_left(message, "the account is not looked after", app)
+        return []
+    jobs, failures = await _jobs(message.jobs, account, app)
+    if not account.native_seen and any(job.wandb is not None for job in jobs):
+        # Shows that somebody linked the account by hand in the portal.
+        await app.accounts.mark_native_seen(account.id)
+    outcomes = await relay_account(
+        account,
+        jobs,
+        ports=app.relay,
+        clock=app.clock,
+        skip_native=app.settings.native_jobs == "skip",
+        force=message.force,
+    )
+    outcomes += failures
+    if any(outcome.key_refused for outcome in outcomes):
+        await app.reconcile_queue.send(
+            [
+                ReconcileMessage(
+                    kind="key",
+                    vault=account.vault_host,
+                    secret=account.secret,
+                    trigger="W&B refused the key in use",
+                    sent_at=app.clock(),
+                ).to_json()
+            ]
+        )
+    for outcome in outcomes:
+        if outcome.error:
+            log.warning("job %s: %s", outcome.job, outcome.error)
+    await resync_work.jobs_done(message, outcomes, app)
+    return outcomes
+
+
+async def _account(message: RelayMessage, app: App) -> RelayAccount | None:
+    for account in await app.accounts.list_for_relay():
+        if account.key == message.account.key:
+            return account
+    return None
+
+
+async def _jobs(
+    listed: Sequence[dict[str, Any]], account: RelayAccount, app: App
+) -> tuple[list[Job], list[JobOutcome]]:
+    """Return the jobs; those that travelled by id alone are read."""
+    jobs: list[Job] = []
+    failures: list[JobOutcome] = []
+    for raw in listed:
+        if set(raw) == {"id"}:
+            try:
+                raw = await app.relay.jobs.read_job(account, str(raw["id"]))
+            except AppError as error:
+                # The next tick lists the job again.
+                failures.append(
+                    JobOutcome(str(raw["id"]), "new", error=error.message, remedy=error.remedy)
+                )
+                await app.problems.note(
+                    Problem(
+                        source=NAME,
+                        subject=str(raw["id"]),
+                        cause=error.message,
+                        remedy=error.remedy,
+                    )
+                )
+                continue
+        job = parse_job(raw)
+        if job is not None:
+            jobs.append(job)
+    return jobs, failures
+
+
+def blueprint(deps: Deps) -> func.Blueprint:
+    bp = func.Blueprint()
+
+    @bp.function_name(NAME)
+    @bp.queue_trigger(arg_name="message", queue_name=QUEUE, connection="AzureWebJobsStorage")
+    async def trigger(message: func.QueueMessage) -> None:
+        await handle(read_relay(message.get_body()), await deps.app())
+
+    return bp

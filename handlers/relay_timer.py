@@ -1,0 +1,46 @@
+"""Timer trigger: find the jobs that have work and send them, account by account."""
+
+import logging
+from typing import Final
+
+import azure.functions as func
+
+from handlers.deps import App, Deps
+from model.problem import Problem
+from relay.finder import Found
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "relay_timer"
+
+
+async def relay_tick(app: App) -> Found:
+    """Run one tick. One account's failure is recorded and does not stop the others."""
+    found = await app.finder.tick(await app.accounts.list_for_relay(), clock=app.clock)
+    for account, error in found.failures.items():
+        problem = Problem(source=NAME, subject=account, cause=error.message, remedy=error.remedy)
+        if await app.problems.note(problem):
+            log.warning("account %s: its jobs cannot be listed: %s", account, error.message)
+    for account, cause in found.recovered:
+        await app.problems.clear(Problem(source=NAME, subject=account, cause=cause))
+    return found
+
+
+def blueprint(deps: Deps) -> func.Blueprint:
+    bp = func.Blueprint()
+
+    @bp.function_name(NAME)
+    @bp.timer_trigger(
+        arg_name="timer", schedule="%RELAY_SCHEDULE%", run_on_startup=False, use_monitor=False
+    )
+    async def trigger(timer: func.TimerRequest) -> None:
+        found = await relay_tick(await deps.app())
+        log.info(
+            "tick: %d accounts, %d jobs listed, %d messages, %d accounts failed",
+            found.accounts,
+            found.jobs,
+            found.messages,
+            len(found.failures),
+        )
+
+    return bp

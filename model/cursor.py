@@ -1,0 +1,74 @@
+"""What a job's run already holds, and what is about to be sent: the relay's memory of one job.
+
+One cursor per job. The columns people look at are fields; what only the relay reads is in
+`state`, opaque to the table. `outbox` is the body of the next request to W&B, saved before it
+is sent: after a crash the same bytes go to the same offsets again.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+RelayState = Literal["new", "live", "ending", "complete", "parked", "skipped"]
+"""`new`: seen, no run yet. `live`: run kept up to date. `ending`: the job is over, the run has its
+end, late values are still waited for. `complete`: nothing will be read again. `parked`: set aside
+with a cause, tried again later. `skipped`: left to the job's own integration."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPath:
+    """A W&B run's address."""
+
+    entity: str
+    project: str
+    run_id: str
+
+    def __str__(self) -> str:
+        return f"{self.entity}/{self.project}/{self.run_id}"
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Mutable: a pass advances it and the table writes it under its etag."""
+
+    account: str
+    """The account id's key (lower case)."""
+    job: str
+    etag: str = ""
+    """Version of the stored row; empty for a cursor that was never stored."""
+    relay_state: RelayState = "new"
+    status: str = ""
+    run: RunPath | None = None
+    rows: int = 0
+    """Rows of history that are in the run or in the outbox."""
+    lines: int = 0
+    """Lines of console output that are in the run or in the outbox."""
+    values: int = 0
+    last_step: int | None = None
+    last_value_at: float | None = None
+    """When Azure published the newest relayed value (unix seconds)."""
+    lag_s: float | None = None
+    """How long after that it was in W&B, for the last values that were sent."""
+    posted_at: float = 0.0
+    """When W&B last heard of the run (unix seconds): silence makes a run crashed."""
+    ending_since: float | None = None
+    retry_at: float = 0.0
+    """A parked job is not tried before this time (unix seconds)."""
+    failures: int = 0
+    error: str = ""
+    remedy: str = ""
+    notes: tuple[str, ...] = ()
+    """What could not be used of what Azure published."""
+    created_at: float | None = None
+    finished_at: float | None = None
+    model: str = ""
+    state: dict[str, Any] = field(default_factory=dict)
+    outbox: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSeen:
+    """What finding work needs to know of a job: nothing of its history."""
+
+    job: str
+    relay_state: str
+    retry_at: float

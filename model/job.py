@@ -1,0 +1,267 @@
+"""A fine-tuning job, read from whatever the fine-tuning API answers.
+
+Only named fields are taken over. Azure's job objects can carry grader source code, endpoint
+headers and keys; those must not reach a message, a table or W&B, so nothing unnamed passes.
+Fields that cannot be used are left out and named in `oddities`; a job is never refused for them.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
+"""Statuses after which Azure publishes nothing new. Every other status, known or not, is alive.
+
+Source: facts on the v1 and dated fine-tuning APIs; paused is stable but resumable.
+"""
+WAITING: Final = frozenset({"created", "pending", "queued", "validating_files", "notRunning"})
+"""Statuses before training. A run in one of them is shown as pending in W&B."""
+
+_SCALARS = (
+    "id",
+    "status",
+    "model",
+    "created_at",
+    "finished_at",
+    "estimated_finish",
+    "fine_tuned_model",
+    "trained_tokens",
+    "training_file",
+    "validation_file",
+    "seed",
+    "suffix",
+    "trainingType",
+)
+_WANDB_FIELDS = ("project", "entity", "name", "tags", "run_id")
+_METHOD_FIELDS = ("hyperparameters",)
+
+
+@dataclass(frozen=True, slots=True)
+class WandbIntegration:
+    """What a job says about its own W&B integration; empty text where it says nothing."""
+
+    project: str = ""
+    entity: str = ""
+    name: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job. Times are unix seconds, None where Azure gave none."""
+
+    id: str
+    status: str
+    model: str = ""
+    created_at: float | None = None
+    finished_at: float | None = None
+    fine_tuned_model: str = ""
+    trained_tokens: int | None = None
+    training_file: str = ""
+    validation_file: str = ""
+    result_files: tuple[str, ...] = ()
+    seed: int | None = None
+    suffix: str = ""
+    training_type: str = ""
+    method: str = ""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    error_code: str = ""
+    error_message: str = ""
+    wandb: WandbIntegration | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    oddities: tuple[str, ...] = ()
+    """Names of fields that were there and could not be used."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.status in WAITING
+
+
+def reduce_job(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of an API job object that may travel in a queue message, in its own shape."""
+    kept: dict[str, Any] = {name: raw[name] for name in _SCALARS if raw.get(name) is not None}
+    files = raw.get("result_files")
+    if isinstance(files, list):
+        kept["result_files"] = [item for item in files if isinstance(item, str)]
+    if isinstance(raw.get("hyperparameters"), dict):
+        kept["hyperparameters"] = flat_scalars(raw["hyperparameters"])
+    method = raw.get("method")
+    if isinstance(method, dict):
+        kind = method.get("type")
+        kept["method"] = {"type": kind}
+        inner = method.get(kind) if isinstance(kind, str) else None
+        if isinstance(inner, dict):
+            kept["method"][kind] = {
+                name: flat_scalars(inner[name])
+                for name in _METHOD_FIELDS
+                if isinstance(inner.get(name), dict)
+            }
+    error = raw.get("error")
+    if isinstance(error, dict):
+        kept["error"] = {name: error[name] for name in ("code", "message") if error.get(name)}
+    integrations = raw.get("integrations")
+    if isinstance(integrations, list):
+        kept["integrations"] = [
+            {
+                "type": "wandb",
+                "wandb": {
+                    name: item["wandb"][name] for name in _WANDB_FIELDS if item["wandb"].get(name)
+                },
+            }
+            for item in integrations
+            if isinstance(item, dict) and isinstance(item.get("wandb"), dict)
+        ]
+    if isinstance(raw.get("metadata"), dict):
+        kept["metadata"] = {
+            str(name): value for name, value in raw["metadata"].items() if isinstance(value, str)
+        }
+    return kept
+
+
+def flat_scalars(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers, text and truth values of a mapping; nested ones joined by `/`."""
+    flat: dict[str, Any] = {}
+    stack: list[tuple[str, Any, int]] = [("", values, 0)]
+    while stack:
+        prefix, value, depth = stack.pop()
+        if isinstance(value, dict) and depth < 8:
+            stack.extend(
+                (f"{prefix}/{name}" if prefix else str(name), inner, depth + 1)
+                for name, inner in value.items()
+            )
+        elif isinstance(value, (str, int, float, bool)) and prefix:
+            flat[prefix] = value
+    return dict(sorted(flat.items()))
+
+
+def parse_job(raw: Mapping[str, Any]) -> Job | None:
+    """Return the job in an API object, or None for an object without a usable id."""
+    job_id = raw.get("id")
+    if not isinstance(job_id, str) or not job_id.strip():
+        return None
+    odd: list[str] = []
+
+    def text(name: str) -> str:
+        value = raw.get(name)
+        if value is None or isinstance(value, str):
+            return value or ""
+        odd.append(name)
+        return ""
+
+    def number(name: str) -> float | None:
+        value = raw.get(name)
+        if value is None:
+            return None
+        found = as_number(value)
+        if found is None:
+            odd.append(name)
+        return found
+
+    def whole(name: str) -> int | None:
+        found = number(name)
+        return None if found is None or not math.isfinite(found) else int(found)
+
+    method, hyperparameters = _method(raw, odd)
+    error = raw.get("error")
+    code, message = ("", "")
+    if isinstance(error, dict):
+        code, message = str(error.get("code") or ""), str(error.get("message") or "")
+    elif error is not None:
+        odd.append("error")
+    files = raw.get("result_files")
+    if files is not None and not isinstance(files, list):
+        odd.append("result_files")
+        files = None
+    metadata = raw.get("metadata")
+    return Job(
+        id=job_id.strip(),
+        status=text("status") or "unknown",
+        model=text("model"),
+        created_at=number("created_at"),
+        finished_at=number("finished_at"),
+        fine_tuned_model=text("fine_tuned_model"),
+        trained_tokens=whole("trained_tokens"),
+        training_file=text("training_file"),
+        validation_file=text("validation_file"),
+        result_files=tuple(item for item in files or () if isinstance(item, str) and item),
+        seed=whole("seed"),
+        suffix=text("suffix"),
+        training_type=text("trainingType"),
+        method=method,
+        hyperparameters=hyperparameters,
+        error_code=code,
+        error_message=message,
+        wandb=_wandb(raw.get("integrations")),
+        metadata={
+            str(name): value
+            for name, value in (metadata if isinstance(metadata, dict) else {}).items()
+            if isinstance(value, str)
+        },
+        oddities=tuple(dict.fromkeys(odd)),
+    )
+
+
+def as_number(value: object) -> float | None:
+    """Return a number given as a number or as text, None for anything else (booleans too)."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return None
+
+
+def _method(raw: Mapping[str, Any], odd: list[str]) -> tuple[str, dict[str, Any]]:
+    """Return the method's name and all hyperparameters; those of the method itself win."""
+    hyperparameters: dict[str, Any] = {}
+    top = raw.get("hyperparameters")
+    if isinstance(top, dict):
+        hyperparameters.update(flat_scalars(top))
+    elif top is not None:
+        odd.append("hyperparameters")
+    method = raw.get("method")
+    if not isinstance(method, dict):
+        if method is not None:
+            odd.append("method")
+        return "", hyperparameters
+    kind = method.get("type")
+    if not isinstance(kind, str):
+        return "", hyperparameters
+    inner = method.get(kind)
+    if isinstance(inner, dict) and isinstance(inner.get("hyperparameters"), dict):
+        hyperparameters.update(flat_scalars(inner["hyperparameters"]))
+    return kind, hyperparameters
+
+
+def _wandb(integrations: object) -> WandbIntegration | None:
+    if not isinstance(integrations, list):
+        return None
+    for item in integrations:
+        inner = item.get("wandb") if isinstance(item, dict) else None
+        if isinstance(inner, dict):
+            tags = inner.get("tags")
+            return WandbIntegration(
+                project=_str(inner.get("project")),
+                entity=_str(inner.get("entity")),
+                name=_str(inner.get("name")),
+                tags=tuple(tag for tag in tags if isinstance(tag, str))
+                if isinstance(tags, list)
+                else (),
+            )
+    return None
+
+
+def _str(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,108 @@
+"""A W&B key as the app knows it: which version is in use, for whom, and how that came about.
+
+The value itself is only ever in `KeyInUse` and `SecretVersion`, masked.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from model.finding import Finding
+from model.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOwner:
+    """What W&B says about a key: its own entity, and all that it belongs to (own included)."""
+
+    entity: str
+    entities: tuple[str, ...]
+
+    def may_write(self, entity: str) -> bool:
+        """Return whether the key belongs to `entity`; W&B names ignore case."""
+        return entity.casefold() in {name.casefold() for name in self.entities}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """What the keys table holds of one secret. Times are UTC."""
+
+    vault_host: str
+    secret: str
+    version: str = ""
+    """The version in use: the last one that W&B accepted. Empty: none was accepted yet."""
+    entity: str = ""
+    entities: tuple[str, ...] = ()
+    accepted_at: datetime | None = None
+    expires_at: datetime | None = None
+    trigger: str = ""
+    """What made the version in use so: an event, a pass, a resync."""
+    newest_version: str = ""
+    """The version looked at last; differs from `version` when it was not accepted."""
+    newest_cause: str = ""
+    """Cause code of the last look at the newest version."""
+    checked_at: datetime | None = None
+    etag: str = field(default="", compare=False)
+    """The stored row's tag, so that a slower writer cannot undo a faster one."""
+
+    @property
+    def owner(self) -> KeyOwner | None:
+        """Whose key is in use; None when none is."""
+        return KeyOwner(self.entity, self.entities) if self.version else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChange:
+    """One line of the audit: a version was accepted or refused."""
+
+    at: datetime
+    vault_host: str
+    secret: str
+    version: str
+    entity: str
+    accepted: bool
+    cause: str
+    trigger: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyReport:
+    """The outcome of looking at a secret's newest version."""
+
+    vault_host: str
+    secret: str
+    record: KeyRecord
+    """What is in use after the look."""
+    secret_findings: tuple[Finding, ...]
+    """About the secret in the vault: there, enabled, in date."""
+    key_findings: tuple[Finding, ...]
+    """About its value: W&B accepts it, and for the right entity."""
+    newest_version: str = ""
+    accepted: bool = False
+    """Whether W&B accepted the newest version in this look."""
+    changed: bool = False
+    """Whether the version in use is another than before."""
+    noted: bool = False
+    """Whether a line was added to the audit: something is different from the last look."""
+    temporary: bool = False
+    """True: the look failed for a reason that may pass."""
+    retry_after_s: float | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a key in use that nothing speaks against."""
+        return bool(self.record.version) and not any(
+            item.severity == "blocked" for item in (*self.secret_findings, *self.key_findings)
+        )
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return (*self.secret_findings, *self.key_findings)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInUse:
+    """The key that requests to W&B carry."""
+
+    version: str
+    entity: str
+    value: Secret

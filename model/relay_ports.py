@@ -1,0 +1,114 @@
+"""What the relay needs from the outside, as protocols that clients and fakes satisfy."""
+
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from model.account import RelayAccount
+from model.cursor import Cursor, JobSeen, RunPath
+from model.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """A key that W&B accepted, for one pass."""
+
+    entity: str
+    """The key's own entity."""
+    value: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page as the API gave it: items in its order."""
+
+    items: list[dict[str, Any]]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunAttributes:
+    """Everything about a run but its values."""
+
+    display_name: str
+    group: str
+    job_type: str
+    tags: tuple[str, ...]
+    notes: str
+    config: dict[str, Any] = field(default_factory=dict)
+    """Plain values; the sink wraps them as W&B wants them."""
+
+
+class JobsPort(Protocol):
+    """The fine-tuning API of an account. Every method raises our errors only."""
+
+    def list_jobs(
+        self, account: RelayAccount, after: str | None, limit: int
+    ) -> Awaitable[Listing]: ...
+
+    def read_job(self, account: RelayAccount, job: str) -> Awaitable[dict[str, Any]]: ...
+
+    def list_events(
+        self, account: RelayAccount, job: str, after: str | None, limit: int
+    ) -> Awaitable[Listing]: ...
+
+    def list_checkpoints(
+        self, account: RelayAccount, job: str, after: str | None, limit: int
+    ) -> Awaitable[Listing]: ...
+
+    def read_file(self, account: RelayAccount, file_id: str) -> AsyncIterator[bytes]: ...
+
+
+class CursorsPort(Protocol):
+    """Cursors of an account's jobs; all of an account lie together."""
+
+    def read(self, account: str, jobs: Sequence[str]) -> Awaitable[dict[str, Cursor]]:
+        """Return the stored cursors of these jobs; jobs without one are left out."""
+        ...
+
+    def save(self, cursors: Sequence[Cursor]) -> Awaitable[set[str]]:
+        """Write cursors of one account, outbox included, each under its etag.
+
+        Return the jobs whose cursor somebody else wrote first; theirs is not written.
+        Saved cursors carry their new etag.
+        """
+        ...
+
+    def seen(self, account: str) -> Awaitable[list[JobSeen]]:
+        """Return the state of every known job of an account."""
+        ...
+
+
+class SinkPort(Protocol):
+    """W&B runs. Raises DeniedError (key refused: code 401, no right: 403), MissingError (no such
+    run), RejectedError (code `deleted`: the run's id is used up), or a TemporaryError."""
+
+    def ensure_run(
+        self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
+    ) -> Awaitable[RunPath]:
+        """Create the run or bring its attributes up to date; return where it really is."""
+        ...
+
+    def post(self, run: RunPath, body: bytes, *, key: RunKey) -> Awaitable[bool]:
+        """Send one file_stream body; say whether somebody pressed Stop on the run in W&B."""
+        ...
+
+
+class KeysPort(Protocol):
+    """The keys in use."""
+
+    def run_key(self, vault: str, secret: str) -> Awaitable[RunKey]:
+        """Return the key in use. Raises MissingError while none was accepted."""
+        ...
+
+
+class RelayAccountsPort(Protocol):
+    """The accounts whose jobs are relayed."""
+
+    def list_for_relay(self) -> Awaitable[list[RelayAccount]]: ...
+
+
+class WorkPort(Protocol):
+    """The queue that relay work goes over."""
+
+    def send(self, messages: Iterable[dict[str, Any]]) -> Awaitable[None]: ...

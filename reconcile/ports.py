@@ -1,0 +1,19 @@
+"""The ports of this half in one object, made once per process by the composition root."""
+
+from dataclasses import dataclass, field
+
+from model.ports import AccountPort, KeyStore, ProverPort, RolePort, SecretPort, VaultPort
+from reconcile.shared import SharedReads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcilePorts:
+    """Everything a pass reads and writes through."""
+
+    accounts: AccountPort
+    vaults: VaultPort
+    secrets: SecretPort
+    roles: RolePort
+    prover: ProverPort
+    keys: KeyStore
+    shared: SharedReads = field(default_factory=SharedReads)

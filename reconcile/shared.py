@@ -1,0 +1,100 @@
+"""Facts that many accounts have in common, read once for all of a pass.
+
+200 accounts share one vault and one key; their messages are worked on at the same time. A fact
+is used again for a minute, and only if it was read after the message that needs it was sent:
+whatever made somebody send the message is then in it. Decides nothing about the facts.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+KEEP_FOR = timedelta(seconds=60)
+_MOST_ENTRIES = 1024
+
+
+def vault_key(host: str) -> tuple[str, str]:
+    """Return the name under which a vault is shared between accounts."""
+    return ("vault", host)
+
+
+def assignments_key(scope: str) -> tuple[str, str]:
+    """Return the name under which a scope's role assignments are shared between accounts."""
+    return ("assignments", scope.lower())
+
+
+@dataclass(slots=True)
+class _Entry:
+    asked_at: datetime
+    answer: asyncio.Future[Any]
+
+    def serves(self, now: datetime, fresh_after: datetime) -> bool:
+        return (
+            not self.answer.cancelled()
+            and self.asked_at >= fresh_after
+            and now - self.asked_at < KEEP_FOR
+        )
+
+
+class SharedReads:
+    """A cache with one reader per fact; everybody who asks meanwhile waits for that one."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Hashable, _Entry] = {}
+
+    async def get[T](
+        self,
+        key: Hashable,
+        read: Callable[[], Awaitable[T]],
+        *,
+        now: datetime,
+        fresh_after: datetime,
+        keep: Callable[[T], bool] = lambda _: True,
+    ) -> T:
+        """Return the fact, from the cache when young enough. What `keep` refuses is not kept.
+
+        `now` is when the caller's pass began: a fact counts as read at that earlier time.
+        """
+        entry = self._entries.get(key)
+        if entry is None or not entry.serves(now, fresh_after):
+            entry = _Entry(now, asyncio.ensure_future(_run(read)))
+            self._make_room(now)
+            self._entries[key] = entry
+        try:
+            # One caller that is cancelled must not take the others' answer away.
+            fact = cast("T", await asyncio.shield(entry.answer))
+        except Exception:
+            self._drop(key, entry)
+            raise
+        if not keep(fact):
+            self._drop(key, entry)
+        return fact
+
+    def amend(self, key: Hashable, change: Callable[[Any], Any]) -> None:
+        """Bring a kept fact up to date with an own write, so that nobody has to read it again."""
+        entry = self._entries.get(key)
+        if entry is None or not entry.answer.done() or entry.answer.cancelled():
+            # Still being read: whether that reading saw the write is unknown.
+            self._entries.pop(key, None)
+            return
+        changed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        changed.set_result(change(entry.answer.result()))
+        self._entries[key] = _Entry(entry.asked_at, changed)
+
+    def _drop(self, key: Hashable, entry: _Entry) -> None:
+        if self._entries.get(key) is entry:
+            del self._entries[key]
+
+    def _make_room(self, now: datetime) -> None:
+        if len(self._entries) >= _MOST_ENTRIES:
+            self._entries = {
+                key: entry
+                for key, entry in self._entries.items()
+                if now - entry.asked_at < KEEP_FOR
+            }
+
+
+async def _run[T](read: Callable[[], Awaitable[T]]) -> T:
+    return await read()

@@ -1,0 +1,94 @@
+"""A run's attributes from its job and account: names, group, tags, notes and config.
+
+The config is a list of named fields, never the job object itself: job objects can carry
+grader source code, endpoint headers and keys.
+"""
+
+from typing import Any, Final
+
+from model.account import RelayAccount
+from model.cursor import RunPath
+from model.job import Job
+from model.relay_ports import RunAttributes
+
+JOB_TYPE: Final = "fine-tune"
+_MAX_TAG: Final = 64
+_MAX_RUN_ID: Final = 64
+_BAD_IN_ID: Final = str.maketrans(dict.fromkeys(":;,#?/'\\%", "-"))
+_BAD_IN_PROJECT: Final = set("/\\#?%:")
+
+
+def run_path(job: Job, account: RelayAccount, *, key_entity: str, suffix: str = "") -> RunPath:
+    """Return where a job's run belongs: the job's own word, its metadata, then the account's."""
+    integration = job.wandb
+    project = (
+        (integration.project if integration else "")
+        or job.metadata.get("wandb_project", "")
+        or account.project
+    )
+    entity = (
+        (integration.entity if integration else "")
+        or job.metadata.get("wandb_entity", "")
+        or account.entity
+        or key_entity
+    )
+    return RunPath(entity, project, run_id(job.id, suffix))
+
+
+def project_problem(project: str) -> str:
+    """Say why W&B would refuse a project name; empty when it would not."""
+    if not project or len(project) > 128 or _BAD_IN_PROJECT & set(project):
+        return "the W&B project's name must be 1-128 characters without / \\ # ? % :"
+    return ""
+
+
+def run_id(job_id: str, suffix: str = "") -> str:
+    """Return the job's id with what W&B refuses in a run id replaced."""
+    return f"{job_id.strip().translate(_BAD_IN_ID)[: _MAX_RUN_ID - len(suffix)]}{suffix}"
+
+
+def run_attributes(job: Job, account: RelayAccount) -> RunAttributes:
+    """Return everything about the job's run but its values."""
+    integration = job.wandb
+    display = (integration.name if integration else "") or job.suffix or job.id
+    tags = ["azure-openai", *(integration.tags if integration else ())]
+    tags += [tag for tag in job.metadata.get("wandb_tags", "").split(",") if tag.strip()]
+    if job.status == "cancelled":
+        tags.append("cancelled")
+    clean = dict.fromkeys(tag.strip()[:_MAX_TAG] for tag in tags if tag.strip())
+    return RunAttributes(
+        display_name=display[:128],
+        group=job.model[:128],
+        job_type=JOB_TYPE,
+        tags=tuple(clean),
+        notes=f"[Fine-tuning job {job.id} in the Azure portal]({portal_url(account)})",
+        config=_config(job, account),
+    )
+
+
+def portal_url(account: RelayAccount) -> str:
+    """Return the account's page in the Azure portal."""
+    return f"https://portal.azure.com/#resource{account.id}/overview"
+
+
+def _config(job: Job, account: RelayAccount) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "job_id": job.id,
+        "model": job.model,
+        "method": job.method or "supervised",
+        "hyperparameters": dict(job.hyperparameters),
+        "training_file": job.training_file,
+        "validation_file": job.validation_file,
+        "seed": job.seed,
+        "suffix": job.suffix,
+        "training_type": job.training_type,
+        "created_at": job.created_at,
+        "account": account.name,
+        "account_id": str(account.id),
+        "subscription": account.subscription,
+        "region": account.region,
+        "metadata": {
+            name: value for name, value in job.metadata.items() if not name.startswith("wandb_")
+        },
+    }
+    return {name: value for name, value in config.items() if value not in (None, "", {})}

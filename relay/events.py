@@ -1,0 +1,216 @@
+"""Events of a job: what one says, and how far the listing must be read for the new ones.
+
+Azure does not specify the listing's order (the live service answers newest first, the spec's
+example runs oldest first), so the order is observed. What is read decides only the cost and
+the delay of a tick: exactness comes from the ledger and from the full read at a job's end.
+"""
+
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from model.errors import MissingError, RejectedError
+from model.job import as_number
+from relay.metrics import Number, metrics_of, step_of
+
+FIRST_PAGE: Final = 20
+"""A tick brings a handful of new events; asking for more would only re-read known ones."""
+FULL_PAGE: Final = 100
+"""Neither spec names an upper bound for `limit`; 100 is what the peers use."""
+_MAX_PAGES: Final = 20_000
+
+ReadPage = Callable[[str | None, int], Awaitable["Page"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing, in the service's order."""
+
+    items: list[dict[str, Any]]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a job. `at` is unix seconds, None where it has no usable time."""
+
+    identity: int
+    """63-bit hash of the event's id (of its content where it has none)."""
+    at: float | None
+    step: int | None
+    metrics: dict[str, Number]
+    message: str
+    is_error: bool
+
+
+@dataclass(slots=True)
+class Hints:
+    """What the last read saw of the listing, so that the next one can stop early."""
+
+    order: str = ""
+    """`newest`, `oldest` or `mixed`; empty while unknown."""
+    head: str = ""
+    """Id of the listing's first event."""
+    tail: str = ""
+    """Id of the listing's last event."""
+
+
+@dataclass(slots=True)
+class EventRead:
+    """Events read, deduplicated, oldest first; and how many items could not be used."""
+
+    events: list[Event] = field(default_factory=list)
+    unusable: int = 0
+    looped: bool = False
+    """The listing came back to itself; what lay behind could not be reached."""
+
+
+async def read_new_events(read: ReadPage, hints: Hints, *, full: bool) -> EventRead:
+    """Read the events that may be new and bring `hints` up to date.
+
+    `full` reads the whole listing. Otherwise a newest-first listing is read down to the event
+    that was its head last time, an oldest-first one from its last known tail on.
+    """
+    if not full and hints.order == "oldest" and hints.tail:
+        try:
+            return await _walk(read, hints, after=hints.tail, full=False)
+        except (MissingError, RejectedError):
+            # The service no longer knows the event we continued after.
+            hints.order = ""
+    return await _walk(read, hints, after=None, full=full)
+
+
+async def _walk(read: ReadPage, hints: Hints, *, after: str | None, full: bool) -> EventRead:
+    result = EventRead()
+    known_head = hints.head
+    seen: set[int] = set()
+    order = _Order()
+    first_id, last_id = "", after or ""
+    limit = FULL_PAGE if full or after else FIRST_PAGE
+    for number in range(_MAX_PAGES):
+        page = await read(last_id or None, limit)
+        limit = FULL_PAGE
+        fresh = False
+        met_head = False
+        page_last = ""
+        for item in page.items:
+            event_id = item.get("id") if isinstance(item, dict) else None
+            if isinstance(event_id, str) and event_id:
+                page_last = event_id
+                first_id = first_id or event_id
+                met_head = met_head or event_id == known_head
+            event = parse_event(item)
+            if event is None:
+                result.unusable += 1
+                continue
+            order.see(event)
+            if event.identity not in seen:
+                seen.add(event.identity)
+                fresh = True
+                result.events.append(event)
+        if not page.has_more or not page.items or not page_last:
+            last_id = page_last or last_id
+            break
+        if not fresh and number:
+            result.looped = True
+            break
+        last_id = page_last
+        if not full and met_head and order.name == "newest":
+            break
+    if after is None:
+        hints.order = order.name or hints.order
+        hints.head = first_id or hints.head
+    if hints.order == "oldest":
+        hints.tail = last_id
+    result.events.sort(key=_by_time)
+    return result
+
+
+class _Order:
+    """Watches the order in which events come."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int] | None = None
+        self._up = self._down = False
+
+    def see(self, event: Event) -> None:
+        if event.at is None:
+            return
+        key = (event.at, event.step if event.step is not None else -1)
+        if self._last is not None:
+            if event.step is None or self._last[1] < 0:
+                # Messages have no step; only their times can be compared.
+                self._up = self._up or key[0] > self._last[0]
+                self._down = self._down or key[0] < self._last[0]
+            else:
+                self._up = self._up or key > self._last
+                self._down = self._down or key < self._last
+        self._last = key
+
+    @property
+    def name(self) -> str:
+        if self._up and self._down:
+            return "mixed"
+        return "newest" if self._down else "oldest" if self._up else ""
+
+
+def parse_event(item: object) -> Event | None:
+    """Return what an event says, or None where nothing in it can be used."""
+    if not isinstance(item, Mapping):
+        return None
+    data = item.get("data")
+    step, metrics = None, {}
+    if isinstance(data, Mapping):
+        step = step_of(data.get("step"))
+        if step is not None:
+            metrics = metrics_of(data)
+    message = item.get("message")
+    text = " ".join(message.split()) if isinstance(message, str) else ""
+    if not metrics and not text:
+        return None
+    at = as_number(item.get("created_at"))
+    event_id = item.get("id")
+    if isinstance(event_id, str) and event_id:
+        name = event_id.encode()
+    else:
+        name = repr((at, text, step, sorted(metrics.items()))).encode()
+    return Event(
+        identity=_hash(name),
+        at=at if at is not None and 0 <= at < 1e11 else None,
+        step=step,
+        metrics=metrics,
+        message=text,
+        is_error=item.get("level") == "error",
+    )
+
+
+def console_line(event: Event, at: float) -> str:
+    """Return an event's line of console output, as the wandb SDK writes one.
+
+    Source: facts/wandb.md 2.1 (recorded from wandb 0.31.0): UTC without a zone, then the text;
+    `ERROR ` leads a line of the error stream.
+    """
+    stamp = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    return f"{'ERROR ' if event.is_error else ''}{stamp} {event.message}"
+
+
+def line_mark(event: Event) -> str | None:
+    """Return the ledger's name for a metric event's console line; None for plain messages.
+
+    A job has as many metric events as steps: their lines go into the ledger, which stays small,
+    while the few plain messages are remembered by their identity.
+    """
+    if event.step is None:
+        return None
+    return f"\0line:{zlib.crc32(' '.join(sorted(event.metrics)).encode()):08x}"
+
+
+def _by_time(event: Event) -> tuple[float, int]:
+    return (event.at or 0.0, event.step if event.step is not None else -1)
+
+
+def _hash(name: bytes) -> int:
+    # Two independent 32-bit sums: enough to tell a few hundred messages of one job apart.
+    return (zlib.crc32(name) << 31) ^ zlib.adler32(name[::-1] + name)

@@ -1,0 +1,124 @@
+"""Find the jobs that have work: one listing an account, and nothing for finished history.
+
+Jobs that are known to be complete are remembered in the process, so an idle tick costs one call
+to the fine-tuning API for each account and no storage. What is remembered can only grow: a job
+that is complete stays so, unless a person asks for it again.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from model.account import RelayAccount
+from model.cursor import JobSeen
+from model.errors import AppError
+from model.relay_ports import CursorsPort, JobsPort, WorkPort
+from relay import select
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 100
+_AT_ONCE: Final = 32
+_MOST_PAGES: Final = 10_000
+
+
+@dataclass(slots=True)
+class Found:
+    """What one tick found. `failures` has the error of each account that could not be listed."""
+
+    accounts: int = 0
+    jobs: int = 0
+    messages: int = 0
+    failures: dict[str, AppError] = field(default_factory=dict)
+    recovered: list[tuple[str, str]] = field(default_factory=list)
+    """(account, cause) of failures of the last tick that did not come again."""
+
+
+class Finder:
+    """One per process; holds what is known to be complete."""
+
+    def __init__(self, jobs: JobsPort, cursors: CursorsPort, work: WorkPort) -> None:
+        self._jobs = jobs
+        self._cursors = cursors
+        self._work = work
+        self._closed: dict[str, set[str]] = {}
+        self._open: dict[str, set[str]] = {}
+        self._failing: set[tuple[str, str]] = set()
+
+    async def tick(self, accounts: Sequence[RelayAccount], *, clock: Callable[[], float]) -> Found:
+        """List every account's jobs, at most so many at once, and send what has work."""
+        found = Found(accounts=len(accounts))
+        limit = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(account: RelayAccount) -> None:
+            async with limit:
+                try:
+                    await self._tick_account(account, found, clock())
+                except AppError as error:
+                    found.failures[account.key] = error
+
+        await asyncio.gather(*(one(account) for account in accounts))
+        failing = {(account, error.message) for account, error in found.failures.items()}
+        found.recovered = sorted(self._failing - failing)
+        self._failing = failing
+        return found
+
+    async def _tick_account(self, account: RelayAccount, found: Found, now: float) -> None:
+        closed = self._closed.setdefault(account.key, set())
+        missing = set(self._open.get(account.key, ()))
+        unknown: list[dict[str, Any]] = []
+        async for page in self.pages(account):
+            fresh = [raw for raw in page if raw.get("id") not in closed]
+            unknown.extend(fresh)
+            found.jobs += len(page)
+            missing.difference_update(str(raw.get("id")) for raw in fresh)
+            if not fresh and not missing:
+                # Listings are newest first: behind a page of complete jobs lie only jobs that an
+                # earlier tick has seen, and every one of those that was open has turned up.
+                break
+        self._open[account.key] = {str(raw.get("id")) for raw in unknown}
+        if not unknown:
+            return
+        seen = {item.job: item for item in await self._cursors.seen(account.key)}
+        closed |= {job for job, item in seen.items() if item.relay_state in select.CLOSED}
+        sent = await self.send(account, unknown, seen, now=now, trigger="timer")
+        found.messages += sent
+
+    async def send(
+        self,
+        account: RelayAccount,
+        jobs: Sequence[dict[str, Any]],
+        seen: dict[str, JobSeen],
+        *,
+        now: float,
+        trigger: str,
+    ) -> int:
+        """Send the jobs that have work; return the number of messages."""
+        due = select.due_jobs(jobs, seen, now=now)
+        messages = select.messages(account, due, sent_at=now, trigger=trigger, size=json_size)
+        await self._work.send(messages)
+        return len(messages)
+
+    async def pages(self, account: RelayAccount) -> AsyncIterator[list[dict[str, Any]]]:
+        """Yield the account's jobs page by page, in the service's order."""
+        after: str | None = None
+        for _ in range(_MOST_PAGES):
+            listing = await self._jobs.list_jobs(account, after, PAGE)
+            yield listing.items
+            last = listing.items[-1].get("id") if listing.items else None
+            if not listing.has_more or not isinstance(last, str) or last == after:
+                return
+            after = last
+
+    def forget(self, account: str, job: str) -> None:
+        """Look at a complete job again."""
+        self._closed.get(account, set()).discard(job)
+
+
+def json_size(value: object) -> int:
+    """Return the length of a value as JSON in bytes."""
+    return len(orjson.dumps(value))

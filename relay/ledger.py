@@ -1,0 +1,117 @@
+"""Which values of a job are in its run (or in the outbox, which is as good).
+
+A value is one (step, metric). Steps of one metric are nearly always an arithmetic progression
+(every step, every tenth step), so the exact set is kept as a short list of progressions: a job
+with 100,000 relayed steps costs a tick the same few bytes as one with 100.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+
+class Steps:
+    """An exact set of whole numbers, small when they come in progressions."""
+
+    __slots__ = ("_members", "_runs")
+
+    def __init__(self, runs: Iterable[Iterable[int]] = ()) -> None:
+        self._runs: list[list[int]] = [list(run) for run in runs]
+        """[first, last, stride] each; the last one is the one that grows."""
+        self._members: set[int] | None = None
+
+    def __contains__(self, step: int) -> bool:
+        if self._members is not None:
+            return step in self._members
+        if len(self._runs) > _SCATTERED:
+            # Too irregular to search run by run; rare, so only then spelt out.
+            self._members = {
+                member
+                for first, last, stride in self._runs
+                for member in range(first, last + 1, stride)
+            }
+            return step in self._members
+        for first, last, stride in self._runs:
+            if first <= step <= last and (step - first) % stride == 0:
+                return True
+        return False
+
+    def add(self, step: int) -> None:
+        """Add a step that is not yet a member."""
+        if self._members is not None:
+            self._members.add(step)
+        if self._runs:
+            run = self._runs[-1]
+            if step == run[1] + run[2] and run[0] != run[1]:
+                run[1] = step
+                return
+            if run[0] == run[1] and step > run[1]:
+                run[1], run[2] = step, step - run[0]
+                return
+        self._runs.append([step, step, 1])
+
+    def runs(self) -> list[list[int]]:
+        """Return the progressions, neighbours joined; equal sets of one history compare equal."""
+        if len(self._runs) < 2:
+            return self._runs
+        joined: list[list[int]] = []
+        for run in sorted(self._runs):
+            last = joined[-1] if joined else None
+            if last and run[0] == last[1] + last[2] and (run[2] == last[2] or run[0] == run[1]):
+                last[1] = run[1]
+            elif last and last[0] == last[1] and run[0] == run[1]:
+                last[1], last[2] = run[1], run[1] - last[0]
+            else:
+                joined.append(list(run))
+        return joined
+
+
+_SCATTERED = 48
+
+
+class Ledger:
+    """The relayed values of one job."""
+
+    __slots__ = ("_metrics", "count")
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, Steps] = {}
+        self.count = 0
+        """How many values there are."""
+
+    def has(self, step: int, metric: str) -> bool:
+        steps = self._metrics.get(metric)
+        return steps is not None and step in steps
+
+    def claim(self, step: int, metric: str) -> bool:
+        """Add a value; say whether it was new."""
+        steps = self._metrics.get(metric)
+        if steps is None:
+            steps = self._metrics[metric] = Steps()
+        elif step in steps:
+            return False
+        steps.add(step)
+        self.count += 1
+        return True
+
+    @property
+    def metrics(self) -> list[str]:
+        return sorted(self._metrics)
+
+    def dump(self) -> dict[str, Any]:
+        """Return the ledger as JSON values; metrics with the same steps share one list."""
+        groups: dict[str, tuple[list[str], list[list[int]]]] = {}
+        for name, steps in self._metrics.items():
+            runs = steps.runs()
+            groups.setdefault(str(runs), ([], runs))[0].append(name)
+        return {"count": self.count, "groups": [[names, runs] for names, runs in groups.values()]}
+
+    @classmethod
+    def load(cls, dumped: dict[str, Any] | None) -> "Ledger":
+        """Return the ledger that `dump` wrote; an empty one for None."""
+        ledger = cls()
+        if dumped:
+            ledger.count = dumped["count"]
+            for names, runs in dumped["groups"]:
+                for name in names:
+                    ledger._metrics[name] = Steps(runs)
+        return ledger

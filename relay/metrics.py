@@ -1,0 +1,126 @@
+"""Which numbers in what Azure publishes are metrics, and under which name.
+
+Name-agnostic: Microsoft's pages disagree about the names of reinforcement metrics and verify
+none for preference training, so every number becomes a metric. One vocabulary maps the two
+spellings that Azure uses for the same thing.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+Number = int | float
+
+VOCABULARY: Final = {
+    "train_accuracy": "train_mean_token_accuracy",
+    "valid_accuracy": "valid_mean_token_accuracy",
+    "validation_accuracy": "valid_mean_token_accuracy",
+    "validation_mean_token_accuracy": "valid_mean_token_accuracy",
+    "valid_token_accuracy": "valid_mean_token_accuracy",
+    "validation_loss": "valid_loss",
+}
+"""Result files and events spell the same metric differently; see docs/run-contents.md."""
+
+_NOT_METRICS: Final = frozenset({"step", "total_steps", "step_number"})
+_MAY_BE_NEGATIVE: Final = ("reward", "score", "margin", "log", "kl", "advantage", "delta", "diff")
+_NEVER_NEGATIVE: Final = (
+    "loss",
+    "accuracy",
+    "token",
+    "count",
+    "error",
+    "entropy",
+    "perplexity",
+    "seconds",
+    "time",
+    "latency",
+    "samples",
+    "epoch",
+    "learning_rate",
+    "lr",
+)
+_MAX_DEPTH: Final = 16
+_INT64: Final = 2**63
+
+
+def step_of(value: object) -> int | None:
+    """Return a training step given as int, float or text; None where it is not a whole number."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value if 0 <= value < _INT64 else None
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        return int(value) if 0 <= value < _INT64 else None
+    return None
+
+
+def metrics_of(data: Mapping[str, Any]) -> dict[str, Number]:
+    """Return every metric in an event's data or a checkpoint's metrics, by its one name.
+
+    Nested objects are joined by `/`; a list of objects is keyed by their `name`, by index where
+    there is none. Text, truth values, identifiers and placeholders are not metrics.
+    """
+    found: dict[str, Number] = {}
+    for name, value in data.items():
+        if type(value) is float or type(value) is int:  # the common case, without recursion
+            if name not in _NOT_METRICS:
+                add_metric(found, name, value)
+        elif value is not None and name not in _NOT_METRICS:
+            for full, number in _walk(str(name), value, 1):
+                add_metric(found, full, number)
+    return found
+
+
+def add_metric(found: dict[str, Number], name: str, value: Number) -> None:
+    """Put a value under its one name unless it is a placeholder or the name is taken."""
+    if value != value or (value == -1 and cannot_be_negative(name)):
+        return
+    if type(value) is int and not -_INT64 <= value < _INT64:
+        try:
+            value = float(value)
+        except OverflowError:
+            return
+    name = metric_name(name)
+    if name not in found:
+        found[name] = value
+
+
+def metric_name(name: str) -> str:
+    """Return the one name of a metric.
+
+    W&B keeps names with a leading underscore and the axis `step` for itself; a metric must
+    not take their place.
+    """
+    known = VOCABULARY.get(name)
+    if known is not None:
+        return known
+    return f"metric{name}" if name.startswith("_") else name
+
+
+def cannot_be_negative(name: str) -> bool:
+    """Say whether -1 under this name stands for "no value" (Azure's result files write it so)."""
+    lowered = name.lower()
+    if any(part in lowered for part in _MAY_BE_NEGATIVE):
+        return False
+    return any(part in lowered for part in _NEVER_NEGATIVE)
+
+
+def _walk(prefix: str, value: object, depth: int) -> Iterator[tuple[str, Number]]:
+    if isinstance(value, bool) or depth > _MAX_DEPTH:
+        return
+    if isinstance(value, (int, float)):
+        yield prefix, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _walk(f"{prefix}/{name}", inner, depth + 1)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            label = inner.get("name") if isinstance(inner, dict) else None
+            yield from _walk(
+                f"{prefix}/{label if isinstance(label, str) and label else index}", inner, depth + 1
+            )

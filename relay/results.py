@@ -1,0 +1,166 @@
+"""Rows of a result file, read as a stream: plain or base64 CSV, columns as they come.
+
+Nothing is trusted: columns vary, trailing columns are empty, text stands where numbers belong.
+A file that is no CSV with a `step` column raises RejectedError.
+"""
+
+import base64
+import binascii
+import csv
+import io
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from model.errors import RejectedError
+from relay.metrics import Number, add_metric, metric_name, step_of
+from relay.rows import Row
+
+_BASE64 = re.compile(rb"^[A-Za-z0-9+/\s]+={0,2}\s*$")
+_BOM = b"\xef\xbb\xbf"
+_MAX_LINE = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class ResultCount:
+    """What a read of a result file met. All counts are lines."""
+
+    rows: int = 0
+    unusable: int = 0
+
+
+async def read_rows(chunks: AsyncIterator[bytes], count: ResultCount) -> AsyncIterator[list[Row]]:
+    """Yield the file's rows in its order, a list for each chunk that completes some.
+
+    Raises RejectedError when the file is not CSV with a `step` column.
+    """
+    columns: list[tuple[int, str]] | None = None
+    step_column = -1
+    async for text in _lines(_decoded(chunks)):
+        try:
+            records = list(csv.reader(io.StringIO(text, newline="")))
+        except csv.Error as error:
+            raise RejectedError(f"the result file is not CSV ({error})", code="NotCsv") from None
+        rows: list[Row] = []
+        for record in records:
+            if not record:
+                continue
+            if columns is None:
+                step_column, columns = _header(record)
+                continue
+            row = _row(record, step_column, columns)
+            if row is None:
+                count.unusable += 1
+            else:
+                count.rows += 1
+                rows.append(row)
+        if rows:
+            yield rows
+    if columns is None:
+        raise RejectedError("the result file is empty", code="NotCsv")
+
+
+def _header(record: list[str]) -> tuple[int, list[tuple[int, str]]]:
+    names = [name.strip().strip('"') for name in record]
+    lowered = [name.lower() for name in names]
+    if "step" not in lowered:
+        raise RejectedError("the result file has no step column", code="NotCsv")
+    step_column = lowered.index("step")
+    # Renamed twins of one metric: the first column that has a value wins, see _row.
+    return step_column, [
+        (place, name)
+        for place, name in enumerate(names)
+        if name and place != step_column and metric_name(name) != "total_steps"
+    ]
+
+
+def _row(record: list[str], step_column: int, columns: list[tuple[int, str]]) -> Row | None:
+    if step_column >= len(record):
+        return None
+    step = step_of(record[step_column].strip())
+    if step is None:
+        return None
+    values: dict[str, Number] = {}
+    width = len(record)
+    for place, name in columns:
+        if place >= width:
+            break
+        text = record[place]
+        if not text:
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            continue  # a column of text or identifiers
+        add_metric(values, name, value)
+    return Row(step, values)
+
+
+async def _decoded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the file's own bytes, undoing base64 where the content is base64."""
+    pending = b""
+    started = False
+    is_base64 = False
+    async for chunk in chunks:
+        if not started:
+            pending += chunk
+            if len(pending) < 64:
+                continue
+            started = True
+            is_base64 = _looks_base64(pending[:4096])
+            chunk, pending = pending, b""
+        if not is_base64:
+            yield chunk
+            continue
+        pending += b"".join(chunk.split())
+        whole = len(pending) - len(pending) % 4
+        yield _unbase64(pending[:whole])
+        pending = pending[whole:]
+    if not started:
+        is_base64 = _looks_base64(pending)
+        yield _unbase64(b"".join(pending.split())) if is_base64 else pending
+    elif pending:
+        yield _unbase64(pending + b"=" * (-len(pending) % 4))
+
+
+def _looks_base64(head: bytes) -> bool:
+    # A CSV header has commas; base64 text cannot.
+    return bool(head.strip()) and b"," not in head and bool(_BASE64.match(head)) and len(head) > 8
+
+
+def _unbase64(data: bytes) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error:
+        raise RejectedError("the result file is damaged base64", code="NotCsv") from None
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """Yield complete lines. A quoted field may hold line ends; it stays in one piece."""
+    rest = b""
+    first = True
+    async for chunk in chunks:
+        if first and rest + chunk:
+            chunk = (rest + chunk).removeprefix(_BOM)
+            rest, first = b"", False
+        data = rest + chunk
+        cut = _cut(data)
+        if cut == 0:
+            rest = data
+            if len(rest) > _MAX_LINE:
+                raise RejectedError("the result file has no line ends", code="NotCsv")
+            continue
+        yield data[:cut].decode("utf-8", "replace")
+        rest = data[cut:]
+    if rest.strip():
+        yield rest.decode("utf-8", "replace")
+
+
+def _cut(data: bytes) -> int:
+    """Return where the last line that is complete and outside quotes ends."""
+    cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+    if b'"' not in data:
+        return cut
+    while cut and data.count(b'"', 0, cut) % 2:
+        cut = max(data.rfind(b"\n", 0, cut - 1), data.rfind(b"\r", 0, cut - 1)) + 1
+    return cut

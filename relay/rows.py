@@ -1,0 +1,92 @@
+"""Rows of a run from what Azure published: one row per step and moment, each value once.
+
+The ledger says which values are taken. A value that appears later for a step that already has
+a row becomes a row of its own with the same `step`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from relay.events import Event
+from relay.ledger import Ledger
+from relay.metrics import Number, metrics_of, step_of
+
+
+@dataclass(slots=True)
+class Row:
+    """Metrics at one step. `at` is unix seconds, None where the source had no time."""
+
+    step: int
+    values: dict[str, Number]
+    at: float | None = None
+
+
+def rows_of_events(events: Iterable[Event]) -> dict[int, Row]:
+    """Return the events' values by step, the first event to name a value wins."""
+    rows: dict[int, Row] = {}
+    for event in events:
+        if event.step is None or not event.metrics:
+            continue
+        _merge(rows, event.step, event.metrics, event.at)
+    return rows
+
+
+def add_checkpoints(rows: dict[int, Row], checkpoints: Iterable[object]) -> int:
+    """Add the checkpoints' values to `rows`; return how many checkpoints had none to use."""
+    unusable = 0
+    for item in checkpoints:
+        metrics = item.get("metrics") if isinstance(item, Mapping) else None
+        step = None
+        if isinstance(item, Mapping):
+            step = step_of(item.get("step_number"))
+            if step is None and isinstance(metrics, Mapping):
+                step = step_of(metrics.get("step"))
+        if step is None or not isinstance(metrics, Mapping):
+            unusable += 1
+            continue
+        # A checkpoint is written after its step; it must not give a step's row a later time.
+        _merge(rows, step, metrics_of(metrics), None)
+    return unusable
+
+
+def _merge(rows: dict[int, Row], step: int, values: Mapping[str, Number], at: float | None) -> None:
+    row = rows.get(step)
+    if row is None:
+        rows[step] = Row(step, dict(values), at)
+        return
+    if row.at is None:
+        row.at = at
+    for name, value in values.items():
+        row.values.setdefault(name, value)
+
+
+def take_new(rows: Iterable[Row], ledger: Ledger) -> list[Row]:
+    """Return the rows' values that the run does not have, claiming them. Order is kept."""
+    fresh: list[Row] = []
+    for row in rows:
+        step = row.step
+        values = {name: value for name, value in row.values.items() if ledger.claim(step, name)}
+        if values:
+            fresh.append(Row(step, values, row.at))
+    return fresh
+
+
+def history_line(row: Row, index: int, at: float, runtime: float) -> str:
+    """Return a row as a line of the run's history.
+
+    `index` is the row's position in the run. It is also W&B's own `_step`, which must not repeat,
+    while the training step is the metric `step` that every chart uses as its x axis.
+    """
+    line: dict[str, Any] = {"step": row.step, **row.values}
+    line["_step"] = index
+    line["_timestamp"] = at
+    line["_runtime"] = runtime
+    text = orjson.dumps(line).decode()
+    if "null" in text:
+        # orjson has no word for infinity; W&B's history takes the bare word, as its SDK writes it.
+        text = json.dumps(line, separators=(",", ":"))
+    return text

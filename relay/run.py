@@ -1,0 +1,229 @@
+"""Relay one account's jobs: read, convert, save, send, save.
+
+Storage is touched per account, not per job: one query, one write before sending and one after.
+One job's failure is its own outcome; it neither stops the others nor fails the message.
+"""
+
+import asyncio
+import copy
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from model.account import RelayAccount
+from model.cursor import Cursor
+from model.errors import AppError, TemporaryError
+from model.job import Job
+from model.relay_ports import (
+    CursorsPort,
+    JobsPort,
+    KeysPort,
+    RunKey,
+    SinkPort,
+)
+from model.secret import Secret
+from relay import wire
+from relay.job_pass import JobPass
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPorts:
+    jobs: JobsPort
+    cursors: CursorsPort
+    sink: SinkPort
+    keys: KeysPort
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """What came of one job in one pass. `values` is how many were sent."""
+
+    job: str
+    relay_state: str
+    values: int = 0
+    error: str = ""
+    remedy: str = ""
+    key_refused: bool = False
+    temporary: bool = False
+
+
+async def relay_account(
+    account: RelayAccount,
+    jobs: Sequence[Job],
+    *,
+    ports: RelayPorts,
+    clock: Callable[[], float],
+    skip_native: bool,
+    force: bool = False,
+) -> list[JobOutcome]:
+    """Bring the runs of these jobs up to date; return one outcome each, in their order.
+
+    `force` looks again at jobs that are complete or parked. Raises TemporaryError only where
+    nothing could be recorded at all (the cursors cannot be read).
+    """
+    cursors = await ports.cursors.read(account.key, [job.id for job in jobs])
+    outcomes: dict[str, JobOutcome] = {}
+    due: list[tuple[Job, Cursor]] = []
+    for job in jobs:
+        cursor = cursors.get(job.id) or Cursor(account.key, job.id)
+        waits = cursor.relay_state == "parked" and cursor.retry_at > clock()
+        waits = waits or (cursor.relay_state == "ending" and cursor.retry_at > clock())
+        if not force and (waits or cursor.relay_state == "complete"):
+            outcomes[job.id] = JobOutcome(job.id, cursor.relay_state)
+        elif skip_native and job.wandb is not None:
+            outcomes[job.id] = await _skip(job, cursor, ports.cursors)
+        else:
+            due.append((job, cursor))
+    if due:
+        for outcome in await _relay(account, due, ports, clock):
+            outcomes[outcome.job] = outcome
+    return [outcomes[job.id] for job in jobs if job.id in outcomes]
+
+
+async def _relay(
+    account: RelayAccount,
+    due: list[tuple[Job, Cursor]],
+    ports: RelayPorts,
+    clock: Callable[[], float],
+) -> list[JobOutcome]:
+    key, no_key = await _key(account, ports.keys)
+    before = {cursor.job: copy.copy(cursor) for _, cursor in due}
+    passes = [
+        JobPass(job, cursor, account, jobs=ports.jobs, sink=ports.sink, key=key, clock=clock)
+        for job, cursor in due
+    ]
+    lost: set[str] = set()
+    active = [item for item in passes if not item.is_stale]
+    if no_key is not None:
+        for item in active:
+            item.fail(no_key)
+        active = []
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    # A body left over from a pass that died comes first: later rows stand behind it.
+    leftover = [item for item in active if item.cursor.outbox]
+    await _each(limit, leftover, JobPass.send)
+    lost |= await _save(ports, [item for item in leftover if item.error is None])
+    active = [item for item in active if item.error is None and item.job.id not in lost]
+
+    await _each(limit, active, JobPass.read)
+    active = [item for item in active if item.error is None]
+    while active:
+        filled = await _each(limit, active, JobPass.fill)
+        outgoing = [item for item, has in zip(active, filled, strict=True) if has]
+        lost |= await _save(ports, outgoing)
+        outgoing = [item for item in outgoing if item.job.id not in lost]
+        quiet = [
+            item
+            for item, has in zip(active, filled, strict=True)
+            if not has and item.error is None and item.needs_request
+        ]
+        await _each(limit, [*outgoing, *quiet], JobPass.send)
+        more = [item for item in outgoing if item.has_more]
+        if more:
+            lost |= await _save(ports, more)
+        active = [item for item in more if item.job.id not in lost]
+
+    ended = [item for item in passes if item.job.id not in lost and not item.is_stale]
+    for item in ended:
+        item.settle()
+    overtaken = await _save(
+        ports, [item for item in ended if _differs(before[item.job.id], item.cursor)]
+    )
+    await _mend(account, [item for item in ended if item.job.id in overtaken], ports, key)
+    lost |= overtaken
+    return [_outcome(item, item.job.id in lost) for item in passes]
+
+
+async def _key(account: RelayAccount, keys: KeysPort) -> tuple[RunKey, AppError | None]:
+    try:
+        return await keys.run_key(account.vault_host, account.secret), None
+    except AppError as error:
+        return RunKey("", Secret("")), error
+
+
+async def _each[T](
+    limit: asyncio.Semaphore,
+    passes: Sequence[JobPass],
+    step: Callable[[JobPass], Awaitable[T]],
+) -> list[T | None]:
+    """Run one step of every pass, at most so many at once; an error stays with its pass."""
+
+    async def one(item: JobPass) -> T | None:
+        async with limit:
+            try:
+                return await step(item)
+            except AppError as error:
+                item.fail(error)
+            except Exception as error:  # one job's surprise must not stop the others
+                log.exception("job %s: unexpected", item.job.id)
+                item.fail(
+                    TemporaryError(
+                        f"unexpected {type(error).__name__} while relaying",
+                        subject=item.job.id,
+                        remedy="tried again with the next pass; the traceback is in the log",
+                    )
+                )
+            return None
+
+    return list(await asyncio.gather(*(one(item) for item in passes)))
+
+
+async def _save(ports: RelayPorts, passes: Sequence[JobPass]) -> set[str]:
+    return await ports.cursors.save([item.cursor for item in passes]) if passes else set()
+
+
+def _differs(before: Cursor, after: Cursor) -> bool:
+    return before != after
+
+
+async def _mend(
+    account: RelayAccount, overtaken: Sequence[JobPass], ports: RelayPorts, key: RunKey
+) -> None:
+    """Give a run its end back where another worker ended it while this one was still sending.
+
+    A late request without an end would leave the run Running; rows cannot be harmed, they were
+    the same bytes at the same offsets.
+    """
+    if not overtaken:
+        return
+    stored = await ports.cursors.read(account.key, [item.job.id for item in overtaken])
+    for item in overtaken:
+        cursor = stored.get(item.job.id)
+        if cursor and cursor.run and cursor.state.get("ended"):
+            end = wire.end_again(cursor.status)
+            try:
+                await ports.sink.post(cursor.run, end, key=key)
+            except AppError as error:
+                log.warning("job %s: its run's end could not be repeated: %s", item.job.id, error)
+
+
+async def _skip(job: Job, cursor: Cursor, cursors: CursorsPort) -> JobOutcome:
+    """Leave a job to its own integration, visibly."""
+    if (cursor.relay_state, cursor.status) != ("skipped", job.status):
+        cursor.relay_state, cursor.status, cursor.model = "skipped", job.status, job.model
+        cursor.created_at, cursor.finished_at = job.created_at, job.finished_at
+        cursor.notes = ("the job carries its own W&B integration (NATIVE_JOBS=skip)",)
+        await cursors.save([cursor])
+    return JobOutcome(job.id, "skipped")
+
+
+def _outcome(item: JobPass, lost: bool) -> JobOutcome:
+    if lost:
+        # The other worker's outcome counts; ours would describe a state that is not stored.
+        return JobOutcome(item.job.id, "overtaken")
+    error = item.error
+    return JobOutcome(
+        item.job.id,
+        item.cursor.relay_state,
+        values=item.sent_values,
+        error=error.message if error else "",
+        remedy=error.remedy if error else "",
+        key_refused=item.key_refused,
+        temporary=isinstance(error, TemporaryError),
+    )

@@ -1,0 +1,67 @@
+"""Which of an account's listed jobs have work, and in which messages they travel."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from model.account import RelayAccount
+from model.cursor import JobSeen
+from model.job import reduce_job
+
+JOBS_PER_MESSAGE: Final = 14
+"""A table query takes 15 comparisons: one for the account and one for each job of a message."""
+_MESSAGE_BYTES: Final = 40_000
+"""A queue message holds 64 KiB after base64."""
+CLOSED: Final = frozenset({"complete", "skipped"})
+
+
+def due_jobs(
+    listed: Iterable[Mapping[str, Any]], seen: Mapping[str, JobSeen], *, now: float
+) -> list[dict[str, Any]]:
+    """Return the listed jobs that a pass may have something to do for, reduced for a message."""
+    due = []
+    for raw in listed:
+        job_id = raw.get("id")
+        if not isinstance(job_id, str):
+            continue
+        known = seen.get(job_id)
+        if known and (known.relay_state in CLOSED or known.retry_at > now):
+            continue
+        due.append(reduce_job(raw))
+    return due
+
+
+def messages(
+    account: RelayAccount,
+    jobs: Iterable[dict[str, Any]],
+    *,
+    sent_at: float,
+    trigger: str,
+    size: Any,
+) -> list[dict[str, Any]]:
+    """Return the messages that carry these jobs, at most JOBS_PER_MESSAGE each.
+
+    `size` returns a value's length in bytes as JSON. Jobs too large for a message travel by id.
+    """
+    result: list[dict[str, Any]] = []
+    batch: list[dict[str, Any]] = []
+    used = 0
+
+    def flush() -> None:
+        nonlocal batch, used
+        if batch:
+            result.append(
+                {"account": str(account.id), "jobs": batch, "sent_at": sent_at, "trigger": trigger}
+            )
+        batch, used = [], 0
+
+    for job in jobs:
+        needed = size(job)
+        if needed > _MESSAGE_BYTES // 2:
+            job = {"id": job["id"]}
+            needed = size(job)
+        if len(batch) >= JOBS_PER_MESSAGE or used + needed > _MESSAGE_BYTES:
+            flush()
+        batch.append(job)
+        used += needed
+    flush()
+    return result

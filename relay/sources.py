@@ -1,0 +1,123 @@
+"""Everything a job published, read through ports, as rows in step order.
+
+While a job lives only its new events are read. Once it is over, the whole listing, the
+checkpoints and the result file fill what the events left out; the result file is streamed.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+
+from model.account import RelayAccount
+from model.errors import MissingError, RejectedError
+from model.job import Job
+from model.relay_ports import JobsPort, Listing
+from relay.events import EventRead, Hints, Page, read_new_events
+from relay.results import ResultCount, read_rows
+from relay.rows import Row, add_checkpoints, rows_of_events
+
+_CHECKPOINT_PAGES = 100
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one pass reads of a job."""
+
+    events: EventRead
+    rows: dict[int, Row]
+    """Values of events and checkpoints by step."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be used, in plain words."""
+    result_file: str = ""
+    """Id of the result file to stream after the rows, empty for none."""
+    result_read: bool = False
+    """The stream of the result file came to its end."""
+
+
+async def read_live(jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints) -> Reading:
+    """Read the events that may be new."""
+    return _reading(await _events(jobs, account, job, hints, full=False))
+
+
+async def read_all(jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints) -> Reading:
+    """Read all events and checkpoints; the result file is left to `stream_rows`."""
+    reading = _reading(await _events(jobs, account, job, hints, full=True))
+    checkpoints: list[object] = []
+    after: str | None = None
+    for _ in range(_CHECKPOINT_PAGES):
+        try:
+            page = await jobs.list_checkpoints(account, job.id, after, 100)
+        except (MissingError, RejectedError) as error:
+            # Methods without checkpoints answer 404 or 400; values come from the other sources.
+            reading.notes.append(f"checkpoints could not be read: {error.message}")
+            break
+        checkpoints.extend(page.items)
+        last = page.items[-1].get("id") if page.items else None
+        if not page.has_more or not isinstance(last, str) or last == after:
+            break
+        after = last
+    if unusable := add_checkpoints(reading.rows, checkpoints):
+        reading.notes.append(f"{unusable} checkpoints had no step or no metrics")
+    reading.result_file = job.result_files[0] if job.result_files else ""
+    return reading
+
+
+async def _events(
+    jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, full: bool
+) -> EventRead:
+    async def read(after: str | None, limit: int) -> Page:
+        listing: Listing = await jobs.list_events(account, job.id, after, limit)
+        return Page(listing.items, listing.has_more)
+
+    return await read_new_events(read, hints, full=full)
+
+
+def _reading(read: EventRead) -> Reading:
+    reading = Reading(read, rows_of_events(read.events))
+    if read.unusable:
+        reading.notes.append(f"{read.unusable} events had neither metrics nor a message")
+    if read.looped:
+        reading.notes.append("the event listing came back to itself before its end")
+    return reading
+
+
+async def stream_rows(
+    jobs: JobsPort, account: RelayAccount, job: Job, reading: Reading
+) -> AsyncIterator[Row]:
+    """Yield every row in step order: events and checkpoints merged with the result file.
+
+    A result file that cannot be used ends the stream with what the events gave, and a note.
+    """
+    known = sorted(reading.rows.values(), key=lambda row: row.step)
+    place = 0
+    if reading.result_file:
+        count = ResultCount()
+        try:
+            async for batch in read_rows(jobs.read_file(account, reading.result_file), count):
+                for row in batch:
+                    while place < len(known) and known[place].step < row.step:
+                        yield known[place]
+                        place += 1
+                    if place < len(known) and known[place].step == row.step:
+                        yield _merged(known[place], row)
+                        place += 1
+                    else:
+                        yield row
+        except (RejectedError, MissingError) as error:
+            reading.notes.append(
+                f"result file {reading.result_file} could not be used: {error.message}"
+            )
+        if count.unusable:
+            reading.notes.append(f"{count.unusable} lines of the result file had no step")
+        reading.result_read = True
+    for row in known[place:]:
+        yield row
+
+
+def _merged(first: Row, second: Row) -> Row:
+    """Return one row of both; the first source's value stands."""
+    return Row(first.step, {**second.values, **first.values}, first.at)
+
+
+def total_steps(rows: Iterable[Row]) -> int:
+    """Return the highest step known, 0 for none."""
+    return max((row.step for row in rows), default=0)
