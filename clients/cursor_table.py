@@ -37,13 +37,12 @@ class CursorTable:
 
     async def read(self, account: str, jobs: Sequence[str]) -> dict[str, Cursor]:
         table = await self._storage.table(TABLE)
-        names = {f"j{place}": table_key(job) for place, job in enumerate(jobs)}
-        wanted = " or ".join(f"RowKey eq @{name}" for name in names)
+        # The SDK's own parameters do not reach into brackets; table keys hold no quotes.
+        wanted = " or ".join(f"RowKey eq '{table_key(job)}'" for job in jobs)
         found: dict[str, Cursor] = {}
         with translated(account, _SERVICE):
             async for entity in table.query_entities(
-                f"PartitionKey eq @account and ({wanted})",
-                parameters={"account": partition(account), **names},
+                f"PartitionKey eq '{partition(account)}' and ({wanted})"
             ):
                 cursor = _cursor(account, entity)
                 found[cursor.job] = cursor
@@ -136,7 +135,7 @@ class CursorTable:
 
 
 def partition(account: str) -> str:
-    """Return an account's partition key; table keys may hold no slash."""
+    """Return an account's partition key. An ARM id holds no quotes, and table keys no slash."""
     return account.lower().replace("/", "|")
 
 

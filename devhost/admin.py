@@ -70,7 +70,7 @@ class Admin:
     async def _run(self, function: Function, request: web.BaseRequest) -> web.Response:
         try:
             body = json.loads(await request.read() or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
             return web.Response(status=400, text='the body must look like {"input": "..."}')
@@ -131,7 +131,7 @@ class Admin:
 def _is_object(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

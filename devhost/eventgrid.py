@@ -41,7 +41,7 @@ class EventGridWebhook:
             return web.Response(status=400, text="header aeg-event-type is missing or unknown")
         try:
             body = json.loads(await request.read())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return web.Response(status=400, text=f"the body is not JSON: {error}")
         return (
             _validate(body) if kind == "subscriptionvalidation" else await self._run(function, body)

@@ -92,7 +92,7 @@ class Invoker:
         if self._running:
             log.info("waiting for %d running invocations", len(self._running))
             await asyncio.wait(self._running, timeout=timeout)
-        left = list(self._running)
+        left = [task for task in self._running if not task.done()]
         for task in left:
             task.cancel()
         if left:

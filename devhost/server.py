@@ -4,6 +4,7 @@ Built on aiohttp's low-level server, without its application layer: this host ha
 of paths, and benchmarks run through it.
 """
 
+import asyncio
 import errno
 from collections.abc import Awaitable, Callable
 
@@ -71,6 +72,11 @@ class Server:
             return web.Response(text="The function app is running.\n")
         else:
             answer = self._http.answer
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            # Clients with a large body wait for this; aiohttp sends it only from its
+            # application layer.
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
         try:
             return await answer(request)
         except web.HTTPException as refusal:  # a body over the limit
@@ -80,5 +86,11 @@ class Server:
 def _request(message, payload, protocol, writer, task) -> web.BaseRequest:  # type: ignore[no-untyped-def]
     """Build a request that may carry a body as large as the cloud's limit."""
     return web.BaseRequest(
-        message, payload, protocol, writer, task, protocol._loop, client_max_size=_MAX_BODY
+        message,
+        payload,
+        protocol,
+        writer,
+        task,
+        asyncio.get_running_loop(),
+        client_max_size=_MAX_BODY,
     )

@@ -359,9 +359,10 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "entity_malformed",
             "blocked",
             False,
-            "The tag wandb-entity (or WANDB_ENTITY) is not a W&B name. No job is relayed, since"
-            " where to is unknown.",
-            "Use 1-128 characters, none of / \\ # ? % :",
+            "The tag wandb-entity (or WANDB_ENTITY) is not the name of a W&B team or user. No job"
+            " is relayed, since where to is unknown.",
+            "Use the name that stands in the address of its page: letters, digits, hyphens,"
+            " underscores, dots.",
         ),
         (
             "project_malformed",

@@ -3,6 +3,7 @@
 Illegal wishes are kept as cause codes for the checks to report; nothing they name is ever used.
 """
 
+import re
 from dataclasses import dataclass
 
 from model.account import (
@@ -19,7 +20,9 @@ from model.ids import VaultAddress, is_secret_name, parse_vault_url
 from model.settings import ApplyMode, Settings
 
 _MODES: tuple[ApplyMode, ...] = ("observe", "create_only", "full")
-_FORBIDDEN_IN_NAMES = frozenset("/\\#?%:")
+_FORBIDDEN_IN_PROJECTS = frozenset("/\\#?%:")
+_ENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+"""Teams and users are named by what stands in the addresses of their pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,8 @@ def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired
     secret, secret_cause, secret_asked = _secret(account.tag(TAG_SECRET), settings)
     entity = account.tag(TAG_ENTITY) or settings.wandb_entity
     project = account.tag(TAG_PROJECT) or settings.wandb_project
-    entity_ok = not entity or is_wandb_name(entity)
-    project_ok = is_wandb_name(project)
+    entity_ok = not entity or bool(_ENTITY.fullmatch(entity))
+    project_ok = is_project_name(project)
     return Desired(
         scope_cause=_scope_cause(account, settings),
         mode=_mode(account, settings, apply),
@@ -81,11 +84,11 @@ def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired
     )
 
 
-def is_wandb_name(name: str) -> bool:
-    """Return whether W&B takes it as a project's or team's name."""
+def is_project_name(name: str) -> bool:
+    """Return whether W&B takes it as a project's name."""
     return (
         0 < len(name) <= 128
-        and not _FORBIDDEN_IN_NAMES & set(name)
+        and not _FORBIDDEN_IN_PROJECTS & set(name)
         and name.isprintable()
         and name not in (".", "..")
     )

@@ -42,10 +42,13 @@ _OPENAI_APIS = (
 
 
 def new_body(world: World, call: Call, account_id: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Make an account from the body of a PUT. Raises ArmError 400 without kind, sku, location."""
-    for name in ("kind", "location", "sku"):
-        if not body.get(name):
-            raise ArmError(400, "InvalidRequestContent", f"The property '{name}' is required.")
+    """Make an account from the body of a PUT. Raises ArmError 400 without kind or location."""
+    if not body.get("location"):
+        raise ArmError(
+            400, "LocationRequired", "The location property is required for this definition."
+        )
+    if not body.get("kind"):
+        raise ArmError(400, "InvalidRequestContent", "The property 'kind' is required.")
     account: dict[str, Any] = {
         "id": account_id,
         "name": account_id.rsplit("/", 1)[1],
@@ -53,7 +56,7 @@ def new_body(world: World, call: Call, account_id: str, body: dict[str, Any]) ->
         "etag": "",
         "location": str(body["location"]).lower().replace(" ", ""),
         "kind": body["kind"],
-        "sku": body["sku"],
+        "sku": {"name": "S0"},
         "tags": {},
         "properties": {
             "internalId": uuid4().hex,

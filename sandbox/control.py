@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from sandbox import (
+    accounts,
     delivery,
     faults,
     jobs,
@@ -105,6 +106,16 @@ def _put_settings(world: World, call: Call) -> web.Response:
     return json_response(settings.as_json(world))
 
 
+def _name_by_subdomain(world: World, call: Call) -> None:
+    """Turn an account's name in the path into its subdomain, by which the jobs are kept."""
+    parts = call.path.split("/")
+    if len(parts) > 3 and parts[2] == "accounts":
+        subdomain = accounts.subdomain_of(world, parts[3])
+        if subdomain is not None:
+            parts[3] = subdomain.lower()
+            call.path = "/".join(parts)
+
+
 def routes(world: World) -> Handler:
     """Build all control paths, those of the jobs and runs included."""
 
@@ -153,6 +164,7 @@ def routes(world: World) -> Handler:
     runs.control(table, world)
 
     async def answer(call: Call) -> web.StreamResponse:
+        _name_by_subdomain(world, call)
         try:
             return await table(call)
         except ValueError as error:

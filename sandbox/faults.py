@@ -10,7 +10,7 @@ from typing import Any
 
 SERVICES = ("arm", "entra", "eventgrid", "openai", "vault", "wandb")
 _ACTIONS = ("status", "drop", "delay_s", "truncate", "raw_body")
-_FIELDS = {
+_FIELDS: dict[str, type | tuple[type, ...]] = {
     "service": str,
     "path_contains": str,
     "host_contains": str,

@@ -33,7 +33,9 @@ def upload(call: Call, account: AccountJobs, dialect: Dialect) -> web.Response:
     mimetype, options = parse_options_header(call.headers.get("Content-Type"))
     if mimetype != "multipart/form-data" or "boundary" not in options:
         raise invalid("The request must be multipart/form-data.")
-    parser = FormDataParser(max_form_memory_size=None, silent=False)
+    parser = FormDataParser(
+        stream_factory=lambda *_: io.BytesIO(), max_form_memory_size=None, silent=False
+    )
     try:
         _, form, files = parser.parse(
             io.BytesIO(call.body), "multipart/form-data", len(call.body), options
@@ -58,21 +60,20 @@ def upload(call: Call, account: AccountJobs, dialect: Dialect) -> web.Response:
     return answer_json(stored.describe())
 
 
-def list_files(call: Call, account: AccountJobs, dialect: Dialect) -> web.Response:
-    """List files newest first; v1 pages them, the dated API gives them all at once."""
-    purpose = call.query.get("purpose")
+def list_files(call: Call, account: AccountJobs) -> web.Response:
+    """List files newest first; without a limit, practically all of them."""
+    purpose, after = call.query.get("purpose"), call.query.get("after")
     found = [
         file
         for file in reversed(account.files.values())
         if purpose is None or file.purpose == purpose
     ]
-    if dialect == "dated":
-        return answer_json({"data": [file.describe() for file in found], "object": "list"})
     start = 0
-    if after := call.query.get("after"):
-        start = next((place + 1 for place, file in enumerate(found) if file.id == after), -1)
-        if start < 0:
+    if after is not None:
+        ids = [file.id for file in found]
+        if after not in ids:
             raise missing("file", after)
+        start = ids.index(after) + 1
     limit = read_limit(call, _LIST_LIMIT)
     shown = found[start : start + limit]
     page = Page(

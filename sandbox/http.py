@@ -76,4 +76,5 @@ class Routes:
             return await self._not_found(call)
         # Matching works on the encoded path, so that %2F in a name stays inside its part.
         call.params = {name: unquote(str(value)) for name, value in params.items()}
-        return await handler(call)
+        response: web.StreamResponse = await handler(call)
+        return response

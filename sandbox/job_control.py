@@ -15,7 +15,7 @@ import orjson
 from aiohttp import web
 
 from sandbox import result_file
-from sandbox.http import Call, Handler, Routes, json_response
+from sandbox.http import Call, Routes, json_response
 from sandbox.job_store import AccountJobs, StoredFile, StoredJob, account_jobs
 from sandbox.pages import Pages
 from sandbox.simulator import simulator
@@ -36,7 +36,10 @@ _FILE_FIELDS = ("filename", "purpose", "content", "content_base64")
 
 
 def control(routes: Routes, world: World) -> None:
-    """Add the control paths of jobs and of the training simulator."""
+    """Add the control paths of jobs and of the training simulator.
+
+    A wrong body raises ValueError that begins with the field; the caller answers 400.
+    """
 
     def jobs_of(call: Call) -> AccountJobs:
         return account_jobs(world, call.params["account"])
@@ -77,7 +80,7 @@ def control(routes: Routes, world: World) -> None:
             account.files.pop(identifier, None)
         _remove_result(account, job)
         account.remove(job.id)
-        return web.Response(status=204)
+        return json_response({"deleted": job.id})
 
     async def put_simulator(call: Call) -> web.Response:
         played = simulator(world)
@@ -88,11 +91,11 @@ def control(routes: Routes, world: World) -> None:
         return json_response(asdict(simulator(world).settings))
 
     one = "/_sandbox/accounts/<account>/jobs/<job>"
-    routes.add("PUT", one, _naming(put_job))
+    routes.add("PUT", one, put_job)
     routes.add("GET", one, get_job)
     routes.add("DELETE", one, delete_job)
     routes.add("GET", "/_sandbox/accounts/<account>/jobs", list_jobs)
-    routes.add("PUT", "/_sandbox/simulator", _naming(put_simulator))
+    routes.add("PUT", "/_sandbox/simulator", put_simulator)
     routes.add("GET", "/_sandbox/simulator", get_simulator)
 
 
@@ -226,18 +229,6 @@ def _content(spec: dict[str, str]) -> bytes:
     if "content" in spec:
         return spec["content"].encode()
     return base64.b64decode(spec["content_base64"], validate=True)
-
-
-def _naming(handler: Handler) -> Handler:
-    """Answer 400 with the field and the reason where the handler raises ValueError."""
-
-    async def guarded(call: Call) -> web.StreamResponse:
-        try:
-            return await handler(call)
-        except ValueError as error:
-            return json_response({"error": str(error)}, status=400)
-
-    return guarded
 
 
 def _unknown(call: Call) -> web.Response:

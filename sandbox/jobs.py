@@ -197,7 +197,7 @@ _ACTIONS: dict[tuple[str, bool, str | None], dict[str, _Action]] = {
     ("fine_tuning/jobs", True, "pause"): {"POST": _acting(Training.pause, "paused")},
     ("fine_tuning/jobs", True, "resume"): {"POST": _acting(Training.resume, "running")},
     ("files", False, None): {
-        "GET": lambda t: files.list_files(t.call, t.account, t.dialect),
+        "GET": lambda t: files.list_files(t.call, t.account),
         "POST": lambda t: files.upload(t.call, t.account, t.dialect),
     },
     ("files", True, None): {

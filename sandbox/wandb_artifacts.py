@@ -23,8 +23,6 @@ class Manifest:
     """The list of an artifact's files, uploaded as JSON."""
 
     id: str
-    name: str
-    kind: str
     digest: str
     blob: Blob
 

@@ -11,7 +11,7 @@ from aiohttp import web
 from sandbox.http import Call, Routes, json_response
 from sandbox.store import World
 from sandbox.wandb_artifacts import COMMITTED, Artifact
-from sandbox.wandb_keys import DEFAULT_USER, STATES, Key, digest_of
+from sandbox.wandb_keys import DEFAULT_ENTITY, DEFAULT_USER, STATES, Key, digest_of
 from sandbox.wandb_lines import Row, parse_row
 from sandbox.wandb_store import Hub, Run, hub
 
@@ -171,7 +171,7 @@ def _key(body: Row) -> tuple[str, Key]:
     for name in _STRINGS:
         if not _strings_or_none(body.get(name)):
             raise ValueError(f"{name}: a list of strings")
-    entity = body.get("entity", "sandbox-team")
+    entity = body.get("entity", DEFAULT_ENTITY)
     if not isinstance(entity, str) or not re.fullmatch(r"[^/\s]+", entity):
         raise ValueError("entity: the name of a team")
     teams = body.get("teams")

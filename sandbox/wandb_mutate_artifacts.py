@@ -82,8 +82,6 @@ def _create_manifest(_: Any, info: Info, input: Input) -> dict[str, Any]:
     blob = known.blob if known else ctx.hub.blobs.reserve(input["name"])
     artifact.manifest = Manifest(
         node_id("ArtifactManifest", artifact.id),
-        input["name"],
-        input.get("type") or "FULL",
         input["digest"],
         blob,
     )

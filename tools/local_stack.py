@@ -111,7 +111,12 @@ class Stack:
         self._failure = asyncio.get_running_loop().create_future()
         self._prepare()
         try:
-            await asyncio.gather(self._start("sandbox"), self._start("azurite"))
+            # Each start ends before a failure is raised: none goes on behind our back.
+            starts = await asyncio.gather(
+                self._start("sandbox"), self._start("azurite"), return_exceptions=True
+            )
+            for failed in filter(None, starts):
+                raise failed
             await self._start("host")
         except BaseException:
             await self._stop_all()

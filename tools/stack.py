@@ -8,18 +8,18 @@ import argparse
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 from tools.errors import StackError
-from tools.local_stack import Stack, say
+from tools.local_stack import ROOT, Stack, say
 
 __all__ = ["Stack", "StackError"]
 
 
-async def _up(fresh: bool) -> None:
+async def _up(stack: Stack) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    stack = Stack(fresh=fresh)
     starting = asyncio.create_task(stack.__aenter__())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -65,9 +65,17 @@ def main() -> None:
         default=True,
         help="empty storage first (the sandbox always starts empty)",
     )
+    up.add_argument("--app", type=Path, default=ROOT, help="app folder (default: this project)")
+    up.add_argument(
+        "--run-dir",
+        type=Path,
+        default=ROOT / ".run",
+        help="folder for logs, process ids and storage (default: .run of this project)",
+    )
     arguments = parser.parse_args()
     try:
-        asyncio.run(_up(arguments.fresh))
+        stack = Stack(run_dir=arguments.run_dir, app=arguments.app, fresh=arguments.fresh)
+        asyncio.run(_up(stack))
     except StackError as error:
         print(f"stack: {error}", file=sys.stderr)
         sys.exit(1)

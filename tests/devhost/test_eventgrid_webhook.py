@@ -64,6 +64,7 @@ async def test_delivery_fails_as_a_whole_when_one_event_fails(host: "RunningHost
         pytest.param([], "Notification", "ON_EVENT", 404, id="wrong case"),
         pytest.param("{not json", "Notification", "on_event", 400, id="not JSON"),
         pytest.param(b"\xff\xfe\x00x", "Notification", "on_event", 400, id="not text"),
+        pytest.param("[" * 100_000, "Notification", "on_event", 400, id="nested too deep"),
         pytest.param(["text"], "Notification", "on_event", 400, id="event is not an object"),
         pytest.param([grid_event(1)], None, "on_event", 400, id="no type header"),
         pytest.param([grid_event(1)], "SubscriptionValidation", "on_event", 400, id="no code"),

@@ -80,6 +80,11 @@ async def test_body_is_taken_up_to_100_mb_when_large(host: "RunningHost") -> Non
         assert answer.status == 413
 
 
+async def test_client_may_send_body_when_it_asks_first(host: "RunningHost") -> None:
+    async with host.http.post(f"{host.url}/api/echo/x", data=b"asked", expect100=True) as answer:
+        assert (await answer.json())["body"] == "asked"
+
+
 async def test_requests_overlap_when_functions_wait(host: "RunningHost") -> None:
     async def nap() -> int:
         async with host.http.get(f"{host.url}/api/nap/400") as answer:

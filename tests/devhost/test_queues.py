@@ -94,7 +94,7 @@ async def test_message_goes_to_poison_queue_when_it_keeps_failing(
 async def test_lease_is_renewed_when_function_outlasts_it(
     queue_host: "RunningHost", work: "Work"
 ) -> None:
-    await work.put(encoded(name="long", takes=4.5))  # the lease is two seconds
+    await work.put(encoded(name="long", takes=3.2))  # the lease is two seconds
     await queue_host.eventually(lambda: names(queue_host, "on_message_end"))
     await until_empty(work)
     assert names(queue_host) == ["long"]

@@ -238,9 +238,9 @@ class Roles:
             principal_id=principal_id,
             description=description,
         )
-        self.world.assignments = [
-            item for item in self.world.assignments if item.id != made.id
-        ] + [made]
+        self.world.assignments = [item for item in self.world.assignments if item.id != made.id] + [
+            made
+        ]
         self.world.lose("grant role")
         return made
 
@@ -287,6 +287,15 @@ class Entries:
         return self.world.entries.get(account.key)
 
     async def write(self, report: AccountReport) -> None:
+        known = self.world.entries.get(report.key)
+        if known and not report.readable:
+            report = replace(
+                known,
+                findings=report.findings,
+                checked_at=report.checked_at,
+                healthy=known.healthy and not report.settled,
+                told_healthy=report.told_healthy,
+            )
         self.world.entries[report.key] = report
 
 

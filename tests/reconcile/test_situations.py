@@ -8,7 +8,6 @@ import pytest
 
 from model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
 from model.key import KeyRecord
-from model.secret import Secret
 from model.settings import OFFICER, USER
 from model.vault import ADMINISTRATOR, ROLE_IDS, AccessPolicy, RoleAssignment
 from reconcile.checks.access import description_for
@@ -39,7 +38,9 @@ READY = {
 }
 
 
-def role(name: str, scope: str = VAULT_ID, principal: str = PRINCIPAL, text: str = "") -> RoleAssignment:
+def role(
+    name: str, scope: str = VAULT_ID, principal: str = PRINCIPAL, text: str = ""
+) -> RoleAssignment:
     return RoleAssignment(f"{scope}/ra/{name}", scope.lower(), ROLE_IDS[name], principal, text)
 
 
@@ -200,13 +201,13 @@ SITUATIONS = [
     Situation("secret tag is no name", with_tags(wandb_secret_name="a/b?c"), blocked=("secret_name_malformed",)),
     Situation("secret tag in other case", with_tags(wandb_secret_name="WANDB-API-KEY")),
     # key
-    Situation("key rejected", with_secret(value=Secret(REVOKED)), blocked=("key_rejected",)),
-    Situation("key malformed", with_secret(value=Secret("not a key")), blocked=("key_malformed",)),
-    Situation("key too short", with_secret(value=Secret("k" * 39)), blocked=("key_malformed",)),
-    Situation("key of another entity", with_secret(value=Secret(STRANGER)), settings={"WANDB_ENTITY": "team-a"}, blocked=("key_wrong_entity",)),
+    Situation("key rejected", with_secret(value=REVOKED), blocked=("key_rejected",)),
+    Situation("key malformed", with_secret(value="not a key"), blocked=("key_malformed",)),
+    Situation("key too short", with_secret(value="k" * 39), blocked=("key_malformed",)),
+    Situation("key of another entity", with_secret(value=STRANGER), settings={"WANDB_ENTITY": "team-a"}, blocked=("key_wrong_entity",)),
     Situation("W&B down", with_error("prove key", UnavailableError("no")), blocked=("key_unknown",), retries=True),
-    Situation("bad key, older one in use", in_use(with_secret(value=Secret(REVOKED))), warnings=("key_rejected",)),
-    Situation("other entity, older one in use", in_use(with_secret(value=Secret(STRANGER))), warnings=("key_wrong_entity",)),
+    Situation("bad key, older one in use", in_use(with_secret(value=REVOKED)), warnings=("key_rejected",)),
+    Situation("other entity, older one in use", in_use(with_secret(value=STRANGER)), warnings=("key_wrong_entity",)),
     Situation("W&B down, older one in use", in_use(with_error("prove key", UnavailableError("no"))), warnings=("key_unknown",), retries=True),
     Situation("disabled, older one in use", in_use(with_secret(enabled=False)), warnings=("secret_disabled",)),
     # routing

@@ -1,26 +1,24 @@
-"""A server with nothing but the fine-tuning stand-in, for tests in this folder."""
+"""The sandbox in this process with the training simulator running, and clients of it."""
 
+import asyncio
+import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from sandbox import jobs
-from sandbox.http import Call, Routes
+from sandbox.server import Sandbox, serve
 from sandbox.store import World
 
 HOST = "contoso.openai.azure.com"
 
 
-async def _not_found(call: Call) -> web.StreamResponse:
-    return web.Response(status=404, text=call.path)
-
-
 class JobsServer:
-    """The API of all hosts below `/_host/`, and the control paths, on one free port."""
+    """A running sandbox: the port of Azure's hosts, and what talks to it."""
 
     def __init__(self, url: str, world: World, session: aiohttp.ClientSession) -> None:
         self.url = url
@@ -35,7 +33,9 @@ class JobsServer:
     ) -> tuple[int, Any, Any]:
         """Return status, body (parsed where it is JSON) and headers of one authorised call."""
         headers = {"api-key": "k", **headers}
-        async with self.session.request(method, url, json=body, headers=headers) as answer:
+        # As a stream: aiohttp warns of large bodies given as bytes.
+        data = None if body is None else io.BytesIO(json.dumps(body).encode())
+        async with self.session.request(method, url, data=data, headers=headers) as answer:
             if "json" in answer.headers.get("Content-Type", ""):
                 return answer.status, await answer.json(), answer.headers
             return answer.status, await answer.read(), answer.headers
@@ -68,36 +68,13 @@ class JobsServer:
 
 @asynccontextmanager
 async def jobs_server() -> AsyncIterator[JobsServer]:
-    world = World(base_url="http://sandbox", wandb_url="", host_url="")
-    api = jobs.routes(world)
-    controls = Routes(_not_found)
-    jobs.control(controls, world)
-
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        raw = request.rel_url.raw_path
-        host, path, handler = "sandbox", raw, controls.__call__
-        if raw.startswith("/_host/"):
-            host, _, rest = raw.removeprefix("/_host/").partition("/")
-            path, handler = f"/{rest}", api
-        call = Call(
-            request=request,
-            service="openai",
-            host=host,
-            method=request.method,
-            path=path,
-            query=request.rel_url.query,
-            headers=request.headers,
-            body=await request.read(),
-        )
-        return await handler(call)
-
-    runner = web.ServerRunner(web.Server(handle, access_log=None, client_max_size=2**30))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
+    world = World(base_url="", wandb_url="", host_url="")
+    runner = await serve(Sandbox(world).handle_azure, 0)
+    clock = asyncio.create_task(jobs.simulate(world))
     try:
         async with aiohttp.ClientSession() as session:
-            yield JobsServer(f"http://127.0.0.1:{port}", world, session)
+            yield JobsServer(f"http://127.0.0.1:{runner.addresses[0][1]}", world, session)
     finally:
+        clock.cancel()
+        await asyncio.gather(clock, return_exceptions=True)
         await runner.cleanup()

@@ -126,12 +126,13 @@ async def test_tags_api_fails_when_used_on_an_account(sandbox: Client) -> None:
     [
         ("GET", account_path("none"), None, 404, "ResourceNotFound"),
         ("PATCH", account_path("none"), {}, 404, "ResourceNotFound"),
-        ("PUT", account_path("new"), {"kind": "OpenAI"}, 400, "InvalidRequestContent"),
+        ("PUT", account_path("new"), {"kind": "OpenAI"}, 400, "LocationRequired"),
+        ("PUT", account_path("new"), {"location": "x"}, 400, "InvalidRequestContent"),
         ("PUT", account_path("new"), [], 400, "InvalidRequestContent"),
         ("POST", account_path("new"), {}, 405, "MethodNotAllowed"),
         ("GET", "/subscriptions/s/providers/Microsoft.Web/sites", None, 404, "InvalidResourceType"),
     ],
-    ids=["get", "patch", "no-location", "no-object", "method", "type"],
+    ids=["get", "patch", "no-location", "no-kind", "no-object", "method", "type"],
 )
 async def test_error_has_arm_shape_when_request_is_wrong(
     sandbox: Client, method: str, path: str, body: object, status: int, code: str

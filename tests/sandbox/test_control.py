@@ -217,6 +217,17 @@ async def test_unknown_control_paths_and_hosts_say_so(sandbox: Client) -> None:
     assert (await sandbox.call("GET", "/_host/notmanagement.azure.com/"))[0] == 502
 
 
+async def test_job_is_served_on_the_subdomain_when_it_is_put_under_the_accounts_name(
+    sandbox: Client,
+) -> None:
+    await sandbox.call("PUT", account_path("alpha"), account_body("alpha-host"))
+    job = {"id": "ftjob-1", "status": "running"}
+    await sandbox.control("PUT", "accounts/Alpha/jobs/ftjob-1", {"job": job})
+    path = "/_host/alpha-host.openai.azure.com/openai/v1/fine_tuning/jobs/ftjob-1"
+    status, body, _ = await sandbox.call("GET", path)
+    assert (status, body["status"]) == (200, "running")
+
+
 async def test_body_of_many_megabytes_is_taken(sandbox: Client) -> None:
     body = b'{"value": "v", "extra": "' + b"x" * 3_000_000 + b'"}'
     url = f"{sandbox.process.url}/_sandbox/vaults/team-vault/secrets/key"

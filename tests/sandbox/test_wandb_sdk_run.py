@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,10 +141,17 @@ async def test_init_fails_with_the_servers_words_when_it_may_not_write(
     assert counts[f"{ENTITY}/proj/gone", "UpsertBucket"] > 1
 
 
-async def test_nothing_is_lost_when_the_first_post_meets_a_busy_server(
-    server: WandbServer, tmp_path: Path
+@pytest.mark.parametrize(
+    "action",
+    [{"drop": "after"}, {"drop": "before"}, {"status": 503}],
+    ids=["answer lost", "request lost", "busy"],
+)
+async def test_every_row_is_there_once_when_the_first_post_goes_wrong(
+    server: WandbServer, tmp_path: Path, action: dict[str, Any]
 ) -> None:
-    await server.control("PUT", "settings", {"file_stream_per_run_per_s": 1})
+    fault = {"service": "wandb", "path_contains": "file_stream", "times": 1, "action": action}
+    status, _ = await server.call("POST", "/_sandbox/faults", fault, key=None)
+    assert status < 300
     await server.sdk(
         tmp_path,
         """
