@@ -57,7 +57,8 @@ def _connect(settings: Settings, environ: Mapping[str, str]) -> App:
     from clients.work_queue import RECONCILE, RELAY, WorkQueue
     from reconcile.ports import ReconcilePorts
     from relay.finder import Finder
-    from relay.run import RelayPorts
+    from relay.options import options_of
+    from relay.ports import RelayPorts
 
     transport = Transport(settings.sandbox_url, environ.get("AZURE_CLIENT_ID", ""))
     storage = Storage(read_address(environ), transport)
@@ -66,6 +67,7 @@ def _connect(settings: Settings, environ: Mapping[str, str]) -> App:
     ring = KeyRing(keys, vault)
     jobs = Jobs(transport, settings.openai_token_scope)
     cursors = CursorTable(storage)
+    notices = Notices(transport, settings.notify_topic_endpoint)
     relay_queue = WorkQueue(storage, RELAY)
     return App(
         settings=settings,
@@ -84,14 +86,16 @@ def _connect(settings: Settings, environ: Mapping[str, str]) -> App:
             cursors=cursors,
             sink=WandbSink(transport, settings.wandb_base_url),
             keys=_RunKeys(ring),
+            notices=notices,
         ),
+        options=options_of(settings),
         finder=Finder(jobs, cursors, relay_queue),
         accounts=AccountTable(storage),
         jobs=cursors,
         keys=keys,
         problems=ProblemTable(storage),
         resyncs=ResyncTable(storage),
-        notices=Notices(transport, settings.notify_topic_endpoint),
+        notices=notices,
         reconcile_queue=WorkQueue(storage, RECONCILE),
         relay_queue=relay_queue,
     )

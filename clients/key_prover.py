@@ -45,7 +45,7 @@ class KeyProver:
             async with self._transport.session().post(
                 f"{self._base_url}/graphql",
                 json={"query": _QUERY, "variables": {}},
-                auth=aiohttp.BasicAuth("api", key.reveal()),
+                headers={"Authorization": aiohttp.encode_basic_auth("api", key.reveal())},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             ) as response:

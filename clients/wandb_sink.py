@@ -22,7 +22,7 @@ from model.errors import (
     ThrottledError,
     UnavailableError,
 )
-from model.relay_ports import RunAttributes, RunKey
+from model.relay_ports import RunAlert, RunAttributes, RunKey
 
 USER_AGENT: Final = "wandb-finetune-relay"
 _X_AXIS: Final = [
@@ -40,6 +40,13 @@ _UPSERT: Final = (
     "groupName: $groupName, jobType: $jobType, notes: $notes, tags: $tags, "
     "config: $config, state: $state}) "
     "{ bucket { id name project { name entity { name } } } inserted } }"
+)
+
+_ALERT: Final = (
+    "mutation NotifyScriptableRunAlert($entityName: String!, $projectName: String!, "
+    "$runName: String!, $title: String!, $text: String!, $severity: AlertSeverity) { "
+    "notifyScriptableRunAlert(input: {entityName: $entityName, projectName: $projectName, "
+    "runName: $runName, title: $title, text: $text, severity: $severity}) { success } }"
 )
 
 
@@ -90,6 +97,35 @@ class WandbSink:
             body=body,
             subject=str(run),
         )
+
+    async def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> None:
+        await self._http.request(
+            "POST",
+            f"{self._base_url}/graphql",
+            _accepted,
+            headers=_headers(key),
+            body=orjson.dumps(
+                {
+                    "operationName": "NotifyScriptableRunAlert",
+                    "query": _ALERT,
+                    "variables": {
+                        "entityName": run.entity,
+                        "projectName": run.project,
+                        "runName": run.run_id,
+                        "title": alert.title,
+                        "text": alert.text,
+                        "severity": alert.level,
+                    },
+                }
+            ),
+            subject=str(run),
+        )
+
+
+def _accepted(answer: Answer) -> None:
+    body = answer.json()
+    if isinstance(body, dict) and (errors := body.get("errors")):
+        raise _graphql_error(errors, "")
 
 
 def _headers(key: RunKey) -> dict[str, str]:

@@ -20,7 +20,8 @@ from model.resync import Resync, ResyncItem
 from model.settings import Settings
 from reconcile.ports import ReconcilePorts
 from relay.finder import Finder
-from relay.run import RelayPorts
+from relay.options import RelayOptions
+from relay.ports import RelayPorts
 
 
 class QueuePort(Protocol):
@@ -80,6 +81,7 @@ class App:
     """Object id of the app's own identity, in lower case."""
     reconcile: ReconcilePorts
     relay: RelayPorts
+    options: RelayOptions
     finder: Finder
     accounts: AccountsPort
     jobs: JobTablePort

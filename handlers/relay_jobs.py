@@ -43,7 +43,7 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
         jobs,
         ports=app.relay,
         clock=app.clock,
-        skip_native=app.settings.native_jobs == "skip",
+        options=app.options,
         force=message.force,
     )
     outcomes += failures

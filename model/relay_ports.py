@@ -39,6 +39,22 @@ class RunAttributes:
     """Plain values; the sink wraps them as W&B wants them."""
 
 
+class RunAlert(Protocol):
+    """An alert for the people who watch a run. `level` is INFO, WARN or ERROR."""
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def level(self) -> str: ...
+
+
 class JobsPort(Protocol):
     """The fine-tuning API of an account. Every method raises our errors only."""
 
@@ -55,6 +71,8 @@ class JobsPort(Protocol):
     def list_checkpoints(
         self, account: RelayAccount, job: str, after: str | None, limit: int
     ) -> Awaitable[Listing]: ...
+
+    def cancel_job(self, account: RelayAccount, job: str) -> Awaitable[None]: ...
 
     def read_file(self, account: RelayAccount, file_id: str) -> AsyncIterator[bytes]: ...
 
@@ -91,6 +109,10 @@ class SinkPort(Protocol):
 
     def post(self, run: RunPath, body: bytes, *, key: RunKey) -> Awaitable[bool]:
         """Send one file_stream body; say whether somebody pressed Stop on the run in W&B."""
+        ...
+
+    def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> Awaitable[None]:
+        """Raise an alert on the run."""
         ...
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from model import ids
-from model.errors import NoticeError, SettingsError
+from model import setting_parsers as parse
+from model.errors import SettingsError
 
 ApplyMode = Literal["observe", "create_only", "full"]
 OFFICER = "Key Vault Secrets Officer"
@@ -30,80 +31,9 @@ class SettingsProblems(SettingsError):
         )
 
 
-def _text(value: str) -> str:
-    return value
-
-
-def _list(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def _lower_list(value: str) -> tuple[str, ...]:
-    return tuple(part.lower() for part in _list(value))
-
-
-def _subscriptions(value: str) -> tuple[str, ...]:
-    found = _lower_list(value)
-    if not found:
-        raise ValueError("is empty")
-    for place, part in enumerate(found, start=1):
-        if not ids.is_guid(part):
-            # The value is not repeated: what was pasted into the wrong field may be a secret.
-            raise ValueError(f"entry {place} is not a subscription id")
-    return tuple(dict.fromkeys(found))
-
-
-def _vault(value: str) -> ids.VaultAddress:
-    try:
-        return ids.parse_vault_url(value)
-    except NoticeError as error:
-        raise ValueError(error.message) from None
-
-
-def _secret_name(value: str) -> str:
-    if not ids.is_secret_name(value):
-        raise ValueError("is not a secret name (1-127 letters, digits, hyphens)")
-    return value
-
-
-def _secret_names(value: str) -> tuple[str, ...]:
-    return tuple(_secret_name(part).lower() for part in _list(value))
-
-
-def _url(value: str) -> str:
-    parts = urlsplit(value)
-    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username is not None:
-        raise ValueError("is not a URL")
-    if parts.scheme == "http" and not local:
-        # A key sent in clear over a network is a key given away.
-        raise ValueError("must be https (http is taken on this machine only)")
-    return value.rstrip("/")
-
-
-def _optional_url(value: str) -> str:
-    return _url(value) if value else ""
-
-
-def _project(value: str) -> str:
-    if not value or len(value) > 128 or any(char in value for char in "/\\#?%:"):
-        raise ValueError("is not a W&B project name (1-128 characters, none of / \\ # ? % :)")
-    return value
-
-
-def _choice(*choices: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        for choice in choices:
-            if value.lower() == choice.lower():
-                return choice
-        raise ValueError(f"is not one of {', '.join(choices)}")
-
-    return parse
-
-
-def _setting(default: str | None, parse: Callable[[str], Any], remedy: str) -> Any:
+def _setting(default: str | None, reader: Callable[[str], Any], remedy: str) -> Any:
     """Declare a field: `default` None means that the setting must be given."""
-    return field(metadata={"default": default, "parse": parse, "remedy": remedy})
+    return field(metadata={"default": default, "parse": reader, "remedy": remedy})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,95 +41,126 @@ class Settings:
     """Typed settings. A field's setting has its name in capitals."""
 
     azure_subscription_ids: tuple[str, ...] = _setting(
-        None, _subscriptions, "set AZURE_SUBSCRIPTION_IDS to subscription ids, comma-separated"
+        None, parse.subscriptions, "set AZURE_SUBSCRIPTION_IDS to subscription ids, comma-separated"
     )
     """Subscriptions whose accounts are looked after, in lower case. Events about any other are
     refused. No default: which accounts may be changed is nobody's guess."""
     key_vault_url: ids.VaultAddress = _setting(
-        None, _vault, "set KEY_VAULT_URL to https://NAME.vault.azure.net"
+        None, parse.vault, "set KEY_VAULT_URL to https://NAME.vault.azure.net"
     )
     """The vault that holds the W&B key."""
     wandb_secret_name: str = _setting(
-        "wandb-api-key", _secret_name, "set WANDB_SECRET_NAME to the name of the secret"
+        "wandb-api-key", parse.secret_name, "set WANDB_SECRET_NAME to the name of the secret"
     )
     """The secret whose value is the W&B key."""
     allowed_vaults: tuple[str, ...] = _setting(
-        "", _lower_list, "set ALLOWED_VAULTS to vault names, comma-separated"
+        "", parse.lower_list, "set ALLOWED_VAULTS to vault names, comma-separated"
     )
     """Vault names, in lower case, that a tag or an event may choose among. Default: the vault of
     KEY_VAULT_URL alone, so that whoever may tag an account cannot point the app elsewhere."""
     allowed_secrets: tuple[str, ...] = _setting(
-        "", _secret_names, "set ALLOWED_SECRETS to secret names, comma-separated"
+        "", parse.secret_names, "set ALLOWED_SECRETS to secret names, comma-separated"
     )
     """Secret names, in lower case, that a tag or an event may choose among. Default:
     WANDB_SECRET_NAME alone."""
     wandb_base_url: str = _setting(
-        "https://api.forge.coreweave.com", _url, "set WANDB_BASE_URL to W&B's API address"
+        "https://api.forge.coreweave.com", parse.url, "set WANDB_BASE_URL to W&B's API address"
     )
     """W&B's API, the only place a key is sent to. Default: the pinned SDK's own."""
     wandb_app_url: str = _setting(
-        "", _optional_url, "set WANDB_APP_URL to the address of W&B's pages"
+        "", parse.optional_url, "set WANDB_APP_URL to the address of W&B's pages"
     )
     """Where W&B's pages are, for links to runs. Default: follows WANDB_BASE_URL."""
-    wandb_entity: str = _setting("", _text, "set WANDB_ENTITY to a W&B team or user name")
+    wandb_entity: str = _setting("", parse.text, "set WANDB_ENTITY to a W&B team or user name")
     """Team or user that runs belong to. Default: the entity that the key itself belongs to."""
     wandb_project: str = _setting(
-        "azure-openai-fine-tuning", _project, "set WANDB_PROJECT to a W&B project name"
+        "azure-openai-fine-tuning", parse.project, "set WANDB_PROJECT to a W&B project name"
     )
     """Project of runs whose account and job name none."""
     onboarding_scope: str = _setting(
-        "all", _choice("all", "tagged"), "set ONBOARDING_SCOPE to all or tagged"
+        "all", parse.choice("all", "tagged"), "set ONBOARDING_SCOPE to all or tagged"
     )
     """`all`: every account unless tagged `off`. `tagged`: only accounts tagged
     `wandb-integration=on` or `observe`."""
     apply_mode: str = _setting(
         "full",
-        _choice("observe", "create_only", "full"),
+        parse.choice("observe", "create_only", "full"),
         "set APPLY_MODE to observe, create_only or full",
     )
     """`observe`: no write to Azure at all. `create_only`: adds what is missing, changes nothing
     that is there. `full`: also brings back what differs. Default full: set-up without hands."""
     vault_role: str = _setting(
-        OFFICER, _choice(OFFICER, USER), f"set VAULT_ROLE to {OFFICER} or {USER}"
+        OFFICER, parse.choice(OFFICER, USER), f"set VAULT_ROLE to {OFFICER} or {USER}"
     )
     """Role of the account's identity on the vault. Default: what Microsoft's article asks for;
     Secrets User is the least that reads a secret, but no page says that it is enough."""
     vault_role_scope: str = _setting(
-        "vault", _choice("vault", "secret"), "set VAULT_ROLE_SCOPE to vault or secret"
+        "vault", parse.choice("vault", "secret"), "set VAULT_ROLE_SCOPE to vault or secret"
     )
     """Whether that role is given on the whole vault (as the article does) or on the one secret."""
     native_jobs: str = _setting(
-        "skip", _choice("skip", "relay"), "set NATIVE_JOBS to skip or relay"
+        "skip", parse.choice("skip", "relay"), "set NATIVE_JOBS to skip or relay"
     )
     """Jobs that carry their own W&B integration: left to it (default, so that no value is in W&B
     twice), or relayed as well."""
     datasets: str = _setting(
-        "metadata", _choice("metadata", "content"), "set DATASETS to metadata or content"
+        "metadata", parse.choice("metadata", "content"), "set DATASETS to metadata or content"
     )
     """What of a training file reaches W&B: name, size, rows and hash, or its rows too. Default
     metadata: training data is private unless somebody says otherwise."""
+    artifacts: str = _setting("on", parse.choice("on", "off"), "set ARTIFACTS to on or off")
+    """Whether data set, result file, checkpoints and model of a finished job become W&B artifacts
+    of its run. Off: metrics, config and summary only."""
+    best_checkpoint_metric: str = _setting(
+        "", parse.text, "set BEST_CHECKPOINT_METRIC to the name of a metric"
+    )
+    """Metric that the best checkpoint is chosen by: losses low, all others high. Default: the
+    first that the checkpoints have of full_valid_loss, valid_loss, full_valid_mean_reward,
+    valid_reward_mean, train_loss."""
+    prices: parse.Prices = _setting(
+        "", parse.prices, 'set PRICES to JSON such as {"o4-mini": {"usd_per_hour": 100}}'
+    )
+    """Prices by model (a name's beginning is enough) or training type: `usd_per_hour` of training
+    or `usd_per_1k_tokens` trained. Default none: nobody's price list stays true by itself."""
+    alerts: tuple[str, ...] = _setting(
+        "failed,stalled,diverging,cost,pause",
+        parse.alerts,
+        "set ALERTS to any of failed, stalled, diverging, cost, pause, or to none",
+    )
+    """Which alerts are raised, as W&B alert on the run and as notice: each once per job. `none`
+    switches all off."""
+    cost_alert_usd: float = _setting("0", parse.number, "set COST_ALERT_USD to an amount in USD")
+    """Cost of a job from which the `cost` alert is raised; 0 raises none."""
+    stall_factor: float = _setting("10", parse.number, "set STALL_FACTOR to a number above 1")
+    """How many times its usual interval a job may be without a new value before it counts as
+    stalled (and at least ten minutes)."""
+    on_wandb_stop: str = _setting(
+        "note", parse.choice("note", "cancel"), "set ON_WANDB_STOP to note or cancel"
+    )
+    """What a Stop pressed on the run in W&B does: noted in the status, or the fine-tuning job is
+    cancelled. Default note: a button in W&B should not spend or save money unasked."""
     relay_schedule: str = _setting(
-        "0 * * * * *", _text, "set RELAY_SCHEDULE to a six-field NCRONTAB schedule"
+        "0 * * * * *", parse.text, "set RELAY_SCHEDULE to a six-field NCRONTAB schedule"
     )
     """When metrics are relayed (NCRONTAB, UTC). Default every minute: W&B calls a run crashed
     after about five minutes of silence. Read by the host, not by the app."""
     drift_schedule: str = _setting(
-        "0 17 * * * *", _text, "set DRIFT_SCHEDULE to a six-field NCRONTAB schedule"
+        "0 17 * * * *", parse.text, "set DRIFT_SCHEDULE to a six-field NCRONTAB schedule"
     )
     """When every account is checked whether or not an event came (NCRONTAB, UTC). Default hourly,
     off the full hour. Read by the host, not by the app."""
     notify_topic_endpoint: str = _setting(
-        "", _optional_url, "set NOTIFY_TOPIC_ENDPOINT to an Event Grid topic's endpoint"
+        "", parse.optional_url, "set NOTIFY_TOPIC_ENDPOINT to an Event Grid topic's endpoint"
     )
     """Event Grid topic that state changes are published to, for people's own alerts. Default:
     none."""
     openai_token_scope: str = _setting(
         "https://cognitiveservices.azure.com/.default",
-        _url,
+        parse.url,
         "set OPENAI_TOKEN_SCOPE to the token scope of the fine-tuning API",
     )
     """Token scope of the fine-tuning API. Newer accounts may want https://ai.azure.com/.default."""
-    sandbox_url: str = _setting("", _optional_url, "set SANDBOX_URL to the sandbox's address")
+    sandbox_url: str = _setting("", parse.optional_url, "set SANDBOX_URL to the sandbox's address")
     """Set: all Azure traffic goes to the sandbox at this address. Default: to Azure."""
 
     @property

@@ -4,6 +4,7 @@ The config is a list of named fields, never the job object itself: job objects c
 grader source code, endpoint headers and keys.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from model.account import RelayAccount
@@ -47,8 +48,11 @@ def run_id(job_id: str, suffix: str = "") -> str:
     return f"{job_id.strip().translate(_BAD_IN_ID)[: _MAX_RUN_ID - len(suffix)]}{suffix}"
 
 
-def run_attributes(job: Job, account: RelayAccount) -> RunAttributes:
-    """Return everything about the job's run but its values."""
+def run_attributes(job: Job, account: RelayAccount, *, asked: Mapping[str, Any]) -> RunAttributes:
+    """Return everything about the job's run but its values.
+
+    `asked` has the hyperparameters as they were first seen, before Azure resolved them.
+    """
     integration = job.wandb
     display = (integration.name if integration else "") or job.suffix or job.id
     tags = ["azure-openai", *(integration.tags if integration else ())]
@@ -62,7 +66,7 @@ def run_attributes(job: Job, account: RelayAccount) -> RunAttributes:
         job_type=JOB_TYPE,
         tags=tuple(clean),
         notes=f"[Fine-tuning job {job.id} in the Azure portal]({portal_url(account)})",
-        config=_config(job, account),
+        config=_config(job, account, asked),
     )
 
 
@@ -71,12 +75,13 @@ def portal_url(account: RelayAccount) -> str:
     return f"https://portal.azure.com/#resource{account.id}/overview"
 
 
-def _config(job: Job, account: RelayAccount) -> dict[str, Any]:
+def _config(job: Job, account: RelayAccount, asked: Mapping[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = {
         "job_id": job.id,
         "model": job.model,
         "method": job.method or "supervised",
         "hyperparameters": dict(job.hyperparameters),
+        "hyperparameters_asked": dict(asked),
         "training_file": job.training_file,
         "validation_file": job.validation_file,
         "seed": job.seed,

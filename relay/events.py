@@ -5,6 +5,7 @@ example runs oldest first), so the order is observed. What is read decides only 
 the delay of a tick: exactness comes from the ledger and from the full read at a job's end.
 """
 
+import math
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Event:
     metrics: dict[str, Number]
     message: str
     is_error: bool
+    not_finite: bool = False
+    """One of its metrics is not a finite number."""
 
 
 @dataclass(slots=True)
@@ -161,11 +164,14 @@ def parse_event(item: object) -> Event | None:
     if not isinstance(item, Mapping):
         return None
     data = item.get("data")
-    step, metrics = None, {}
+    step: int | None = None
+    metrics: dict[str, Number] = {}
+    not_finite = False
     if isinstance(data, Mapping):
         step = step_of(data.get("step"))
         if step is not None:
             metrics = metrics_of(data)
+            not_finite = any(map(_is_not_finite, data.values()))
     message = item.get("message")
     text = " ".join(message.split()) if isinstance(message, str) else ""
     if not metrics and not text:
@@ -183,6 +189,7 @@ def parse_event(item: object) -> Event | None:
         metrics=metrics,
         message=text,
         is_error=item.get("level") == "error",
+        not_finite=not_finite,
     )
 
 
@@ -205,6 +212,12 @@ def line_mark(event: Event) -> str | None:
     if event.step is None:
         return None
     return f"\0line:{zlib.crc32(' '.join(sorted(event.metrics)).encode()):08x}"
+
+
+def _is_not_finite(value: object) -> bool:
+    if type(value) is float:
+        return not math.isfinite(value)
+    return isinstance(value, str) and value.lower() in ("nan", "inf", "-inf")
 
 
 def _by_time(event: Event) -> tuple[float, int]:

@@ -12,8 +12,7 @@ from typing import Any
 import orjson
 
 from relay.events import Event
-from relay.ledger import Ledger
-from relay.metrics import Number, metrics_of, step_of
+from relay.metrics import Number
 
 
 @dataclass(slots=True)
@@ -31,29 +30,11 @@ def rows_of_events(events: Iterable[Event]) -> dict[int, Row]:
     for event in events:
         if event.step is None or not event.metrics:
             continue
-        _merge(rows, event.step, event.metrics, event.at)
+        merge(rows, event.step, event.metrics, event.at)
     return rows
 
 
-def add_checkpoints(rows: dict[int, Row], checkpoints: Iterable[object]) -> int:
-    """Add the checkpoints' values to `rows`; return how many checkpoints had none to use."""
-    unusable = 0
-    for item in checkpoints:
-        metrics = item.get("metrics") if isinstance(item, Mapping) else None
-        step = None
-        if isinstance(item, Mapping):
-            step = step_of(item.get("step_number"))
-            if step is None and isinstance(metrics, Mapping):
-                step = step_of(metrics.get("step"))
-        if step is None or not isinstance(metrics, Mapping):
-            unusable += 1
-            continue
-        # A checkpoint is written after its step; it must not give a step's row a later time.
-        _merge(rows, step, metrics_of(metrics), None)
-    return unusable
-
-
-def _merge(rows: dict[int, Row], step: int, values: Mapping[str, Number], at: float | None) -> None:
+def merge(rows: dict[int, Row], step: int, values: Mapping[str, Number], at: float | None) -> None:
     row = rows.get(step)
     if row is None:
         rows[step] = Row(step, dict(values), at)
@@ -62,17 +43,6 @@ def _merge(rows: dict[int, Row], step: int, values: Mapping[str, Number], at: fl
         row.at = at
     for name, value in values.items():
         row.values.setdefault(name, value)
-
-
-def take_new(rows: Iterable[Row], ledger: Ledger) -> list[Row]:
-    """Return the rows' values that the run does not have, claiming them. Order is kept."""
-    fresh: list[Row] = []
-    for row in rows:
-        step = row.step
-        values = {name: value for name, value in row.values.items() if ledger.claim(step, name)}
-        if values:
-            fresh.append(Row(step, values, row.at))
-    return fresh
 
 
 def history_line(row: Row, index: int, at: float, runtime: float) -> str:

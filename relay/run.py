@@ -15,28 +15,16 @@ from model.account import RelayAccount
 from model.cursor import Cursor
 from model.errors import AppError, TemporaryError
 from model.job import Job
-from model.relay_ports import (
-    CursorsPort,
-    JobsPort,
-    KeysPort,
-    RunKey,
-    SinkPort,
-)
+from model.relay_ports import CursorsPort, KeysPort, RunKey
 from model.secret import Secret
 from relay import wire
 from relay.job_pass import JobPass
+from relay.options import RelayOptions
+from relay.ports import RelayPorts
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class RelayPorts:
-    jobs: JobsPort
-    cursors: CursorsPort
-    sink: SinkPort
-    keys: KeysPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +46,7 @@ async def relay_account(
     *,
     ports: RelayPorts,
     clock: Callable[[], float],
-    skip_native: bool,
+    options: RelayOptions,
     force: bool = False,
 ) -> list[JobOutcome]:
     """Bring the runs of these jobs up to date; return one outcome each, in their order.
@@ -75,12 +63,12 @@ async def relay_account(
         waits = waits or (cursor.relay_state == "ending" and cursor.retry_at > clock())
         if not force and (waits or cursor.relay_state == "complete"):
             outcomes[job.id] = JobOutcome(job.id, cursor.relay_state)
-        elif skip_native and job.wandb is not None:
+        elif options.skip_native and job.wandb is not None:
             outcomes[job.id] = await _skip(job, cursor, ports.cursors)
         else:
             due.append((job, cursor))
     if due:
-        for outcome in await _relay(account, due, ports, clock):
+        for outcome in await _relay(account, due, ports, options, clock):
             outcomes[outcome.job] = outcome
     return [outcomes[job.id] for job in jobs if job.id in outcomes]
 
@@ -89,12 +77,13 @@ async def _relay(
     account: RelayAccount,
     due: list[tuple[Job, Cursor]],
     ports: RelayPorts,
+    options: RelayOptions,
     clock: Callable[[], float],
 ) -> list[JobOutcome]:
     key, no_key = await _key(account, ports.keys)
     before = {cursor.job: copy.copy(cursor) for _, cursor in due}
     passes = [
-        JobPass(job, cursor, account, jobs=ports.jobs, sink=ports.sink, key=key, clock=clock)
+        JobPass(job, cursor, account, ports=ports, options=options, key=key, clock=clock)
         for job, cursor in due
     ]
     lost: set[str] = set()
@@ -130,6 +119,7 @@ async def _relay(
         active = [item for item in more if item.job.id not in lost]
 
     ended = [item for item in passes if item.job.id not in lost and not item.is_stale]
+    await _each(limit, [item for item in ended if item.error is None], JobPass.alert)
     for item in ended:
         item.settle()
     overtaken = await _save(

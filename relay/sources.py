@@ -4,16 +4,18 @@ While a job lives only its new events are read. Once it is over, the whole listi
 checkpoints and the result file fill what the events left out; the result file is streamed.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from model.account import RelayAccount
 from model.errors import MissingError, RejectedError
 from model.job import Job
 from model.relay_ports import JobsPort, Listing
+from relay.checkpoints import add_checkpoints, best_checkpoint
 from relay.events import EventRead, Hints, Page, read_new_events
 from relay.results import ResultCount, read_rows
-from relay.rows import Row, add_checkpoints, rows_of_events
+from relay.rows import Row, rows_of_events
 
 _CHECKPOINT_PAGES = 100
 
@@ -31,6 +33,7 @@ class Reading:
     """Id of the result file to stream after the rows, empty for none."""
     result_read: bool = False
     """The stream of the result file came to its end."""
+    best_checkpoint: dict[str, Any] = field(default_factory=dict)
 
 
 async def read_live(jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints) -> Reading:
@@ -38,7 +41,9 @@ async def read_live(jobs: JobsPort, account: RelayAccount, job: Job, hints: Hint
     return _reading(await _events(jobs, account, job, hints, full=False))
 
 
-async def read_all(jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints) -> Reading:
+async def read_all(
+    jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, metric: str = ""
+) -> Reading:
     """Read all events and checkpoints; the result file is left to `stream_rows`."""
     reading = _reading(await _events(jobs, account, job, hints, full=True))
     checkpoints: list[object] = []
@@ -55,6 +60,7 @@ async def read_all(jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints
         if not page.has_more or not isinstance(last, str) or last == after:
             break
         after = last
+    reading.best_checkpoint = best_checkpoint(checkpoints, metric)
     if unusable := add_checkpoints(reading.rows, checkpoints):
         reading.notes.append(f"{unusable} checkpoints had no step or no metrics")
     reading.result_file = job.result_files[0] if job.result_files else ""
@@ -116,8 +122,3 @@ async def stream_rows(
 def _merged(first: Row, second: Row) -> Row:
     """Return one row of both; the first source's value stands."""
     return Row(first.step, {**second.values, **first.values}, first.at)
-
-
-def total_steps(rows: Iterable[Row]) -> int:
-    """Return the highest step known, 0 for none."""
-    return max((row.step for row in rows), default=0)

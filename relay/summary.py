@@ -15,6 +15,7 @@ from relay.rows import Row
 
 _STARTED = re.compile(r"\b(job|training) started\b|^fine[- ]tuning job started", re.IGNORECASE)
 _BILLED = re.compile(r"training hours billed:\s*([0-9.]+)", re.IGNORECASE)
+_LOSS = "train_loss"
 _BIGGER_IS_BETTER = ("accuracy", "reward", "score")
 
 
@@ -26,13 +27,23 @@ class Summary:
         self._last: dict[str, list[Number]] = state.get("last", {})
         """[step, value] by metric."""
         self._best: dict[str, list[Number]] = state.get("best", {})
+        self._loss: list[float] = state.get("loss", [])
+        """[first, lowest] training loss."""
         self.started_at: float | None = state.get("started_at")
         self.billed_hours: float | None = state.get("billed_hours")
+        self.first_value_at: float | None = state.get("first_value_at")
+        self.not_finite: bool = state.get("not_finite", False)
+        self.best_checkpoint: dict[str, Any] = state.get("best_checkpoint", {})
+        """Step, metric, value and deployable model of the best checkpoint."""
 
     def state(self) -> dict[str, Any]:
         return {
             "last": self._last,
             "best": self._best,
+            "loss": self._loss,
+            "first_value_at": self.first_value_at,
+            "not_finite": self.not_finite,
+            "best_checkpoint": self.best_checkpoint,
             "started_at": self.started_at,
             "billed_hours": self.billed_hours,
         }
@@ -41,6 +52,11 @@ class Summary:
         last = self._last
         for row in rows:
             step = row.step
+            if row.at is not None and self.first_value_at is None:
+                self.first_value_at = row.at
+            loss = row.values.get(_LOSS)
+            if loss is not None:
+                self._loss = [self._loss[0], min(self._loss[1], loss)] if self._loss else [loss] * 2
             for name, value in row.values.items():
                 entry = last.get(name)
                 if entry is None:
@@ -66,6 +82,7 @@ class Summary:
 
     def take_events(self, events: Iterable[Event]) -> None:
         for event in events:
+            self.not_finite = self.not_finite or event.not_finite
             if event.step is not None:
                 if event.at is not None and self.started_at is None:
                     self.started_at = event.at  # a first value says that training is on
@@ -78,8 +95,17 @@ class Summary:
                 except ValueError:
                     continue
 
-    def render(self, job: Job, *, rows: int, last_at: float | None) -> dict[str, Any]:
-        """Return the whole summary as W&B shows it. Durations are in seconds."""
+    @property
+    def losses(self) -> tuple[float | None, float | None, float | None]:
+        """First, lowest and last training loss; None for each while there is none."""
+        if not self._loss:
+            return None, None, None
+        return self._loss[0], self._loss[1], float(self._last[_LOSS][1])
+
+    def render(
+        self, job: Job, *, rows: int, last_at: float | None, cost: float | None
+    ) -> dict[str, Any]:
+        """Return the whole summary as W&B shows it. Durations are in seconds, cost is in USD."""
         shown: dict[str, Any] = {name: value for name, (_, value) in self._last.items()}
         for name, (step, value) in self._best.items():
             shown[f"best/{name}"] = value
@@ -93,6 +119,10 @@ class Summary:
             shown["trained_tokens"] = job.trained_tokens
         if self.billed_hours is not None:
             shown["billed_hours"] = self.billed_hours
+        if cost is not None:
+            shown["cost_usd"] = cost
+        for name, value in self.best_checkpoint.items():
+            shown[f"best_checkpoint/{name}"] = value
         if job.error_code or job.error_message:
             shown["error_code"] = job.error_code
             shown["error_message"] = job.error_message

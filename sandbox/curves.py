@@ -17,6 +17,9 @@ _VALIDATE_EVERY = 10
 class Curve(Protocol):
     """The metrics of one job. Asked once per step, in order, steps from 1."""
 
+    signed: frozenset[str]
+    """The columns of the result file that may be negative."""
+
     def data(self, step: int) -> dict[str, Any]:
         """Return what the metric event of this step carries; metrics not measured are absent."""
         ...
@@ -45,6 +48,7 @@ class _LossCurve:
     """A loss that falls towards a floor, and a validation loss that flattens above it."""
 
     names: tuple[str, ...] = ()
+    signed: frozenset[str] = frozenset()
 
     def __init__(self, plan: Schedule, rng: random.Random, validated: bool) -> None:
         self._plan = plan
@@ -112,6 +116,7 @@ class PreferenceCurve(_LossCurve):
     """
 
     names = ("loss", "reward_accuracy", "reward_margin")
+    signed = frozenset({f"{p}reward_margin" for p in ("train_", "valid_", "full_valid_")})
 
     def _measures(self, prefix: str, step: int, floor: float, noise: float) -> dict[str, float]:
         # An untrained policy scores both answers alike: loss ln 2, half of the pairs right.

@@ -33,9 +33,7 @@ def upload(call: Call, account: AccountJobs, dialect: Dialect) -> web.Response:
     mimetype, options = parse_options_header(call.headers.get("Content-Type"))
     if mimetype != "multipart/form-data" or "boundary" not in options:
         raise invalid("The request must be multipart/form-data.")
-    parser = FormDataParser(
-        stream_factory=lambda *_: io.BytesIO(), max_form_memory_size=None, silent=False
-    )
+    parser = FormDataParser(stream_factory=_in_memory, max_form_memory_size=None, silent=False)
     try:
         _, form, files = parser.parse(
             io.BytesIO(call.body), "multipart/form-data", len(call.body), options
@@ -116,3 +114,13 @@ def _header_safe(filename: str) -> str:
     return "".join(
         c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in filename
     )
+
+
+def _in_memory(
+    total_content_length: int | None,
+    content_type: str | None,
+    filename: str | None,
+    content_length: int | None = None,
+) -> io.BytesIO:
+    """Give the form parser a place for a part; it takes a temporary file by itself."""
+    return io.BytesIO()

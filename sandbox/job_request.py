@@ -158,9 +158,12 @@ def _checked(name: str, value: Any) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise invalid(f"hyperparameters.{name}: must be a positive number.", name)
-    if (most := _WHOLE.get(name)) and (value != int(value) or value > most):
+    most = _WHOLE.get(name)
+    if most is None:
+        return value
+    if value > most or value != int(value):
         raise invalid(f"hyperparameters.{name}: must be a whole number up to {most}.", name)
-    return value
+    return int(value)
 
 
 def _file_id(body: dict[str, Any], name: str, account: AccountJobs) -> str | None:

@@ -6,7 +6,7 @@ Which columns there are and what a step measured comes from the curve.
 import base64
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 FILENAME = "results.csv"
@@ -16,28 +16,21 @@ def write(
     columns: dict[str, tuple[str, ...]],
     steps: Iterable[dict[str, Any]],
     minus_one: bool = False,
+    signed: Container[str] = (),
 ) -> str:
     """Return the CSV text. A metric that a step did not measure is empty.
 
-    With `minus_one` it is -1 instead, as some services write it; a column that holds a negative
-    measurement keeps its gaps empty, since -1 could be a value there.
+    With `minus_one` it is -1 instead, as some services write it, but not in the `signed`
+    columns, where -1 could be a measurement.
     """
-    rows = [[_at(step, path) for path in columns.values()] for step in steps]
-    signed = {
-        place
-        for row in rows
-        for place, value in enumerate(row)
-        if isinstance(value, (int, float)) and value < 0
-    }
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(columns)
-    for row in rows:
+    gaps = ["-1" if minus_one and column not in signed else "" for column in columns]
+    for step in steps:
+        found = [_at(step, path) for path in columns.values()]
         out.writerow(
-            [
-                ("" if place in signed or not minus_one else "-1") if value is None else value
-                for place, value in enumerate(row)
-            ]
+            [gap if value is None else value for value, gap in zip(found, gaps, strict=True)]
         )
     return text.getvalue()
 

@@ -1,8 +1,9 @@
 """Believable metrics of reinforcement training: rewards, errors, token use and timing, nested.
 
 Decides the numbers of a step. The shape is that of a published metric event of a real job.
-Source: OpenAI guide "Reinforcement fine-tuning", section on training metrics (read 24 Nov 2026);
-column names of the result file from a public analysis of one Azure job.
+Source: https://platform.openai.com/docs/guides/reinforcement-fine-tuning, section on training
+metrics (stored copy, read 24 Nov 2026); the column names of the result file come from a public
+analysis of one Azure job, no whole file is published.
 """
 
 import math
@@ -17,6 +18,8 @@ _ROLLOUTS = 8
 
 class RewardCurve:
     """The metrics of one reinforcement job; validation happens every `eval_interval` steps."""
+
+    signed: frozenset[str] = frozenset()
 
     def __init__(self, grader: dict[str, Any], plan: Schedule, rng: random.Random) -> None:
         self._graders = _leaves(grader)

@@ -10,7 +10,7 @@ from sandbox.faults import Fault
 
 RequestKey = tuple[str, str, str, int]
 
-DEFAULT_SUBSCRIPTION = "00000000-0000-4000-8000-000000000001"
+DEFAULT_SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 DEFAULT_GROUP = "sandbox-rg"
 
 

@@ -181,7 +181,10 @@ class Training:
     def _finish(self) -> None:
         settings = self._settings()
         text = result_file.write(
-            self._curve.columns(), self._steps, minus_one=settings.result_placeholder == "-1"
+            self._curve.columns(),
+            self._steps,
+            minus_one=settings.result_placeholder == "-1",
+            signed=self._curve.signed,
         )
         stored = StoredFile(
             id=new_id("file"),

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -78,3 +79,36 @@ async def jobs_server() -> AsyncIterator[JobsServer]:
         clock.cancel()
         await asyncio.gather(clock, return_exceptions=True)
         await runner.cleanup()
+
+
+MODEL = "gpt-4o-mini-2024-07-18"
+ROWS = b'{"messages": [{"role": "user", "content": "What is two and two?"}]}\n' * 30
+FAST = {"seconds_per_step": 0.001, "queue_seconds": 0.02, "finish_seconds": 0.01}
+
+
+async def create_job(client: AsyncOpenAI, **changes: Any) -> Any:
+    """Upload a training and a validation file and make a job of them."""
+    files = []
+    for name in ("train.jsonl", "valid.jsonl"):
+        made = await client.files.create(file=(name, ROWS), purpose="fine-tune")
+        files.append(made.id)
+    body = {"model": MODEL, "training_file": files[0], "validation_file": files[1]} | changes
+    return await client.fine_tuning.jobs.create(**body)
+
+
+async def until(client: AsyncOpenAI, job: str, *statuses: str) -> Any:
+    """Return the job once it has one of the statuses."""
+    end = time.monotonic() + 10
+    while True:
+        found = await client.fine_tuning.jobs.retrieve(job)
+        if found.status in statuses:
+            return found
+        assert found.status != "failed", found.error
+        assert time.monotonic() < end, f"still {found.status}"
+        await asyncio.sleep(0.01)
+
+
+async def events_of(client: AsyncOpenAI, job: str) -> list[Any]:
+    """Return all events, oldest first."""
+    found = [e async for e in client.fine_tuning.jobs.list_events(job, limit=25)]
+    return found[::-1]

@@ -5,8 +5,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 
+from sandbox.pages import Pages
 from tests.sandbox.jobs_server import JobsServer, jobs_server
 
 JOB = "ftjob-1"
@@ -161,12 +163,11 @@ async def test_unknown_cursor_is_refused_when_paging(server: JobsServer) -> None
         assert "nobody" in body["error"]["message"]
 
 
-async def test_pages_stay_fast_when_a_job_has_100_000_events(server: JobsServer) -> None:
-    events = [_event(n, data={"step": n, "train_loss": 0.5}) for n in range(100_000)]
-    await server.put_job(JOB, {"job": {}, "events": events})
+def test_pages_stay_fast_when_a_job_has_100_000_events() -> None:
+    pages = Pages.newest_first(_event(n) for n in range(99_999, -1, -1))
     started = time.process_time()
-    for number in range(0, 100_000, 1000):
-        page = await server.get(f"{PATH}/events?limit=100&after=ftevent-{number + 100}")
-        assert page["data"][-1]["id"] == f"ftevent-{number}"
-    # 100 pages with client and parsing; a scan of the events per page would cost seconds.
-    assert time.process_time() - started < 2.0
+    for number in range(0, 99_900, 100):
+        page = pages.page(f"ftevent-{number + 100}", 100)
+        assert orjson.loads(page.items[-1])["id"] == f"ftevent-{number}"
+    # 1,000 pages; looking for the cursor one by one would cost seconds.
+    assert time.process_time() - started < 0.2

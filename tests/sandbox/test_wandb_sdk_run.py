@@ -146,24 +146,29 @@ async def test_init_fails_with_the_servers_words_when_it_may_not_write(
     [{"drop": "after"}, {"drop": "before"}, {"status": 503}],
     ids=["answer lost", "request lost", "busy"],
 )
-async def test_every_row_is_there_once_when_the_first_post_goes_wrong(
+async def test_every_row_is_there_once_when_a_post_goes_wrong(
     server: WandbServer, tmp_path: Path, action: dict[str, Any]
 ) -> None:
     fault = {"service": "wandb", "path_contains": "file_stream", "times": 1, "action": action}
-    status, _ = await server.call("POST", "/_sandbox/faults", fault, key=None)
-    assert status < 300
     await server.sdk(
         tmp_path,
-        """
+        f"""
+        import time, urllib.request
         run = start("r")
-        for i in range(200):
-            run.log({"loss": i})
+        run.log({{"loss": 0}})
+        time.sleep(1)  # the first post leaves at once, the next one carries the rows
+        body = json.dumps({fault!r}).encode()
+        urllib.request.urlopen("{server.url}/_sandbox/faults", body).read()
+        for i in range(1, 200):
+            run.log({{"loss": i}})
         run.finish()
         """,
     )
     shown = await server.shown("r")
     assert [row["loss"] for row in shown["history"]] == list(range(200))
     assert shown["state"] == "finished"
+    _, faults = await server.call("GET", "/_sandbox/faults", key=None)
+    assert faults[0]["times"] == 0
 
 
 async def test_stop_reaches_the_sdk_when_it_is_pressed(server: WandbServer, tmp_path: Path) -> None:

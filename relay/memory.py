@@ -1,0 +1,67 @@
+"""What the relay remembers of one job between passes, in the cursor's opaque state."""
+
+from typing import Any
+
+from relay.events import Event, Hints, line_mark
+from relay.ledger import Ledger
+from relay.summary import Summary
+
+
+class Memory:
+    """Loaded from a cursor's state, changed by a pass, dumped back."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.ledger = Ledger.load(state.get("ledger"))
+        """Values that are in the run or in the outbox."""
+        self.summary = Summary(state.get("summary"))
+        self.hints = Hints(*state.get("hints", ()))
+        self.attributes: int | None = state.get("attributes")
+        """Hash of the run's attributes as W&B has them."""
+        self.generation: int = state.get("generation", 1)
+        """1 for the job's own run id; more after a run was deleted."""
+        self.ended: bool = state.get("ended", False)
+        """The run has its end, or the outbox holds it."""
+        self.looks: int = state.get("looks", 0)
+        """How often late values were looked for after the end."""
+        self.result_read: str = state.get("result_read", "")
+        """Id of the result file that was read to its end."""
+        self.asked: dict[str, Any] | None = state.get("asked")
+        """Hyperparameters as they were when the job was first seen."""
+        self.alerted: list[str] = list(state.get("alerted", ()))
+        self.artifacts: bool = state.get("artifacts", False)
+        """The job's artifacts were sent for."""
+        self.stop_seen: bool = state.get("stop_seen", False)
+        self._lines = Ledger.load(state.get("lines"))
+        self._seen: set[int] = set(state.get("seen", ()))
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "ledger": self.ledger.dump(),
+            "summary": self.summary.state(),
+            "hints": [self.hints.order, self.hints.head, self.hints.tail],
+            "attributes": self.attributes,
+            "generation": self.generation,
+            "ended": self.ended,
+            "looks": self.looks,
+            "result_read": self.result_read,
+            "asked": self.asked,
+            "alerted": list(self.alerted),
+            "artifacts": self.artifacts,
+            "stop_seen": self.stop_seen,
+            "lines": self._lines.dump(),
+            "seen": sorted(self._seen),
+        }
+
+    def claim_line(self, event: Event) -> bool:
+        """Take an event's console line; say whether it is new."""
+        mark = line_mark(event)
+        if mark is not None and event.step is not None:
+            return self._lines.claim(event.step, mark)
+        return self.claim_once(event.identity)
+
+    def claim_once(self, identity: int) -> bool:
+        """Take a single line by its identity; say whether it is new."""
+        if identity in self._seen:
+            return False
+        self._seen.add(identity)
+        return True

@@ -1,0 +1,48 @@
+"""The relay's ports in one object, made once per process by the composition root."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from model.account import RelayAccount
+from model.cursor import RunPath
+from model.job import Job
+from model.notice import OutgoingNotice
+from model.ports import NoticePort
+from model.relay_ports import CursorsPort, JobsPort, KeysPort, RunAlert, SinkPort
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPorts:
+    """Everything a pass reads and writes through."""
+
+    jobs: JobsPort
+    cursors: CursorsPort
+    sink: SinkPort
+    keys: KeysPort
+    notices: NoticePort | None = None
+
+    async def tell(
+        self, account: RelayAccount, job: Job, run: RunPath, alert: RunAlert, now: float
+    ) -> None:
+        """Publish an alert as a notice, where there is a topic."""
+        if self.notices is None:
+            return
+        await self.notices.publish(
+            OutgoingNotice(
+                id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"{account.key}|{job.id}|{alert.reason}")),
+                type="WandbRelay.JobAlert",
+                subject=f"{account.id}/jobs/{job.id}",
+                time=datetime.fromtimestamp(now, UTC),
+                data={
+                    "account": str(account.id),
+                    "job": job.id,
+                    "status": job.status,
+                    "reason": alert.reason,
+                    "title": alert.title,
+                    "text": alert.text,
+                    "level": alert.level,
+                    "run": str(run),
+                },
+            )
+        )

@@ -1,0 +1,82 @@
+"""Where a pass leaves a job: live, ending, complete, or parked with a cause."""
+
+from typing import Final
+
+from model.cursor import Cursor
+from model.errors import AppError, DeniedError, MissingError, RejectedError
+from model.job import Job
+from relay.memory import Memory
+
+_RECENT_S: Final = 3600.0
+_LATE_LOOKS_S: Final = (5.0, 15.0, 45.0, 135.0, 300.0)
+"""When a job that ended lately is looked at again: Azure still adds events and the result file
+for some time after the status says that the job is over (36 s in the published tutorial)."""
+_OLD_LOOKS_S: Final = (15.0,)
+_PARK_S: Final = (60.0, 3600.0)
+
+
+def settle(
+    cursor: Cursor,
+    job: Job,
+    memory: Memory,
+    *,
+    now: float,
+    error: AppError | None,
+    key_refused: bool,
+) -> None:
+    """Set the cursor's columns and state after a pass."""
+    cursor.model, cursor.created_at, cursor.finished_at = job.model, job.created_at, job.finished_at
+    if error is not None:
+        _after_failure(cursor, memory, error, now, key_refused)
+        return
+    cursor.failures, cursor.error, cursor.remedy, cursor.retry_at = 0, "", "", 0.0
+    cursor.status = job.status
+    if memory.ended:
+        _after_end(cursor, job, memory, now)
+    else:
+        cursor.relay_state = "live"
+    cursor.state = memory.dump()
+
+
+def _after_end(cursor: Cursor, job: Job, memory: Memory, now: float) -> None:
+    if cursor.ending_since is None:
+        cursor.ending_since = now
+    recent = job.finished_at is None or now - job.finished_at < _RECENT_S
+    looks = _LATE_LOOKS_S if recent else _OLD_LOOKS_S
+    if memory.looks >= len(looks):
+        cursor.relay_state = "complete"
+        return
+    cursor.relay_state = "ending"
+    cursor.retry_at = cursor.ending_since + looks[memory.looks]
+    memory.looks += 1
+
+
+def _after_failure(
+    cursor: Cursor, memory: Memory, error: AppError, now: float, key_refused: bool
+) -> None:
+    cursor.failures += 1
+    cursor.error, cursor.remedy = error.message, error.remedy
+    if isinstance(error, RejectedError) and error.code == "deleted":
+        _start_over(cursor, memory.generation + 1)
+    elif isinstance(error, MissingError) and error.code == "run":
+        # The run is gone but its id is not refused: ask for it again, from the first row.
+        _start_over(cursor, memory.generation)
+    elif key_refused:
+        # Everything resumes with the next pass once a good key is in use.
+        cursor.relay_state, cursor.retry_at = "parked", 0.0
+    elif isinstance(error, (DeniedError, RejectedError, MissingError)):
+        first, longest = _PARK_S
+        cursor.relay_state = "parked"
+        cursor.retry_at = now + min(first * 2 ** min(cursor.failures - 1, 8), longest)
+
+
+def _start_over(cursor: Cursor, generation: int) -> None:
+    """Forget what the lost run held: the next pass writes all of it into a new run."""
+    cursor.state = {"generation": generation}
+    cursor.run = None
+    cursor.rows = cursor.lines = cursor.values = 0
+    cursor.last_step = cursor.last_value_at = cursor.ending_since = None
+    cursor.outbox = b""
+    cursor.status = ""
+    cursor.relay_state = "new"
+    cursor.retry_at = 0.0

@@ -1,0 +1,159 @@
+"""The accounts table over real HTTP: what was written comes back, and merges keep the rest."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from clients.account_table import AccountTable
+from clients.storage import Storage
+from model.account import RelayAccount
+from model.errors import UnavailableError
+from model.finding import Finding
+from model.ids import AccountId
+from model.plan import AccountReport
+from tests.reconcile.fakes import NOW, account_id, settings, world
+from tests.reconcile.stage import run_pass
+
+
+@pytest.fixture
+def table(storage: Storage) -> AccountTable:
+    return AccountTable(storage)
+
+
+async def healthy(name: str = "alpha") -> AccountReport:
+    azure = world()
+    azure.accounts = {
+        account_id(name).key: replace(item, id=account_id(name)) for item in azure.accounts.values()
+    }
+    return await run_pass(azure, name=name)
+
+
+async def test_report_comes_back_as_written(table: AccountTable) -> None:
+    report = replace(await healthy(), told_healthy=True)
+    await table.write(report)
+    assert await table.read(report.id) == report
+    assert await table.list_all() == [report]
+
+
+async def test_entry_is_one_when_the_id_is_spelt_otherwise(table: AccountTable) -> None:
+    report = await healthy()
+    await table.write(report)
+    spelt = AccountId(report.id.subscription.upper(), "RG-AI", "ALPHA")
+    await table.write(replace(report, id=spelt))
+    assert len(await table.list_all()) == 1
+    assert await table.read(report.id) is not None
+
+
+async def test_nothing_is_read_when_nothing_was_written(table: AccountTable) -> None:
+    assert await table.read(account_id()) is None
+    assert await table.list_all() == []
+    assert await table.list_for_relay() == []
+
+
+async def test_relay_gets_only_what_it_needs(table: AccountTable) -> None:
+    report = await healthy()
+    await table.write(report)
+    assert await table.list_for_relay() == [
+        RelayAccount(
+            id=report.id,
+            name="alpha",
+            endpoint="https://alpha.openai.azure.com",
+            region="swedencentral",
+            subscription=report.id.subscription,
+            entity="team-a",
+            project="azure-openai-fine-tuning",
+            vault_host="kv-main.vault.azure.net",
+            secret="wandb-api-key",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"wandb-integration": "off"},
+        {"wandb-project": "a/b"},
+        {"wandb-entity": "a/b"},
+        {"wandb-secret-name": "db-password"},
+        {"wandb-key-vault-url": "https://kv-evil.vault.azure.net"},
+    ],
+    ids=str,
+)
+async def test_relay_does_not_get_accounts_that_are_off_or_go_nowhere(
+    table: AccountTable, tags: dict[str, str]
+) -> None:
+    azure = world()
+    key = account_id().key
+    azure.accounts[key] = replace(azure.accounts[key], tags=tags)
+    await table.write(await run_pass(azure, using=settings()))
+    assert await table.list_for_relay() == []
+
+
+async def test_relay_loses_the_account_when_its_vault_is_no_longer_allowed(
+    table: AccountTable,
+) -> None:
+    azure = world()
+    await table.write(await run_pass(azure))
+    assert len(await table.list_for_relay()) == 1
+    await table.write(
+        await run_pass(azure, using=settings(KEY_VAULT_URL="https://kv-new.vault.azure.net"))
+    )
+    assert await table.list_for_relay() == []
+
+
+async def test_facts_stay_when_the_account_cannot_be_read_for_a_while(
+    table: AccountTable,
+) -> None:
+    azure = world()
+    before = await run_pass(azure)
+    await table.write(before)
+    azure.errors["read account"] = [UnavailableError("no")]
+    await table.write(await run_pass(azure, now=NOW + timedelta(hours=1)))
+    entry = await table.read(before.id)
+    assert entry is not None
+    assert (entry.endpoint, entry.healthy, entry.in_scope) == (before.endpoint, True, True)
+    assert [item.cause for item in entry.findings] == ["account_unavailable"]
+    assert entry.checked_at == NOW + timedelta(hours=1)
+    assert len(await table.list_for_relay()) == 1
+
+
+async def test_deleted_account_is_closed_and_opens_again(table: AccountTable) -> None:
+    azure = world()
+    report = await run_pass(azure)
+    await table.write(report)
+    await table.mark_deleted(report.id, NOW + timedelta(hours=1))
+    entry = await table.read(report.id)
+    assert entry is not None
+    assert (entry.deleted, entry.in_scope, entry.healthy) == (True, False, False)
+    assert await table.list_for_relay() == []
+    await table.write(report)
+    assert len(await table.list_for_relay()) == 1
+
+
+async def test_no_entry_is_made_for_an_account_that_never_was(table: AccountTable) -> None:
+    azure = world()
+    azure.accounts.clear()
+    await table.write(await run_pass(azure))
+    await table.mark_deleted(account_id(), NOW)
+    await table.mark_native_seen(account_id())
+    assert await table.list_all() == []
+
+
+async def test_native_integration_is_remembered(table: AccountTable) -> None:
+    report = await healthy()
+    await table.write(report)
+    await table.mark_native_seen(report.id)
+    entry = await table.read(report.id)
+    assert entry is not None
+    assert entry.native_seen
+
+
+async def test_row_is_written_when_it_has_too_many_findings(table: AccountTable) -> None:
+    many = tuple(
+        Finding("access", "warning", "access_orphaned", {"n": "x" * 900}) for _ in range(90)
+    )
+    await table.write(replace(await healthy(), findings=many))
+    entry = await table.read(account_id())
+    assert entry is not None
+    assert 0 < len(entry.findings) < 90

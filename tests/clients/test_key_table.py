@@ -1,0 +1,98 @@
+"""The key tables over real HTTP: records with their tags, the audit and its end."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from clients.key_table import KeyTable
+from clients.storage import Storage
+from model.errors import ConflictError
+from model.key import KeyChange, KeyRecord
+from tests.reconcile.fakes import NOW, VAULT
+
+RECORD = KeyRecord(
+    vault_host=VAULT.host,
+    secret="wandb-api-key",
+    version="v1",
+    entity="team-a",
+    entities=("team-a", "team-b"),
+    accepted_at=NOW,
+    expires_at=NOW + timedelta(days=90),
+    trigger="an event",
+    newest_version="v1",
+    newest_cause="key_accepted",
+    checked_at=NOW,
+)
+
+
+@pytest.fixture
+def keys(storage: Storage) -> KeyTable:
+    return KeyTable(storage)
+
+
+def change(days_ago: int, number: str = "v1") -> KeyChange:
+    return KeyChange(
+        at=NOW - timedelta(days=days_ago),
+        vault_host=VAULT.host,
+        secret="wandb-api-key",
+        version=number,
+        entity="team-a",
+        accepted=True,
+        cause="key_accepted",
+        trigger="an event",
+    )
+
+
+async def test_record_comes_back_as_written(keys: KeyTable) -> None:
+    assert await keys.read(VAULT.host, "wandb-api-key") is None
+    written = await keys.write(RECORD)
+    found = await keys.read(VAULT.host.upper(), "WANDB-API-KEY")
+    assert found == RECORD
+    assert found is not None
+    assert found.etag == written.etag != ""
+    assert await keys.list_all() == [RECORD]
+
+
+async def test_time_is_removed_when_it_is_no_longer_so(keys: KeyTable) -> None:
+    written = await keys.write(RECORD)
+    await keys.write(replace(written, expires_at=None))
+    found = await keys.read(VAULT.host, "wandb-api-key")
+    assert found is not None
+    assert found.expires_at is None
+
+
+async def test_conflict_is_raised_when_another_writer_came_first(keys: KeyTable) -> None:
+    first = await keys.write(RECORD)
+    second = await keys.write(replace(first, version="v2"))
+    with pytest.raises(ConflictError):
+        await keys.write(replace(first, version="v3"))
+    with pytest.raises(ConflictError):
+        await keys.write(RECORD)
+    found = await keys.read(VAULT.host, "wandb-api-key")
+    assert found is not None
+    assert (found.version, found.etag) == ("v2", second.etag)
+
+
+async def test_audit_is_newest_first_and_of_one_secret(keys: KeyTable) -> None:
+    for days, number in ((2, "v1"), (0, "v3"), (1, "v2")):
+        await keys.append_change(change(days, number))
+    await keys.append_change(replace(change(0, "x"), secret="another"))
+    found = await keys.list_changes(VAULT.host, "wandb-api-key")
+    assert [item.version for item in found] == ["v3", "v2", "v1"]
+    assert found[0] == change(0, "v3")
+    assert len(await keys.list_changes()) == 4
+
+
+async def test_audit_keeps_four_hundred_days(keys: KeyTable) -> None:
+    for days in (401, 399):
+        await keys.append_change(change(days, f"v{days}"))
+    await keys.append_change(change(0))
+    found = await keys.list_changes(VAULT.host, "wandb-api-key")
+    assert [item.version for item in found] == ["v1", "v399"]
+
+
+async def test_line_is_one_when_it_is_appended_twice(keys: KeyTable) -> None:
+    await keys.append_change(change(0))
+    await keys.append_change(change(0))
+    assert len(await keys.list_changes()) == 1

@@ -1,0 +1,232 @@
+"""The whole pass with the real clients over real HTTP: end state, and what it costs."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from clients.account_table import AccountTable
+from clients.accounts import Accounts
+from clients.key_prover import KeyProver
+from clients.key_ring import KeyRing
+from clients.key_table import KeyTable
+from clients.key_vault import KeyVault
+from clients.roles import Roles
+from clients.storage import Storage
+from clients.transport import Transport
+from clients.vault_resources import VaultResources
+from model.account import TAG_SECRET, TAG_VAULT
+from model.ids import AccountId
+from model.plan import AccountReport
+from model.secret import Secret
+from model.settings import Settings, read_settings
+from reconcile.ports import ReconcilePorts
+from reconcile.run import reconcile_account
+from tests.clients.azure_stage import (
+    ALPHA,
+    KEY,
+    SECRET,
+    USER_IDENTITY,
+    VAULT,
+    forget_requests,
+    make_account,
+    make_vault,
+    put_secret,
+    requests,
+)
+from tests.sandbox.stage import GROUP, SUBSCRIPTION, Client
+
+pytestmark = pytest.mark.sandbox_only
+
+
+@pytest.fixture
+async def ports(
+    sandbox: Client, transport: Transport, storage: Storage
+) -> AsyncIterator[ReconcilePorts]:
+    accounts, roles = Accounts(transport, wait_s=2), Roles(transport)
+    vaults, secrets = VaultResources(transport, (SUBSCRIPTION,)), KeyVault(transport)
+    yield ReconcilePorts(
+        accounts=accounts,
+        vaults=vaults,
+        secrets=secrets,
+        roles=roles,
+        prover=KeyProver(transport, sandbox.process.wandb_url),
+        keys=KeyTable(storage),
+    )
+    for client in (accounts, roles, vaults, secrets):
+        await client.close()
+
+
+def settings(sandbox: Client, **more: str) -> Settings:
+    return read_settings(
+        {
+            "AZURE_SUBSCRIPTION_IDS": SUBSCRIPTION,
+            "KEY_VAULT_URL": VAULT.url,
+            "WANDB_BASE_URL": sandbox.process.wandb_url,
+        }
+        | more
+    )
+
+
+async def run_pass(
+    sandbox: Client,
+    ports: ReconcilePorts,
+    account: AccountId = ALPHA,
+    *,
+    apply: bool = True,
+    fresh_after: datetime | None = None,
+    **more: str,
+) -> AccountReport:
+    now = datetime.now(UTC)
+    return await reconcile_account(
+        account,
+        ports=ports,
+        settings=settings(sandbox, **more),
+        now=now,
+        apply=apply,
+        fresh_after=fresh_after or now,
+    )
+
+
+@pytest.fixture
+async def stage(sandbox: Client) -> Client:
+    """A vault of the account's tenant with a good key in it, and an account with an own identity."""
+    probe = {"identity": {"type": "SystemAssigned"}}
+    await make_account(sandbox, "probe", **probe)
+    path = (
+        f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers"
+        "/Microsoft.CognitiveServices/accounts/probe?api-version=2025-09-01"
+    )
+    _, answer, _ = await sandbox.call("GET", path)
+    await make_vault(sandbox, tenantId=answer["identity"]["tenantId"])
+    await sandbox.call("DELETE", path)
+    await put_secret(sandbox, expires="2037-01-01T00:00:00Z")
+    await sandbox.control("PUT", "wandb/keys", {"key": KEY, "entity": "team-a"})
+    await make_account(
+        sandbox,
+        identity={"type": "UserAssigned", "userAssignedIdentities": {USER_IDENTITY: {}}},
+        tags={"team": "ml"},
+    )
+    await forget_requests(sandbox)
+    return sandbox
+
+
+async def test_account_is_healthy_after_one_pass_and_the_next_writes_nothing(
+    stage: Client, ports: ReconcilePorts, storage: Storage
+) -> None:
+    report = await run_pass(stage, ports)
+    assert [item.cause for item in report.findings if item.severity != "ok"] == ["portal_update"]
+    assert report.healthy
+    account = await ports.accounts.read(ALPHA)
+    assert account.system_identity
+    assert account.user_identities == (USER_IDENTITY,)
+    assert account.tags == {"team": "ml", TAG_VAULT: VAULT.url, TAG_SECRET: SECRET}
+
+    await forget_requests(stage)
+    again = await run_pass(stage, ports)
+    assert (again.healthy, again.plan) == (True, ())
+    assert {method for method, _, _ in await requests(stage)} == {"GET"}
+
+    vault = KeyVault(ports.secrets._transport)  # type: ignore[attr-defined]
+    key = await KeyRing(KeyTable(storage), vault).key_in_use(report.vault_host, report.secret)
+    await vault.close()
+    assert (key.value, key.entity) == (Secret(KEY), "team-a")
+
+
+async def test_onboarding_costs_five_calls_to_azure_when_the_vault_is_known(
+    stage: Client, ports: ReconcilePorts
+) -> None:
+    await run_pass(stage, ports)
+    await make_account(stage, "beta")
+    await forget_requests(stage)
+    began = datetime.now(UTC)
+    beta = AccountId(SUBSCRIPTION, GROUP, "beta")
+    report = await run_pass(stage, ports, beta, fresh_after=datetime(2026, 1, 1, tzinfo=UTC))
+    assert report.healthy, report.findings
+    assert began
+    asked = [(method, status) for method, _, status in await requests(stage)]
+    assert asked == [("GET", 200), ("PATCH", 200), ("PATCH", 200), ("PUT", 201)]
+    assert await requests(stage, "vault") == []
+    assert await requests(stage, "wandb") == []
+
+
+async def test_nothing_is_written_when_only_looking(stage: Client, ports: ReconcilePorts) -> None:
+    report = await run_pass(stage, ports, apply=False)
+    assert [item.kind for item in report.plan] == [
+        "enable_identity",
+        "grant_role",
+        "write_record",
+    ]
+    assert {method for method, _, _ in await requests(stage)} == {"GET"}
+
+
+async def test_role_is_deferred_and_later_given_when_the_directory_is_slow(
+    stage: Client, ports: ReconcilePorts
+) -> None:
+    await stage.settings(principal_replication_s=1.0)
+    report = await run_pass(stage, ports)
+    assert [item.state for item in report.steps] == ["done", "deferred", "done"]
+    assert report.steps[1].code == "PrincipalNotFound"
+    assert report.retry_after_s is not None
+    await asyncio.sleep(1.1)
+    assert (await run_pass(stage, ports)).healthy
+
+
+async def test_pass_waits_for_nothing_when_the_account_is_busy(
+    stage: Client, ports: ReconcilePorts
+) -> None:
+    await stage.settings(lro_seconds=60)
+    report = await run_pass(stage, ports)
+    assert {item.state for item in report.steps} == {"deferred"}
+    busy = await run_pass(stage, ports)
+    assert busy.steps == ()
+    assert "operation_under_way" in {item.cause for item in busy.findings}
+    assert busy.retry_after_s is not None
+
+
+async def test_policy_is_added_when_the_vault_uses_policies(
+    stage: Client, ports: ReconcilePorts
+) -> None:
+    tenant = (await ports.vaults.find(VAULT)).tenant_id
+    await make_vault(stage, tenantId=tenant, enableRbacAuthorization=False)
+    report = await run_pass(stage, ports)
+    assert report.healthy, report.findings
+    policy = (await ports.vaults.find(VAULT)).policy_of(report.principal_id)
+    assert policy is not None
+    assert policy.secret_permissions >= {"get", "list"}
+
+
+async def test_forty_accounts_cost_at_most_eight_calls_each(
+    stage: Client, ports: ReconcilePorts, storage: Storage
+) -> None:
+    names = [f"acc{number:02}" for number in range(40)]
+    for name in names:
+        await make_account(stage, name)
+    await forget_requests(stage)
+    table = AccountTable(storage)
+
+    async def one(name: str) -> None:
+        report = await run_pass(stage, ports, AccountId(SUBSCRIPTION, GROUP, name))
+        assert report.healthy, report.findings
+        await table.write(report)
+
+    await asyncio.gather(*(one(name) for name in names))
+    calls = sum([len(await requests(stage, name)) for name in ("arm", "vault", "wandb")])
+    assert calls <= 8 * len(names)
+    assert len(await table.list_for_relay()) == len(names)
+
+
+async def test_key_is_in_no_log_report_or_table(
+    stage: Client, ports: ReconcilePorts, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    report = await run_pass(stage, ports)
+    await AccountTable(storage).write(report)
+    rows = []
+    for name in ("accounts", "keys", "keychanges"):
+        table = await storage.table(name)
+        rows += [dict(row) async for row in table.list_entities()]
+    assert len(rows) == 3
+    assert KEY not in caplog.text + repr(rows) + repr(report)

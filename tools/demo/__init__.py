@@ -1,0 +1,1 @@
+"""`make demo`: the product's whole story, told on one laptop and then checked value by value."""
