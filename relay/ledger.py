@@ -52,7 +52,8 @@ class Steps:
     def runs(self) -> list[list[int]]:
         """Return the progressions, neighbours joined; equal sets of one history compare equal."""
         if len(self._runs) < 2:
-            return self._runs
+            # A copy: what was dumped must not grow with claims that come to nothing.
+            return [list(run) for run in self._runs]
         joined: list[list[int]] = []
         for run in sorted(self._runs):
             last = joined[-1] if joined else None

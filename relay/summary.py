@@ -4,6 +4,7 @@ Computed here and kept in the cursor, because W&B derives nothing for a run that
 directly, and a resumed SDK run forgets its earlier minima.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -24,9 +25,9 @@ class Summary:
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         state = state or {}
-        self._last: dict[str, list[Number]] = state.get("last", {})
+        self._last = _loaded(state.get("last", {}))
         """[step, value] by metric."""
-        self._best: dict[str, list[Number]] = state.get("best", {})
+        self._best = _loaded(state.get("best", {}))
         self._loss: list[float] = state.get("loss", [])
         """[first, lowest] training loss."""
         self.started_at: float | None = state.get("started_at")
@@ -37,9 +38,10 @@ class Summary:
         """Step, metric, value and deployable model of the best checkpoint."""
 
     def state(self) -> dict[str, Any]:
+        """Return what `Summary` is made of again: strict JSON, shared with nothing."""
         return {
-            "last": self._last,
-            "best": self._best,
+            "last": _dumped(self._last),
+            "best": _dumped(self._best),
             "loss": self._loss,
             "first_value_at": self.first_value_at,
             "not_finite": self.not_finite,
@@ -142,3 +144,18 @@ class Summary:
         shown["_runtime"] = runtime
         shown["_wandb"] = {"runtime": int(runtime)}
         return shown
+
+
+def _dumped(entries: dict[str, list[Number]]) -> dict[str, list[Any]]:
+    # Strict JSON has no infinity: a value that came back as null could not be compared.
+    return {
+        name: [step, value if math.isfinite(value) else str(value)]
+        for name, (step, value) in entries.items()
+    }
+
+
+def _loaded(entries: dict[str, list[Any]]) -> dict[str, list[Number]]:
+    return {
+        name: [step, float(value) if isinstance(value, str) else value]
+        for name, (step, value) in entries.items()
+    }

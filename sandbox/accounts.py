@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from sandbox import account_bodies, arm, events, settings
+from sandbox import account_bodies, arm, events, settings, tenants
 from sandbox.account_bodies import TYPE
 from sandbox.arm import ArmError, ArmRoutes
 from sandbox.http import Call, json_response
@@ -109,6 +109,9 @@ def _show(
     world: World, account: dict[str, Any], progress: str, *, hide_principal: bool
 ) -> dict[str, Any]:
     """Put the account on the shelf in the given provisioning state; return what a GET sees."""
+    if (account.get("identity") or {}).get("tenantId"):
+        tenant = tenants.tenant_of(world, account["id"].split("/")[2])
+        account = {**account, "identity": {**account["identity"], "tenantId": tenant}}
     shown = {**account, "properties": {**account["properties"], "provisioningState": progress}}
     if hide_principal:
         shown["identity"] = {**account["identity"], "principalId": None, "tenantId": None}
@@ -186,6 +189,16 @@ def _delete(world: World, call: Call) -> web.Response:
         return web.Response(status=200)
     _show(world, account, "Deleting", hide_principal=False)
     return arm.accepted(world, call, _operations_path(account), {}, finish)
+
+
+def set_tenant(world: World, subscription: str, tenant: str) -> None:
+    """Move the identities of a subscription's accounts into a tenant."""
+    prefix = f"/subscriptions/{subscription}/".lower()
+    for record in state(world).shelf:
+        for body in (record.body, record.shown):
+            identity = body.get("identity") or {}
+            if identity.get("tenantId") and body["id"].lower().startswith(prefix):
+                body["identity"] = {**identity, "tenantId": tenant}
 
 
 def _shown(record: Record) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sandbox import access_policies, arm, events, roles, vault_store
+from sandbox import access_policies, accounts, arm, events, roles, tenants, vault_store
 from sandbox.arm import ArmError, ArmRoutes
 from sandbox.http import Call, json_response
 from sandbox.store import World
@@ -128,10 +128,21 @@ def _put(world: World, call: Call) -> web.Response:
     if vault is not None:
         return _change(world, call, vault, {"tags": {}, **body})
     vault = _create(world, call, body)
+    _place_in_tenant(world, _id(call).split("/")[2], vault, body)
     _apply(vault, body)
     vault_store.add(world, vault)
     events.publish_resource(world, call, f"{TYPE}/write", arm.written_id(call))
     return json_response(vault.body, 201)
+
+
+def _place_in_tenant(world: World, subscription: str, vault: Vault, body: dict[str, Any]) -> None:
+    """Let a new vault that names a tenant say which one its subscription is in."""
+    named = (body.get("properties") or {}).get("tenantId")
+    if not isinstance(named, str):
+        tenant = tenants.tenant_of(world, subscription)
+        vault.body["properties"] = {**vault.body["properties"], "tenantId": tenant}
+    elif tenants.adopt(world, subscription, named):
+        accounts.set_tenant(world, subscription, named)
 
 
 def _change(world: World, call: Call, vault: Vault, body: dict[str, Any]) -> web.Response:

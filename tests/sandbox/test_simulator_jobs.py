@@ -103,14 +103,14 @@ async def test_statuses_follow_each_other_in_both_dialects(server: JobsServer) -
 
 
 async def test_job_stops_and_goes_on_when_paused_and_resumed(server: JobsServer) -> None:
-    await server.set_simulator(seconds_per_step=0.01, queue_seconds=0.02)
+    await server.set_simulator(seconds_per_step=0.05, queue_seconds=0.02)
     async with server.openai() as client:
         api = client.fine_tuning.jobs
         made = await create_job(client, method=METHOD)
         with pytest.raises(openai.BadRequestError, match="running"):
             await api.pause(made.id)
         await until(client, made.id, "running")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
         assert str((await api.pause(made.id)).status) == "paused"
         before = await events_of(client, made.id)
         await asyncio.sleep(0.2)
@@ -129,7 +129,7 @@ async def test_job_stops_and_goes_on_when_paused_and_resumed(server: JobsServer)
 
 
 async def test_job_ends_when_cancelled(server: JobsServer) -> None:
-    await server.set_simulator(seconds_per_step=0.01, queue_seconds=0.02)
+    await server.set_simulator(seconds_per_step=0.05, queue_seconds=0.02)
     async with server.azure() as client:
         api = client.fine_tuning.jobs
         made = await create_job(client)
@@ -192,7 +192,7 @@ async def test_control_takes_a_job_over_when_it_sets_it(server: JobsServer) -> N
 
 
 async def test_sync_clients_work_when_they_drive_a_job(server: JobsServer) -> None:
-    await server.set_simulator(seconds_per_step=0.02, queue_seconds=0.02)
+    await server.set_simulator(seconds_per_step=0.05, queue_seconds=0.02)
 
     def drive(client: OpenAI) -> list[str]:
         made = client.files.create(file=("t.jsonl", ROWS), purpose="fine-tune")

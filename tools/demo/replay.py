@@ -68,20 +68,23 @@ def _moment(event: Json) -> tuple[int, int]:
 
 
 def _result_csv(events: list[Json]) -> str:
-    """Return the result file of these events: Azure's spelling, -1 where nothing was measured."""
+    """Return a result file to these events: Azure's other spelling, -1 for "not measured".
+
+    The tutorial does not show its file, so the steps between the events are made up.
+    """
     columns = {
+        "step": "step",
         "train_loss": "train_loss",
         "train_accuracy": "train_mean_token_accuracy",
         "valid_loss": "valid_loss",
         "validation_mean_token_accuracy": "valid_mean_token_accuracy",
     }
-    rows = {event["data"]["step"]: event["data"] for event in events if event.get("data")}
-    last = max(rows)
-    lines = ["step," + ",".join(columns)]
-    for step in range(1, last + 1):
-        data = rows.get(step) or {"train_loss": round(2.0 * math.exp(-step / 25), 6)}
-        lines.append(",".join(str(data.get(name, -1)) for name in ("step", *columns.values())))
-        lines[-1] = f"{step}," + lines[-1].partition(",")[2]
+    measured = {event["data"]["step"]: event["data"] for event in events if event.get("data")}
+    lines = [",".join(columns)]
+    for step in range(1, max(measured) + 1):
+        between = {"step": step, "train_loss": round(2.0 * math.exp(-step / 25), 6)}
+        data = measured.get(step, between)
+        lines.append(",".join(str(data.get(name, -1)) for name in columns.values()))
     return "\n".join(lines) + "\n"
 
 

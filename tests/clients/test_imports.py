@@ -1,0 +1,34 @@
+"""Importing the clients costs nothing: heavy packages come in when they are used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MODULES = (
+    "accounts",
+    "roles",
+    "vault_resources",
+    "key_vault",
+    "key_prover",
+    "account_table",
+    "key_table",
+    "key_ring",
+    "notices",
+    "translate",
+    "sdk_options",
+)
+HEAVY = ("azure.core", "azure.mgmt", "azure.keyvault", "azure.eventgrid", "azure.data", "aiohttp")
+
+
+def test_nothing_heavy_is_imported_with_the_clients() -> None:
+    code = (
+        "import sys\n"
+        + "".join(f"import clients.{name}\n" for name in MODULES)
+        + "import reconcile.run, reconcile.record\n"
+        + f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"

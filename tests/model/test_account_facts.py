@@ -1,0 +1,49 @@
+"""Accounts as plain facts, and reports that survive being stored."""
+
+import pytest
+
+from model.account import openai_endpoint
+from model.plan import outcome_from_json, step_from_json
+from tests.reconcile.fakes import account, world
+from tests.reconcile.stage import run_pass
+
+
+@pytest.mark.parametrize(
+    ("primary", "others", "expected"),
+    [
+        ("https://a.openai.azure.com/", {}, "https://a.openai.azure.com"),
+        (
+            "https://a.cognitiveservices.azure.com/",
+            {"Speech": "https://a.x.example/", "OpenAI": "https://a.openai.azure.com/"},
+            "https://a.openai.azure.com",
+        ),
+        (
+            "https://a.cognitiveservices.azure.com/",
+            {"Evil": "https://openai.azure.com.evil.example/"},
+            "https://a.cognitiveservices.azure.com",
+        ),
+        ("", {}, ""),
+    ],
+)
+def test_openai_endpoint_is_chosen(primary: str, others: dict[str, str], expected: str) -> None:
+    assert openai_endpoint(primary, others) == expected
+
+
+def test_tag_is_found_whatever_its_case_and_without_blanks() -> None:
+    found = account(tags={"WandB-Project": " p "})
+    assert found.tag("wandb-project") == "p"
+    assert found.tag("wandb-entity") == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "settled"),
+    [("Succeeded", True), ("Failed", True), ("Canceled", True), ("Moving", False), ("New", False)],
+)
+def test_account_is_settled_only_in_known_states(state: str, settled: bool) -> None:
+    assert account(provisioning_state=state).settled is settled
+
+
+async def test_plan_and_outcomes_come_back_from_json() -> None:
+    report = await run_pass(world())
+    assert tuple(step_from_json(item.to_json()) for item in report.plan) == report.plan
+    assert tuple(outcome_from_json(item.to_json()) for item in report.steps) == report.steps
