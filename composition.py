@@ -40,6 +40,7 @@ def _connect(settings: Settings, environ: Mapping[str, str]) -> App:
     # Clients are imported here and not above: a cold start that answers `health` needs none.
     from clients.account_table import AccountTable
     from clients.accounts import Accounts
+    from clients.artifacts import Artifacts
     from clients.cursor_table import CursorTable
     from clients.jobs import Jobs
     from clients.key_prover import KeyProver
@@ -54,7 +55,7 @@ def _connect(settings: Settings, environ: Mapping[str, str]) -> App:
     from clients.transport import Transport
     from clients.vault_resources import VaultResources
     from clients.wandb_sink import WandbSink
-    from clients.work_queue import RECONCILE, RELAY, WorkQueue
+    from clients.work_queue import ARTIFACTS, RECONCILE, RELAY, WorkQueue
     from reconcile.ports import ReconcilePorts
     from relay.finder import Finder
     from relay.options import options_of
@@ -98,6 +99,8 @@ def _connect(settings: Settings, environ: Mapping[str, str]) -> App:
         notices=notices,
         reconcile_queue=WorkQueue(storage, RECONCILE),
         relay_queue=relay_queue,
+        artifacts=Artifacts(settings.wandb_base_url),
+        artifact_queue=WorkQueue(storage, ARTIFACTS),
     )
 
 

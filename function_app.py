@@ -8,6 +8,7 @@ from composition import Composition
 from handlers import (
     account_event,
     drift_timer,
+    job_artifacts,
     reconcile_account,
     relay_jobs,
     relay_timer,
@@ -24,6 +25,7 @@ for _handler in (
     reconcile_account,
     relay_timer,
     relay_jobs,
+    job_artifacts,
     drift_timer,
     resync,
     status,

@@ -173,7 +173,9 @@ def _entity(cursor: Cursor) -> tuple[dict[str, Any], int]:
 
 def _cursor(account: str, entity: Any) -> Cursor:
     info = orjson.loads(entity["info"])
-    cursor = Cursor(account, entity["job"], **info)
+    # Another release of the app may have written other fields.
+    known = {name: info[name] for name in _INFO if name in info}
+    cursor = Cursor(account, entity["job"], **known)
     cursor.etag = entity.metadata["etag"]
     cursor.relay_state = entity["relay_state"]
     cursor.retry_at = entity["retry_at"]

@@ -5,14 +5,14 @@ Redirects are never followed: a credential must not travel to a host that an ans
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
+from clients.translate import parse_retry_after
 from clients.transport import Transport
 from model.errors import (
     AppError,
@@ -51,9 +51,25 @@ def _lenient(body: bytes) -> Any:
 
     try:
         # NaN, Infinity and huge integers: other JSON writers produce them, orjson refuses them.
-        return json.loads(body)
+        return _plain(json.loads(body))
     except (ValueError, RecursionError):
         raise UnavailableError("the answer is not JSON", code="NotJson") from None
+
+
+def _plain(value: Any) -> Any:
+    """Return the value without what could not be written as JSON again."""
+    if isinstance(value, dict):
+        return {_plain(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # half a surrogate pair
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        try:
+            return float(value)
+        except OverflowError:
+            return math.copysign(math.inf, value)
+    return value
 
 
 class Http:
@@ -110,7 +126,12 @@ class Http:
 
         try:
             async with self._transport.session().request(
-                method, url, headers=headers, data=body, allow_redirects=False
+                method,
+                url,
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                proxy=self._transport.proxy(url),
             ) as response:
                 answer = Answer(
                     response.status,
@@ -134,6 +155,7 @@ class Http:
                 url,
                 headers=headers,
                 allow_redirects=False,
+                proxy=self._transport.proxy(url),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
             ) as response:
                 if not 200 <= response.status < 300:
@@ -197,19 +219,10 @@ def error_code(answer: Answer) -> str:
 
 def retry_after(answer: Answer) -> float | None:
     """Return the pause that an answer asks for in seconds, None where it asks for none."""
-    millis = answer.headers.get("retry-after-ms")
-    if millis and millis.strip().isdigit():
-        return float(millis) / 1000
-    text = (answer.headers.get("retry-after") or "").strip()
-    if text.isdigit():
-        return float(text)
-    if not text:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+    millis = parse_retry_after(answer.headers.get("retry-after-ms", ""))
+    if millis is not None:
+        return millis / 1000
+    return parse_retry_after(answer.headers.get("retry-after", ""))
 
 
 def _wait_before_retry(error: Exception) -> bool | float:

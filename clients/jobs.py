@@ -70,6 +70,15 @@ class Jobs:
         path = f"fine_tuning/jobs/{quote(job, safe='')}/checkpoints"
         return await self._list(account, path, after, limit)
 
+    async def describe_file(self, account: RelayAccount, file_id: str) -> dict[str, Any]:
+        return await self._http.request(
+            "GET",
+            self._url(account, f"files/{quote(file_id, safe='')}"),
+            _object,
+            headers=await self._headers(),
+            subject=file_id,
+        )
+
     async def read_file(self, account: RelayAccount, file_id: str) -> AsyncIterator[bytes]:
         url = self._url(account, f"files/{quote(file_id, safe='')}/content")
         async for chunk in self._http.stream(url, headers=await self._headers(), subject=file_id):

@@ -10,8 +10,11 @@ import base64
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import orjson
+
+from clients.translate import translated
 
 if TYPE_CHECKING:
     import aiohttp
@@ -33,6 +36,7 @@ class Transport:
         self._client_id = client_id
         self._session: aiohttp.ClientSession | None = None
         self._credential: AsyncTokenCredential | None = None
+        self._proxies: dict[str, str] | None = None
         self._tokens: dict[str, tuple[str, float]] = {}
         self._token_locks: dict[str, asyncio.Lock] = {}
 
@@ -47,7 +51,9 @@ class Transport:
     def session(self) -> "aiohttp.ClientSession":
         """Return the process's one HTTP session, for the fine-tuning API and W&B.
 
-        Corporate proxies and certificate bundles come from the usual environment variables.
+        Certificate bundles come from the usual environment variables (SSL_CERT_FILE); proxies
+        are looked up by `proxy`, since the session's own way would also read ~/.netrc and could
+        put another credential in place of ours.
         """
         if self._session is None:
             import aiohttp
@@ -57,11 +63,20 @@ class Transport:
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
                 timeout=aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30),
                 auto_decompress=True,
-                trust_env=True,
                 raise_for_status=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+    def proxy(self, url: str) -> str | None:
+        """Return the proxy for a URL from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, None for none."""
+        parts = urlsplit(url)
+        if self._proxies is None:
+            self._proxies = getproxies()
+        proxy = self._proxies.get(parts.scheme)
+        if not proxy or proxy_bypass(parts.hostname or ""):
+            return None
+        return proxy
 
     def credential(self) -> "AsyncTokenCredential":
         """Return the credential that the Azure SDK clients take."""
@@ -85,7 +100,10 @@ class Transport:
         return SeamTransport(self.url)
 
     async def token(self, scope: str) -> str:
-        """Return a bearer token for `scope`, from the cache until five minutes before its end."""
+        """Return a bearer token for `scope`, from the cache until five minutes before its end.
+
+        Raises our errors.
+        """
         cached = self._tokens.get(scope)
         if cached and cached[1] - time.time() > _TOKEN_MARGIN_S:
             return cached[0]
@@ -93,7 +111,8 @@ class Transport:
             cached = self._tokens.get(scope)
             if cached and cached[1] - time.time() > _TOKEN_MARGIN_S:
                 return cached[0]
-            token = await self.credential().get_token(scope)
+            with translated(scope, "Microsoft Entra"):
+                token = await self.credential().get_token(scope)
             self._tokens[scope] = (token.token, float(token.expires_on))
             return token.token
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import orjson
 
 from clients.http import Answer, Http, error_for, retry_after
+from clients.translate import parse_retry_after
 from clients.transport import Transport
 from model.cursor import RunPath
 from model.errors import (
@@ -204,8 +205,8 @@ def _explain(answer: Answer, subject: str) -> AppError | None:
         # W&B names the pause in either header.
         reset = answer.headers.get("ratelimit-reset", "")
         wait = retry_after(answer)
-        if wait is None and reset.isdigit():
-            wait = float(reset)
+        if wait is None:
+            wait = parse_retry_after(reset)
         return ThrottledError("W&B limits the rate", subject=subject, code="429", retry_after=wait)
     if answer.status < 500:
         return error_for(answer, "W&B", subject)

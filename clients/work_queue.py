@@ -11,6 +11,7 @@ from clients.translate import translated
 
 RECONCILE: Final = "reconcile-accounts"
 RELAY: Final = "relay-jobs"
+ARTIFACTS: Final = "job-artifacts"
 _AT_ONCE: Final = 16
 
 

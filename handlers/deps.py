@@ -19,6 +19,7 @@ from model.problem import Problem
 from model.resync import Resync, ResyncItem
 from model.settings import Settings
 from reconcile.ports import ReconcilePorts
+from relay.artifacts import ArtifactPort
 from relay.finder import Finder
 from relay.options import RelayOptions
 from relay.ports import RelayPorts
@@ -91,6 +92,8 @@ class App:
     notices: NoticePort
     reconcile_queue: QueuePort
     relay_queue: QueuePort
+    artifacts: ArtifactPort
+    artifact_queue: QueuePort
 
     def now(self) -> datetime:
         """Return the time as a UTC datetime."""

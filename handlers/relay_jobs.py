@@ -59,6 +59,8 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
                 ).to_json()
             ]
         )
+    if finished := [outcome.job for outcome in outcomes if outcome.wants_artifacts]:
+        await app.artifact_queue.send([{"account": str(account.id), "jobs": finished}])
     for outcome in outcomes:
         if outcome.error:
             log.warning("job %s: %s", outcome.job, outcome.error)

@@ -5,10 +5,9 @@ headers and keys; those must not reach a message, a table or W&B, so nothing unn
 Fields that cannot be used are left out and named in `oddities`; a job is never refused for them.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 """Statuses after which Azure publishes nothing new. Every other status, known or not, is alive.
@@ -35,6 +34,11 @@ _SCALARS = (
 )
 _WANDB_FIELDS = ("project", "entity", "name", "tags", "run_id")
 _METHOD_FIELDS = ("hyperparameters",)
+_MAX_ID: Final = 256
+_MAX_TEXT: Final = 4000
+_MAX_TIME: Final = 1e11
+"""Unix seconds; what is later is no date that anything could print."""
+_INT64: Final = 2.0**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,9 @@ class Job:
 
 def reduce_job(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of an API job object that may travel in a queue message, in its own shape."""
-    kept: dict[str, Any] = {name: raw[name] for name in _SCALARS if raw.get(name) is not None}
+    kept: dict[str, Any] = {
+        name: raw[name] for name in _SCALARS if isinstance(raw.get(name), (str, int, float))
+    }
     files = raw.get("result_files")
     if isinstance(files, list):
         kept["result_files"] = [item for item in files if isinstance(item, str)]
@@ -103,14 +109,18 @@ def reduce_job(raw: Mapping[str, Any]) -> dict[str, Any]:
             }
     error = raw.get("error")
     if isinstance(error, dict):
-        kept["error"] = {name: error[name] for name in ("code", "message") if error.get(name)}
+        kept["error"] = {
+            name: str(error[name])[:_MAX_TEXT] for name in ("code", "message") if error.get(name)
+        }
     integrations = raw.get("integrations")
     if isinstance(integrations, list):
         kept["integrations"] = [
             {
                 "type": "wandb",
                 "wandb": {
-                    name: item["wandb"][name] for name in _WANDB_FIELDS if item["wandb"].get(name)
+                    name: item["wandb"][name]
+                    for name in _WANDB_FIELDS
+                    if isinstance(item["wandb"].get(name), (str, list))
                 },
             }
             for item in integrations
@@ -121,6 +131,11 @@ def reduce_job(raw: Mapping[str, Any]) -> dict[str, Any]:
             str(name): value for name, value in raw["metadata"].items() if isinstance(value, str)
         }
     return kept
+
+
+def is_job_id(value: object) -> TypeGuard[str]:
+    """Say whether this can be a job's id; what has none is no job."""
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= _MAX_ID
 
 
 def flat_scalars(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +157,7 @@ def flat_scalars(values: Mapping[str, Any]) -> dict[str, Any]:
 def parse_job(raw: Mapping[str, Any]) -> Job | None:
     """Return the job in an API object, or None for an object without a usable id."""
     job_id = raw.get("id")
-    if not isinstance(job_id, str) or not job_id.strip():
+    if not is_job_id(job_id):
         return None
     odd: list[str] = []
 
@@ -153,24 +168,29 @@ def parse_job(raw: Mapping[str, Any]) -> Job | None:
         odd.append(name)
         return ""
 
-    def number(name: str) -> float | None:
+    def moment(name: str) -> float | None:
         value = raw.get(name)
-        if value is None:
-            return None
         found = as_number(value)
-        if found is None:
+        if found is not None and 0 <= found < _MAX_TIME:
+            return found
+        if value is not None:
             odd.append(name)
-        return found
+        return None
 
     def whole(name: str) -> int | None:
-        found = number(name)
-        return None if found is None or not math.isfinite(found) else int(found)
+        value = raw.get(name)
+        found = as_number(value)
+        if found is not None and abs(found) < _INT64:  # false for NaN too
+            return value if type(value) is int else int(found)
+        if value is not None:
+            odd.append(name)
+        return None
 
     method, hyperparameters = _method(raw, odd)
     error = raw.get("error")
     code, message = ("", "")
     if isinstance(error, dict):
-        code, message = str(error.get("code") or ""), str(error.get("message") or "")
+        code, message = (str(error.get(name) or "")[:_MAX_TEXT] for name in ("code", "message"))
     elif error is not None:
         odd.append("error")
     files = raw.get("result_files")
@@ -182,8 +202,8 @@ def parse_job(raw: Mapping[str, Any]) -> Job | None:
         id=job_id.strip(),
         status=text("status") or "unknown",
         model=text("model"),
-        created_at=number("created_at"),
-        finished_at=number("finished_at"),
+        created_at=moment("created_at"),
+        finished_at=moment("finished_at"),
         fine_tuned_model=text("fine_tuned_model"),
         trained_tokens=whole("trained_tokens"),
         training_file=text("training_file"),
@@ -215,7 +235,7 @@ def as_number(value: object) -> float | None:
             return float(value)
         except OverflowError:
             return None
-    if isinstance(value, str):
+    if isinstance(value, str) and "_" not in value:  # Python would read 1_000
         try:
             return float(value)
         except ValueError:

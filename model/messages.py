@@ -52,6 +52,23 @@ class RelayMessage:
     """Name of the re-sync's item, to report under."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactMessage:
+    """Work for `job_artifacts`: finished jobs of one account."""
+
+    account: ids.AccountId
+    jobs: list[str]
+
+
+def read_artifacts(body: bytes | str) -> ArtifactMessage:
+    """Return the message in a queue body."""
+    raw = _object(body)
+    jobs = raw.get("jobs")
+    if not isinstance(jobs, list) or not all(isinstance(job, str) and job for job in jobs):
+        raise NoticeError("not a list of job ids", subject="jobs")
+    return ArtifactMessage(account=ids.parse_account_id(raw.get("account")), jobs=jobs)
+
+
 def read_reconcile(body: bytes | str) -> ReconcileMessage:
     """Return the message in a queue body."""
     raw = _object(body)

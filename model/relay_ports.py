@@ -74,6 +74,10 @@ class JobsPort(Protocol):
 
     def cancel_job(self, account: RelayAccount, job: str) -> Awaitable[None]: ...
 
+    def describe_file(self, account: RelayAccount, file_id: str) -> Awaitable[dict[str, Any]]:
+        """Return a file's object: `filename`, `bytes`, …"""
+        ...
+
     def read_file(self, account: RelayAccount, file_id: str) -> AsyncIterator[bytes]: ...
 
 

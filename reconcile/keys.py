@@ -8,7 +8,7 @@ different.
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from model.errors import AppError, ConflictError, DeniedError, MissingError, TemporaryError
+from model.errors import AppError, ConflictError, MissingError, TemporaryError
 from model.finding import Finding
 from model.ids import VaultAddress
 from model.key import KeyChange, KeyOwner, KeyRecord, KeyReport
@@ -128,8 +128,6 @@ def _cause_of_unread(error: AppError) -> str:
         return "secret_unavailable"
     if isinstance(error, MissingError):
         return "secret_missing"
-    if isinstance(error, DeniedError):
-        return _DENIALS.get(error.code, "secret_forbidden")
     return _DENIALS.get(error.code, "secret_forbidden")
 
 

@@ -48,10 +48,13 @@ def run_id(job_id: str, suffix: str = "") -> str:
     return f"{job_id.strip().translate(_BAD_IN_ID)[: _MAX_RUN_ID - len(suffix)]}{suffix}"
 
 
-def run_attributes(job: Job, account: RelayAccount, *, asked: Mapping[str, Any]) -> RunAttributes:
+def run_attributes(
+    job: Job, account: RelayAccount, *, asked: Mapping[str, Any], files: Mapping[str, Any]
+) -> RunAttributes:
     """Return everything about the job's run but its values.
 
-    `asked` has the hyperparameters as they were first seen, before Azure resolved them.
+    `asked` has the hyperparameters as they were first seen, before Azure resolved them; `files`
+    the facts of the job's files, where they were measured.
     """
     integration = job.wandb
     display = (integration.name if integration else "") or job.suffix or job.id
@@ -66,7 +69,7 @@ def run_attributes(job: Job, account: RelayAccount, *, asked: Mapping[str, Any])
         job_type=JOB_TYPE,
         tags=tuple(clean),
         notes=f"[Fine-tuning job {job.id} in the Azure portal]({portal_url(account)})",
-        config=_config(job, account, asked),
+        config={**_config(job, account, asked), **files},
     )
 
 

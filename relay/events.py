@@ -21,6 +21,9 @@ FIRST_PAGE: Final = 20
 FULL_PAGE: Final = 100
 """Neither spec names an upper bound for `limit`; 100 is what the peers use."""
 _MAX_PAGES: Final = 20_000
+_STRAYS: Final = 20
+"""One event in so many may be out of place without making the listing unordered, which would cost
+a full read with every tick. What a short read misses, the full read at the job's end brings."""
 
 ReadPage = Callable[[str | None, int], Awaitable["Page"]]
 
@@ -67,7 +70,7 @@ class EventRead:
     events: list[Event] = field(default_factory=list)
     unusable: int = 0
     looped: bool = False
-    """The listing came back to itself; what lay behind could not be reached."""
+    """The listing said that there is more but showed no way on."""
 
 
 async def read_new_events(read: ReadPage, hints: Hints, *, full: bool) -> EventRead:
@@ -91,17 +94,17 @@ async def _walk(read: ReadPage, hints: Hints, *, after: str | None, full: bool) 
     seen: set[int] = set()
     order = _Order()
     first_id, last_id = "", after or ""
+    used = {last_id}
     limit = FULL_PAGE if full or after else FIRST_PAGE
-    for number in range(_MAX_PAGES):
+    for _ in range(_MAX_PAGES):
         page = await read(last_id or None, limit)
         limit = FULL_PAGE
-        fresh = False
         met_head = False
-        page_last = ""
+        page_ids: list[str] = []
         for item in page.items:
             event_id = item.get("id") if isinstance(item, dict) else None
             if isinstance(event_id, str) and event_id:
-                page_last = event_id
+                page_ids.append(event_id)
                 first_id = first_id or event_id
                 met_head = met_head or event_id == known_head
             event = parse_event(item)
@@ -111,15 +114,18 @@ async def _walk(read: ReadPage, hints: Hints, *, after: str | None, full: bool) 
             order.see(event)
             if event.identity not in seen:
                 seen.add(event.identity)
-                fresh = True
                 result.events.append(event)
-        if not page.has_more or not page.items or not page_last:
-            last_id = page_last or last_id
+        if not page.has_more:
+            last_id = page_ids[-1] if page_ids else last_id
             break
-        if not fresh and number:
+        # Where an id repeats, a service that goes on after its first place would come back here
+        # for ever: every id is continued after once, the last of the page before others.
+        place = next((one for one in reversed(page_ids) if one not in used), None)
+        if place is None:
             result.looped = True
             break
-        last_id = page_last
+        last_id = place
+        used.add(place)
         if not full and met_head and order.name == "newest":
             break
     if after is None:
@@ -136,27 +142,30 @@ class _Order:
 
     def __init__(self) -> None:
         self._last: tuple[float, int] | None = None
-        self._up = self._down = False
+        self._up = self._down = 0
 
     def see(self, event: Event) -> None:
         if event.at is None:
             return
         key = (event.at, event.step if event.step is not None else -1)
         if self._last is not None:
+            before: tuple[float, ...] = self._last
+            now: tuple[float, ...] = key
             if event.step is None or self._last[1] < 0:
                 # Messages have no step; only their times can be compared.
-                self._up = self._up or key[0] > self._last[0]
-                self._down = self._down or key[0] < self._last[0]
-            else:
-                self._up = self._up or key > self._last
-                self._down = self._down or key < self._last
+                before, now = before[:1], now[:1]
+            self._up += now > before
+            self._down += now < before
         self._last = key
 
     @property
     def name(self) -> str:
-        if self._up and self._down:
+        few, many = sorted((self._up, self._down))
+        if few * _STRAYS > many:
             return "mixed"
-        return "newest" if self._down else "oldest" if self._up else ""
+        if not many:
+            return ""
+        return "newest" if self._down > self._up else "oldest"
 
 
 def parse_event(item: object) -> Event | None:

@@ -52,6 +52,8 @@ class JobPass:
         self.memory = Memory(cursor.state)
         self.error: AppError | None = None
         self.sent_values = 0
+        self.wants_artifacts = False
+        """The job has its end, and its artifacts are to be asked for now."""
         self._account = account
         self._ports = ports
         self._options = options
@@ -198,7 +200,9 @@ class JobPass:
         self.cursor.state = self.memory.dump()
 
     def _attributes(self) -> RunAttributes:
-        return run_attributes(self.job, self._account, asked=self.memory.asked or {})
+        return run_attributes(
+            self.job, self._account, asked=self.memory.asked or {}, files=self.memory.files
+        )
 
     def _hash(self) -> int:
         value = [self._attributes(), self._waits, str(self.cursor.run)]
@@ -245,11 +249,12 @@ class JobPass:
 
     def settle(self) -> None:
         """Set the state that the next pass starts from, once this one is through."""
-        settle(
+        self.wants_artifacts = settle(
             self.cursor,
             self.job,
             self.memory,
             now=self._clock(),
             error=self.error,
             key_refused=self.key_refused,
+            with_artifacts=self._options.artifacts,
         )

@@ -28,9 +28,17 @@ class Memory:
         self.asked: dict[str, Any] | None = state.get("asked")
         """Hyperparameters as they were when the job was first seen."""
         self.alerted: list[str] = list(state.get("alerted", ()))
-        self.artifacts: bool = state.get("artifacts", False)
-        """The job's artifacts were sent for."""
+        self.artifacts: str = state.get("artifacts", "")
+        """`sent` once the job's artifacts were asked for, `done` once they are logged."""
+        self.files: dict[str, Any] = state.get("files", {})
+        """Facts of the job's files, known once its artifacts are logged."""
         self.stop_seen: bool = state.get("stop_seen", False)
+        self.facts: int | None = state.get("facts")
+        """Hash of what the last summary took from the job object."""
+        self.end: str = state.get("end", "")
+        """Body that says the run's end and last summary again; empty while the job lives."""
+        self.doubt_at: float = state.get("doubt_at", 0.0)
+        """When an outbox was last sent that another pass may still be sending (unix seconds)."""
         self._lines = Ledger.load(state.get("lines"))
         self._seen: set[int] = set(state.get("seen", ()))
 
@@ -47,7 +55,11 @@ class Memory:
             "asked": self.asked,
             "alerted": list(self.alerted),
             "artifacts": self.artifacts,
+            "files": self.files,
             "stop_seen": self.stop_seen,
+            "facts": self.facts,
+            "end": self.end,
+            "doubt_at": self.doubt_at,
             "lines": self._lines.dump(),
             "seen": sorted(self._seen),
         }

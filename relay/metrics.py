@@ -6,6 +6,7 @@ spellings that Azure uses for the same thing.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -21,24 +22,24 @@ VOCABULARY: Final = {
 }
 """Result files and events spell the same metric differently; see docs/run-contents.md."""
 
-_NOT_METRICS: Final = frozenset({"step", "total_steps", "step_number"})
+NOT_METRICS: Final = frozenset({"step", "total_steps", "step_number"})
 _MAY_BE_NEGATIVE: Final = ("reward", "score", "margin", "log", "kl", "advantage", "delta", "diff")
 _NEVER_NEGATIVE: Final = (
     "loss",
     "accuracy",
     "token",
-    "count",
     "error",
     "entropy",
     "perplexity",
     "seconds",
-    "time",
     "latency",
     "samples",
     "epoch",
     "learning_rate",
-    "lr",
 )
+_NEVER_NEGATIVE_WORD: Final = re.compile(r"(?:^|[^a-z])(?:lr|times?|counts?)(?:$|[^a-z])")
+"""Words that are part of too many others (`sentiment`, `discount`) to be looked for inside."""
+_WHOLE: Final = re.compile(r"^\s*[+-]?[0-9]+\s*$", re.ASCII)
 _MAX_DEPTH: Final = 16
 _INT64: Final = 2**63
 
@@ -51,12 +52,26 @@ def step_of(value: object) -> int | None:
         return value if 0 <= value < _INT64 else None
     if isinstance(value, str):
         try:
-            value = float(value)
+            # As a whole number first: a float holds only 53 bits of one.
+            return step_of(int(value)) if _WHOLE.match(value) else step_of(number_in(value))
         except ValueError:
-            return None
+            return None  # more digits than Python reads
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         return int(value) if 0 <= value < _INT64 else None
     return None
+
+
+def number_in(text: str) -> float | None:
+    """Return the number that a text is, None where it is none.
+
+    Python reads `1_000` as a number; in a result file it is an identifier.
+    """
+    if "_" in text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def metrics_of(data: Mapping[str, Any]) -> dict[str, Number]:
@@ -68,9 +83,9 @@ def metrics_of(data: Mapping[str, Any]) -> dict[str, Number]:
     found: dict[str, Number] = {}
     for name, value in data.items():
         if type(value) is float or type(value) is int:  # the common case, without recursion
-            if name not in _NOT_METRICS:
+            if name not in NOT_METRICS:
                 add_metric(found, name, value)
-        elif value is not None and name not in _NOT_METRICS:
+        elif value is not None and name not in NOT_METRICS:
             for full, number in _walk(str(name), value, 1):
                 add_metric(found, full, number)
     return found
@@ -107,7 +122,9 @@ def cannot_be_negative(name: str) -> bool:
     lowered = name.lower()
     if any(part in lowered for part in _MAY_BE_NEGATIVE):
         return False
-    return any(part in lowered for part in _NEVER_NEGATIVE)
+    return any(part in lowered for part in _NEVER_NEGATIVE) or bool(
+        _NEVER_NEGATIVE_WORD.search(lowered)
+    )
 
 
 def _walk(prefix: str, value: object, depth: int) -> Iterator[tuple[str, Number]]:

@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from model.errors import RejectedError
-from relay.metrics import Number, add_metric, metric_name, step_of
+from relay.metrics import NOT_METRICS, Number, add_metric, number_in, step_of
 from relay.rows import Row
 
 _BASE64 = re.compile(rb"^[A-Za-z0-9+/\s]+={0,2}\s*$")
 _BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 4 * 1024 * 1024
+_PIECE = 64 * 1024
+csv.field_size_limit(_MAX_LINE)  # a text column may hold a whole answer of the model
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ def _header(record: list[str]) -> tuple[int, list[tuple[int, str]]]:
     return step_column, [
         (place, name)
         for place, name in enumerate(names)
-        if name and place != step_column and metric_name(name) != "total_steps"
+        if name and name.lower() not in NOT_METRICS
     ]
 
 
@@ -88,11 +90,9 @@ def _row(record: list[str], step_column: int, columns: list[tuple[int, str]]) ->
         text = record[place]
         if not text:
             continue
-        try:
-            value = float(text)
-        except ValueError:
-            continue  # a column of text or identifiers
-        add_metric(values, name, value)
+        value = number_in(text)
+        if value is not None:  # else a column of text or identifiers
+            add_metric(values, name, value)
     return Row(step, values)
 
 
@@ -120,7 +120,7 @@ async def _decoded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         is_base64 = _looks_base64(pending)
         yield _unbase64(b"".join(pending.split())) if is_base64 else pending
     elif pending:
-        yield _unbase64(pending + b"=" * (-len(pending) % 4))
+        yield _unbase64(pending)
 
 
 def _looks_base64(head: bytes) -> bool:
@@ -130,7 +130,8 @@ def _looks_base64(head: bytes) -> bool:
 
 def _unbase64(data: bytes) -> bytes:
     try:
-        return base64.b64decode(data, validate=True)
+        # Some writers leave out the padding at the end.
+        return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
     except binascii.Error:
         raise RejectedError("the result file is damaged base64", code="NotCsv") from None
 
@@ -139,28 +140,50 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
     """Yield complete lines. A quoted field may hold line ends; it stays in one piece."""
     rest = b""
     first = True
-    async for chunk in chunks:
-        if first and rest + chunk:
-            chunk = (rest + chunk).removeprefix(_BOM)
-            rest, first = b"", False
-        data = rest + chunk
+    async for data in _gathered(chunks):
+        if first:
+            data, first = data.removeprefix(_BOM), False
+        data = rest + data
         cut = _cut(data)
-        if cut == 0:
-            rest = data
-            if len(rest) > _MAX_LINE:
+        if cut == 0 and len(data) > _MAX_LINE:
+            # A quote that is never closed: text such as 12" was written without quoting it.
+            cut = _last_end(data)
+            if cut == 0:
                 raise RejectedError("the result file has no line ends", code="NotCsv")
-            continue
-        yield data[:cut].decode("utf-8", "replace")
+        if cut:
+            yield data[:cut].decode("utf-8", "replace")
         rest = data[cut:]
     if rest.strip():
         yield rest.decode("utf-8", "replace")
 
 
+async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the same bytes in pieces worth parsing: a network gives them in crumbs."""
+    pieces: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        pieces.append(chunk)
+        size += len(chunk)
+        if size >= _PIECE:
+            yield b"".join(pieces)
+            pieces, size = [], 0
+    if size:
+        yield b"".join(pieces)
+
+
 def _cut(data: bytes) -> int:
-    """Return where the last line that is complete and outside quotes ends."""
-    cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
-    if b'"' not in data:
-        return cut
-    while cut and data.count(b'"', 0, cut) % 2:
-        cut = max(data.rfind(b"\n", 0, cut - 1), data.rfind(b"\r", 0, cut - 1)) + 1
-    return cut
+    """Return where the last line that is complete and outside quotes ends, 0 for nowhere."""
+    end = len(data)
+    segments = data.split(b'"')
+    for place in range(len(segments) - 1, -1, -1):
+        start = end - len(segments[place])
+        # Between an even number of quotes: outside of them.
+        if place % 2 == 0 and (found := _last_end(segments[place])):
+            return start + found
+        end = start - 1
+    return 0
+
+
+def _last_end(data: bytes) -> int:
+    """Return the place after the last line end, 0 where there is none."""
+    return max(data.rfind(b"\n"), data.rfind(b"\r")) + 1

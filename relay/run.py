@@ -37,6 +37,7 @@ class JobOutcome:
     error: str = ""
     remedy: str = ""
     key_refused: bool = False
+    wants_artifacts: bool = False
     temporary: bool = False
 
 
@@ -215,5 +216,6 @@ def _outcome(item: JobPass, lost: bool) -> JobOutcome:
         error=error.message if error else "",
         remedy=error.remedy if error else "",
         key_refused=item.key_refused,
+        wants_artifacts=item.wants_artifacts,
         temporary=isinstance(error, TemporaryError),
     )

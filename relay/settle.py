@@ -12,6 +12,8 @@ _LATE_LOOKS_S: Final = (5.0, 15.0, 45.0, 135.0, 300.0)
 """When a job that ended lately is looked at again: Azure still adds events and the result file
 for some time after the status says that the job is over (36 s in the published tutorial)."""
 _OLD_LOOKS_S: Final = (15.0,)
+_PATIENT_LOOKS: Final = 3
+"""Looks for a result file before artifacts are logged without one."""
 _PARK_S: Final = (60.0, 3600.0)
 
 
@@ -23,26 +25,49 @@ def settle(
     now: float,
     error: AppError | None,
     key_refused: bool,
-) -> None:
-    """Set the cursor's columns and state after a pass."""
+    with_artifacts: bool,
+) -> bool:
+    """Set the cursor's columns and state after a pass; say whether artifacts are to be sent for."""
     cursor.model, cursor.created_at, cursor.finished_at = job.model, job.created_at, job.finished_at
     if error is not None:
         _after_failure(cursor, memory, error, now, key_refused)
-        return
+        return False
     cursor.failures, cursor.error, cursor.remedy, cursor.retry_at = 0, "", "", 0.0
     cursor.status = job.status
+    wants_artifacts = False
     if memory.ended:
         _after_end(cursor, job, memory, now)
+        wants_artifacts = with_artifacts and _artifacts_due(cursor, job, memory, now)
+        if wants_artifacts:
+            memory.artifacts = "sent"
     else:
         cursor.relay_state = "live"
     cursor.state = memory.dump()
+    return wants_artifacts
+
+
+def _artifacts_due(cursor: Cursor, job: Job, memory: Memory, now: float) -> bool:
+    """Whether the job's artifacts are complete enough to be logged, or were lost on the way.
+
+    The message that asks for them is sent after the cursor is saved; should the process die in
+    between, the last look at the job asks again.
+    """
+    if memory.artifacts == "done":
+        return False
+    if memory.artifacts == "sent":
+        return cursor.relay_state == "complete"
+    has_all = bool(memory.result_read) or job.status != "succeeded" or not _is_recent(job, now)
+    return has_all or memory.looks > _PATIENT_LOOKS or cursor.relay_state == "complete"
+
+
+def _is_recent(job: Job, now: float) -> bool:
+    return job.finished_at is None or now - job.finished_at < _RECENT_S
 
 
 def _after_end(cursor: Cursor, job: Job, memory: Memory, now: float) -> None:
     if cursor.ending_since is None:
         cursor.ending_since = now
-    recent = job.finished_at is None or now - job.finished_at < _RECENT_S
-    looks = _LATE_LOOKS_S if recent else _OLD_LOOKS_S
+    looks = _LATE_LOOKS_S if _is_recent(job, now) else _OLD_LOOKS_S
     if memory.looks >= len(looks):
         cursor.relay_state = "complete"
         return

@@ -32,7 +32,7 @@ class Reading:
     result_file: str = ""
     """Id of the result file to stream after the rows, empty for none."""
     result_read: bool = False
-    """The stream of the result file came to its end."""
+    """The result file needs no second look: it was read to its end, or is of no use."""
     best_checkpoint: dict[str, Any] = field(default_factory=dict)
 
 
@@ -97,6 +97,7 @@ async def stream_rows(
     place = 0
     if reading.result_file:
         count = ResultCount()
+        reading.result_read = True
         try:
             async for batch in read_rows(jobs.read_file(account, reading.result_file), count):
                 for row in batch:
@@ -109,12 +110,13 @@ async def stream_rows(
                     else:
                         yield row
         except (RejectedError, MissingError) as error:
+            # The job can name its file a moment before it can be read.
+            reading.result_read = not isinstance(error, MissingError)
             reading.notes.append(
                 f"result file {reading.result_file} could not be used: {error.message}"
             )
         if count.unusable:
             reading.notes.append(f"{count.unusable} lines of the result file had no step")
-        reading.result_read = True
     for row in known[place:]:
         yield row
 

@@ -49,8 +49,3 @@ def _json(value: dict[str, Any]) -> str:
     if "null" in text:
         text = json.dumps(value, separators=(",", ":"))  # infinity, see rows.history_line
     return text
-
-
-def end_again(status: str) -> bytes:
-    """Return a body that ends a run that is already complete, and changes nothing else."""
-    return orjson.dumps({"complete": True, "exitcode": exit_code(status)})

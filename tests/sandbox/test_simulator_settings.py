@@ -127,3 +127,16 @@ def test_settings_keep_what_a_body_leaves_out() -> None:
 def test_settings_name_the_field_when_a_body_is_wrong(body: Any, field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field}"):
         changed(SimulatorSettings(), body)
+
+
+def test_step_takes_its_whole_time_when_a_pause_cuts_it() -> None:
+    settings = SimulatorSettings(seconds_per_step=10, queue_seconds=2)
+    account = AccountJobs()
+    account.files["file-t"] = StoredFile("file-t", "t.jsonl", "fine-tune", ROW * 10)
+    training = Training(account, _request(), random.Random(1), lambda: settings, 1000.0)
+    training.pause(1006.0)  # running since 1002, so 6 seconds of the first step are left
+    training.resume(2000.0)  # waits in the queue until 2001
+    training.advance(2006.9)
+    assert b"Step 1:" not in training.job.events.everything()
+    training.advance(2007.0)
+    assert b"Step 1:" in training.job.events.everything()

@@ -64,8 +64,7 @@ class FineTuning:
             event.to_dict(warnings=False) async for event in jobs.list_events(job_id, limit=100)
         ]
         marks = [
-            mark.to_dict(warnings=False)
-            async for mark in jobs.checkpoints.list(job_id, limit=100)
+            mark.to_dict(warnings=False) async for mark in jobs.checkpoints.list(job_id, limit=100)
         ]
         content = b""
         for file_id in (await jobs.retrieve(job_id)).result_files or ():

@@ -74,9 +74,7 @@ class Cloud:
         return self._resource("Microsoft.KeyVault/vaults", name or self.vault)
 
     def _resource(self, kind: str, name: str) -> str:
-        return (
-            f"/subscriptions/{self.subscription}/resourceGroups/{self.group}/providers/{kind}/{name}"
-        )
+        return f"/subscriptions/{self.subscription}/resourceGroups/{self.group}/providers/{kind}/{name}"
 
     async def arm(self, method: str, path: str, version: str, body: Any = None) -> Any:
         """Call Resource Manager and return its answer. Raises StoryError when it refuses."""

@@ -43,7 +43,7 @@ async def play(cloud: Cloud, screen: Screen, key: str) -> Json:
     )
     for finding in entry["findings"]:
         if finding["severity"] == "manual":
-            screen.say(f"left to a person, not needed by the relay: {finding['cause']}", "dim")
+            screen.say(f"left to a person: {_meaning(finding['cause'])}", "dim")
     return entry
 
 
@@ -52,9 +52,13 @@ def _tell(outcome: Json, told: set[str], screen: Screen) -> None:
     if step["kind"] in told or outcome["state"] != "done":
         return
     told.add(step["kind"])
-    cause = CAUSES.get(step["cause"])
-    screen.say(f"missing: {cause.meaning if cause else step['cause']}", "yellow")
+    screen.say(f"missing: {_meaning(step['cause'])}", "yellow")
     screen.good(f"applied: {_APPLIED.get(step['kind'], step['kind'])}")
+
+
+def _meaning(code: str) -> str:
+    cause = CAUSES.get(code)
+    return cause.meaning if cause else code
 
 
 def _why_not(entry: Json) -> str:
@@ -63,5 +67,7 @@ def _why_not(entry: Json) -> str:
     blocked = [item for item in entry["findings"] if item["severity"] == "blocked"]
     causes = "; ".join(f"{item['cause']} – {item['remedy']}" for item in blocked)
     failed = [item for item in entry["steps"] if item["state"] != "done"]
-    steps = "; ".join(f"{item['step']['kind']} {item['state']}: {item['detail']}" for item in failed)
+    steps = "; ".join(
+        f"{item['step']['kind']} {item['state']}: {item['detail']}" for item in failed
+    )
     return f"account {ACCOUNT} is not healthy: {causes or 'no cause given'}. Steps: {steps or '-'}"

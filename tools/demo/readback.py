@@ -65,7 +65,9 @@ class Readback:
         Raises StoryError when the API cannot be used.
         """
         process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         request = {"base_url": base_url, "api_key": key, "paths": paths}
         process.stdin.write(json.dumps(request).encode() + b"\n")
         try:

@@ -1,9 +1,14 @@
 """The key is rotated while a job trains: a new version in the vault, proved, then in use."""
 
+import asyncio
 from hashlib import sha256
+from typing import Final
 
 from tools.demo.cloud import Cloud, Json, until
 from tools.demo.screen import Screen
+
+_SETTLING_S: Final = 1.0
+"""A pass that began with the old key ends within this time."""
 
 
 class Rotation:
@@ -12,6 +17,7 @@ class Rotation:
     def __init__(self, cloud: Cloud, screen: Screen, *, first: str, second: str) -> None:
         self._cloud = cloud
         self._screen = screen
+        self._first_value = first
         self._first = _mark(first)
         self._second_value = second
         self._second = _mark(second)
@@ -51,7 +57,11 @@ class Rotation:
             return True if counts.get(self._second) else None
 
         await until(look, "no request to W&B carries the new key")
+        await asyncio.sleep(_SETTLING_S)
+        revoked = {"key": self._first_value, "state": "revoked"}
+        await self._cloud.control("PUT", "wandb/keys", revoked)
         await self._cloud.control("DELETE", "wandb/requests-by-key")
+        self._screen.good("rows go out with the new key; the old one is revoked in W&B")
 
     async def counts(self) -> tuple[int, int]:
         """Return the requests for rows since the watch began: (old key, new key)."""

@@ -11,7 +11,6 @@ from typing import Final
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 _LINE_EVERY_S: Final = 3.0
 
@@ -75,15 +74,6 @@ class Screen:
     def raw(self, text: str) -> None:
         """Print text as it is, for people to copy."""
         self.console.print(escape(text), soft_wrap=True)
-
-    def table(self, columns: list[str], rows: list[list[str]]) -> None:
-        """Print a table; the first column is text, the others are figures."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for place, name in enumerate(columns):
-            table.add_column(name, justify="left" if place == 0 else "right", no_wrap=True)
-        for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
-        self.console.print(table)
 
     @contextmanager
     def training(self, steps: int) -> Iterator[Bar]:

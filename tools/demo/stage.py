@@ -1,6 +1,5 @@
 """What the demo plays on: settings as the host will read them, and which W&B receives the runs."""
 
-import os
 import secrets
 import string
 from collections.abc import Mapping
@@ -83,7 +82,3 @@ def _made_up() -> str:
 def samples_folder(app: Path) -> Path:
     """Return where recorded job objects are on machines that have them."""
     return app.parent / "shared" / "samples"
-
-
-def environment() -> Mapping[str, str]:
-    return os.environ

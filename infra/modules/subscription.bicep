@@ -1,0 +1,114 @@
+// One subscription whose accounts are looked after: the app's rights in it, and its events.
+targetScope = 'subscription'
+
+@description('Name of the azd environment.')
+param environmentName string
+
+@description('Token that makes names unique.')
+param token string
+
+@description('Region of the resource group, if one is made.')
+param location string
+
+@description('Tags.')
+param tags object
+
+@description('Resource group of the system topic; made in this subscription where it is missing.')
+param groupName string
+
+@description('Name of the system topic.')
+param topicName string
+
+@description('Resource id of a system topic that exists for this subscription already, or empty.')
+param existingTopicId string
+
+@description('Object id of the app\'s identity.')
+param principalId string
+
+@description('Whether the app may change accounts.')
+param mayWrite bool
+
+@description('Action group of the topic\'s alert; empty for none.')
+param actionGroupId string
+
+// Cognitive Services OpenAI User: reads jobs, events, checkpoints and result files.
+var openAiUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
+var accountsRoleId = guid(subscription().id, environmentName, token, 'accounts')
+var readActions = [
+  // Reads one account and lists them all: the event tells nothing but an id.
+  'Microsoft.CognitiveServices/accounts/read'
+  // A vault's URL does not say where its resource is: it is looked for by name.
+  'Microsoft.KeyVault/vaults/read'
+  // Tells a deleted vault that can be recovered from one that never was.
+  'Microsoft.KeyVault/deletedVaults/read'
+]
+var writeActions = [
+  // Switches the account's identity on and writes the record into its tags.
+  'Microsoft.CognitiveServices/accounts/write'
+]
+var topicPlace = empty(existingTopicId) ? '${subscription().id}/resourceGroups/${groupName}' : existingTopicId
+
+// A no-op where the deployment has just made the group itself.
+resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = if (empty(existingTopicId)) {
+  name: groupName
+  location: location
+  tags: tags
+}
+
+// Not Contributor: nothing but accounts can be changed, none can be deleted, no key can be listed.
+// A plain resource: the AVM pattern for role definitions is built for management groups.
+resource accountsRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  name: accountsRoleId
+  properties: {
+    roleName: 'W&B relay: ${mayWrite ? 'look after' : 'observe'} accounts (${environmentName}, ${substring(subscription().subscriptionId, 0, 8)}, ${token})'
+    description: 'Reads Azure OpenAI accounts and vaults, and switches identities and tags of accounts.'
+    type: 'CustomRole'
+    assignableScopes: [
+      subscription().id
+    ]
+    permissions: [
+      {
+        actions: mayWrite ? concat(readActions, writeActions) : readActions
+      }
+    ]
+  }
+}
+
+resource accountsAssignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(subscription().id, principalId, accountsRoleId)
+  properties: {
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: accountsRole.id
+    description: 'Checks accounts, switches their identity on, records the integration in tags.'
+  }
+}
+
+module readJobs 'br/public:avm/res/authorization/role-assignment/sub-scope:0.1.1' = {
+  name: 'read-jobs-${token}'
+  params: {
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionIdOrName: openAiUser
+    description: 'Reads fine-tuning jobs, their events, checkpoints and result files.'
+    enableTelemetry: false
+  }
+}
+
+module topic 'system-topic.bicep' = {
+  name: 'account-topic-${token}'
+  scope: resourceGroup(split(topicPlace, '/')[2], split(topicPlace, '/')[4])
+  params: {
+    name: topicName
+    existingName: empty(existingTopicId) ? '' : last(split(existingTopicId, '/'))
+    vaultName: ''
+    tags: tags
+    actionGroupId: actionGroupId
+  }
+  dependsOn: [
+    group
+  ]
+}
+
+output topicId string = topic.outputs.id
+output topicPrincipalId string = topic.outputs.principalId

@@ -1,0 +1,85 @@
+// The system topic of one source: a vault of this resource group, or this subscription.
+// A source can have only one topic, so that one that exists is used as it is. Its identity writes
+// dead letters. The event subscriptions follow after deployment (infra/hooks/).
+
+@description('Name of the topic to make.')
+param name string
+
+@description('Name of the topic that exists already, or empty.')
+param existingName string
+
+@description('Name of the vault; empty for the events of the subscription.')
+param vaultName string
+
+@description('Tags.')
+param tags object
+
+@description('Action group of the alert; empty for none.')
+param actionGroupId string
+
+var isNew = empty(existingName)
+var usedName = isNew ? name : existingName
+
+resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = if (isNew && !empty(vaultName)) {
+  name: vaultName
+}
+
+module topic 'br/public:avm/res/event-grid/system-topic:0.7.0' = if (isNew) {
+  name: '${deployment().name}-topic'
+  params: {
+    name: name
+    // A topic lives where its source lives; a subscription is everywhere.
+    location: empty(vaultName) ? 'global' : vault!.location
+    source: empty(vaultName) ? subscription().id : vault.id
+    topicType: empty(vaultName) ? 'Microsoft.Resources.Subscriptions' : 'Microsoft.KeyVault.vaults'
+    tags: tags
+    managedIdentities: {
+      systemAssigned: true
+    }
+    enableTelemetry: false
+  }
+}
+
+resource used 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
+  name: usedName
+  dependsOn: [
+    topic
+  ]
+}
+
+module deadLetterAlert 'br/public:avm/res/insights/metric-alert:0.4.1' = if (!empty(actionGroupId)) {
+  name: '${deployment().name}-alert'
+  params: {
+    name: '${usedName}-dead-letters'
+    alertDescription: 'Events could not be delivered to the function app and were set aside as dead letters. docs/troubleshooting.md, "Events do not arrive".'
+    severity: 2
+    evaluationFrequency: 'PT15M'
+    windowSize: 'PT1H'
+    scopes: [
+      used.id
+    ]
+    targetResourceType: 'Microsoft.EventGrid/systemTopics'
+    criteria: {
+      'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
+      allof: [
+        {
+          name: 'DeadLettered'
+          criterionType: 'StaticThresholdCriterion'
+          metricName: 'DeadLetteredCount'
+          metricNamespace: 'Microsoft.EventGrid/systemTopics'
+          operator: 'GreaterThan'
+          threshold: 0
+          timeAggregation: 'Total'
+        }
+      ]
+    }
+    actions: [
+      actionGroupId
+    ]
+    tags: tags
+    enableTelemetry: false
+  }
+}
+
+output id string = used.id
+output principalId string = used.identity.principalId

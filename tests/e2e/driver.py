@@ -1,0 +1,276 @@
+"""Drives the whole product through its outside, as the end-to-end tests need it.
+
+Azure is changed and W&B is looked at through the sandbox, the product is asked over HTTP. What
+a run must hold is worked out in tools/demo/values.py, which shares no code with the relay.
+"""
+
+import asyncio
+import itertools
+import math
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tools.demo.cloud import Cloud, Json, until
+from tools.demo.compare import Comparison, compare
+from tools.demo.values import Published, published
+from tools.local_stack import Stack
+
+SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
+KEY = "wandb_v1_" + "a" * 77
+PROJECT = "sandbox-team/azure-openai-fine-tuning"
+"""Where runs go under the sample settings."""
+ENDED = ("ending", "complete")
+"""Relay states in which a run has its end."""
+
+_numbers = itertools.count(1)
+
+
+class Driver(Cloud):
+    """A stack under test. Names made by `new_name` let tests share it."""
+
+    def __init__(self, http: aiohttp.ClientSession, stack: Stack) -> None:
+        super().__init__(
+            http,
+            sandbox_url=stack.sandbox_url,
+            host_url=stack.host_url,
+            subscription=SUBSCRIPTION,
+            group="rg-e2e",
+        )
+        self.stack = stack
+
+    def new_name(self, prefix: str) -> str:
+        return f"{prefix}-{next(_numbers)}"
+
+    def host_log(self) -> str:
+        return (self.stack.run_dir / "host.log").read_text(errors="replace")
+
+    # Onboarding
+
+    async def onboard(self, name: str = "", **more: Any) -> str:
+        """Create an account and wait until it is healthy; return its name.
+
+        `more` is what the account's body has besides, such as `tags` or `identity`.
+        """
+        name = name or self.new_name("aoai")
+        await self.put_account(name, **more)
+        await self.healthy(name)
+        return name
+
+    async def healthy(self, name: str, seconds: float = 30) -> Json:
+        """Wait until /api/status calls an account healthy; return its entry."""
+        last: Json | None = None
+
+        async def look() -> Json | None:
+            nonlocal last
+            last = await self.shown_account(name)
+            return last if last and last["healthy"] else None
+
+        return await until(look, lambda: f"{name} is not healthy: {last}", seconds=seconds)
+
+    async def checked_again(self, name: str, before: Json, seconds: float = 20) -> Json:
+        """Wait for a look at an account that is newer than `before`; return its entry."""
+
+        async def look() -> Json | None:
+            entry = await self.shown_account(name)
+            return entry if entry and entry["checked_at"] > before["checked_at"] else None
+
+        return await until(look, f"{name} was not looked at again", seconds=seconds)
+
+    # Events
+
+    async def deliver(self, function: str, *events: Any) -> list[int]:
+        """Deliver events as they are; return the host's answer to each."""
+        answers = await self.control("POST", "events", {"function": function, "events": events})
+        return [answer["status"] for answer in answers]
+
+    async def delivered(self, seconds: float = 20) -> None:
+        """Wait until every event that the sandbox raised has been taken."""
+
+        async def look() -> bool | None:
+            state = await self.control("GET", "deliveries")
+            return True if state["pending"] == 0 else None
+
+        await until(look, "events are still on their way", seconds=seconds)
+
+    def account_written(self, account: str, **changes: Any) -> Json:
+        """Return Resource Manager's event about a write to an account, in Event Grid's schema."""
+        data = {
+            "resourceUri": account,
+            "operationName": "Microsoft.CognitiveServices/accounts/write",
+            "status": "Succeeded",
+            "subscriptionId": SUBSCRIPTION,
+            **changes.pop("data", {}),
+        }
+        return {
+            "id": str(uuid.uuid4()),
+            "topic": f"/subscriptions/{SUBSCRIPTION}",
+            "subject": account,
+            "eventType": "Microsoft.Resources.ResourceWriteSuccess",
+            "eventTime": _now(),
+            "data": data,
+            "dataVersion": "2",
+            "metadataVersion": "1",
+            **changes,
+        }
+
+    # What was asked of Azure and W&B
+
+    async def forget_requests(self) -> None:
+        await self.control("DELETE", "requests")
+
+    async def requests(self, service: str) -> list[Json]:
+        """Return a service's requests since the last `forget_requests`."""
+        found = await self.control("GET", "requests")
+        return [item for item in found if item["service"] == service]
+
+    async def writes(self) -> list[str]:
+        """Return the requests that would change Azure, as "METHOD path"."""
+        return [
+            f"{item['method']} {item['path']}"
+            for service in ("arm", "vault")
+            for item in await self.requests(service)
+            if item["method"] not in ("GET", "HEAD")
+        ]
+
+    async def keys_used(self) -> dict[str, int]:
+        """Return the requests for rows by key, as the sandbox names keys."""
+        found: dict[str, int] = {}
+        for item in await self.control("GET", "wandb/requests-by-key"):
+            if item["path"].endswith("/file_stream"):
+                mark = item["key_sha256"]
+                found[mark] = found.get(mark, 0) + item["count"]
+        return found
+
+    # Jobs and their runs
+
+    async def job_in(self, job_id: str, states: Iterable[str], seconds: float = 30) -> Json:
+        """Wait until the relay has a job in one of these states; return it as shown."""
+        wanted, last = tuple(states), None
+
+        async def look() -> Json | None:
+            nonlocal last
+            last = await self.shown_job(job_id)
+            return last if last and last["state"] in wanted else None
+
+        return await until(look, lambda: f"{job_id} is not {wanted}: {last}", seconds=seconds)
+
+    async def job_with(self, job_id: str, values: int, seconds: float = 30) -> Json:
+        """Wait until so many values of a job are relayed; return it as shown."""
+        last: Json | None = None
+
+        async def look() -> Json | None:
+            nonlocal last
+            last = await self.shown_job(job_id)
+            return last if last and last["values"] >= values else None
+
+        return await until(
+            look, lambda: f"{job_id} has not {values} values: {last}", seconds=seconds
+        )
+
+    async def run_of(self, job_id: str) -> Json:
+        """Return what W&B holds of a job's run. Fails when there is no run."""
+        shown = await self.shown_job(job_id)
+        assert shown is not None, f"no job {job_id} in the status"
+        run = await self.run(shown["run"] or f"{PROJECT}/{job_id}")
+        assert run is not None, f"no run for {shown}"
+        return run
+
+    async def compared(self, job_id: str, expected: Published) -> Comparison:
+        """Hold a job's run against what was published."""
+        return compare(expected, (await self.run_of(job_id))["history"])
+
+
+def published_by(body: Mapping[str, Any]) -> Published:
+    """Return the values in a body of `put_job`."""
+    return published(
+        body.get("events", ()), body.get("checkpoints", ()), body.get("result_csv", "").encode()
+    )
+
+
+def job_object(job_id: str, status: str, **more: Any) -> Json:
+    """Return a supervised job of the v1 API, created a minute ago."""
+    return {
+        "id": job_id,
+        "object": "fine_tuning.job",
+        "created_at": int(time.time()) - 60,
+        "status": status,
+        "model": "gpt-4.1-mini-2025-04-14",
+        "method": {
+            "type": "supervised",
+            "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}},
+        },
+        "training_file": "file-training",
+        "validation_file": "file-validation",
+        "result_files": [],
+        "seed": 7,
+        **more,
+    }
+
+
+def metric_events(job_id: str, last: int, first: int = 1) -> list[Json]:
+    """Return the metric events of steps `first` to `last`, oldest first, validated every 5."""
+    start = int(time.time()) - 50
+    events: list[Json] = []
+    for step in range(first, last + 1):
+        loss = 2 * math.exp(-step / 10)
+        data = {"step": step, "total_steps": 40, "train_loss": loss}
+        data["train_mean_token_accuracy"] = 1 - loss / 3
+        if step % 5 == 0:
+            data["valid_loss"] = loss + 0.25
+        events.append(
+            {
+                "id": f"ftevent-{job_id}-{step}",
+                "object": "fine_tuning.job.event",
+                "created_at": start + step,
+                "level": "info",
+                "message": f"Step {step}: training loss={loss}",
+                "type": "metrics",
+                "data": data,
+            }
+        )
+    return events
+
+
+def message_event(job_id: str, at: int, message: str, level: str = "info") -> Json:
+    """Return an event that carries no metrics, `at` seconds from now."""
+    return {
+        "id": f"ftevent-{job_id}-{uuid.uuid4().hex}",
+        "object": "fine_tuning.job.event",
+        "created_at": int(time.time()) + at,
+        "level": level,
+        "message": message,
+        "type": "message",
+    }
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.0000000Z", time.gmtime())
+
+
+@asynccontextmanager
+async def running(
+    run_dir: Path, *, host_env: Mapping[str, str] | None = None
+) -> AsyncIterator[Driver]:
+    """Start a stack with a vault that holds a good key, relaying every second."""
+    env = {"RELAY_SCHEDULE": "* * * * * *"}
+    stack = Stack(
+        run_dir=run_dir, isolated=True, env=env, host_env=host_env, progress=lambda _: None
+    )
+    async with stack:
+        timeout = aiohttp.ClientTimeout(total=30)
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            driver = Driver(http, stack)
+            await driver.put_vault()
+            await driver.put_secret(KEY)
+            yield driver
+
+
+async def pause(seconds: float) -> None:
+    """Let the product do what it must not do: only for assertions that nothing happens."""
+    await asyncio.sleep(seconds)
