@@ -47,6 +47,29 @@ class JsonRows:
                 return False
         return True
 
+    async def swap(
+        self, partition: str, row: str, data: dict[str, Any], *, expected: dict[str, Any]
+    ) -> bool:
+        """Write a row if it still holds `expected`; say whether it did."""
+        from azure.core import MatchConditions
+        from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
+
+        table = await self._storage.table(self._table)
+        with translated(self._table, _SERVICE):
+            try:
+                entity = await table.get_entity(table_key(partition), table_key(row))
+                if _data(entity) != expected:
+                    return False
+                await table.update_entity(
+                    _entity(partition, row, data),
+                    mode="replace",
+                    etag=entity.metadata["etag"],
+                    match_condition=MatchConditions.IfNotModified,
+                )
+            except (ResourceModifiedError, ResourceNotFoundError):
+                return False
+        return True
+
     async def get(self, partition: str, row: str) -> dict[str, Any] | None:
         from azure.core.exceptions import ResourceNotFoundError
 

@@ -12,12 +12,13 @@ import orjson
 from model import ids
 from model.errors import NoticeError
 
-Kind = Literal["account", "key", "resync"]
+Kind = Literal["account", "key", "resync", "requeue"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileMessage:
-    """Work for `reconcile_account`: check one account, prove one key, or spread a re-sync."""
+    """Work for `reconcile_account`: check one account, prove one key, spread a re-sync, or take
+    set-aside messages up again."""
 
     kind: Kind
     account: str = ""
@@ -47,9 +48,12 @@ class RelayMessage:
     trigger: str = ""
     sent_at: float = 0.0
     force: bool = False
+    """Read everything that Azure published again, of complete jobs too."""
     resync: str = ""
     item: str = ""
     """Name of the re-sync's item, to report under."""
+    attempt: int = 0
+    """How many times jobs of this item were put off already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,7 @@ def read_reconcile(body: bytes | str) -> ReconcileMessage:
         ids.parse_vault_url(f"https://{raw.get('vault')}")
         if not ids.is_secret_name(_text(raw, "secret")):
             raise NoticeError("not a secret name", subject="secret")
-    elif kind != "resync" or not _text(raw, "resync"):
+    elif kind != "requeue" and (kind != "resync" or not _text(raw, "resync")):
         raise NoticeError("unknown kind of work", subject="kind")
     return ReconcileMessage(
         kind=kind,
@@ -108,6 +112,7 @@ def read_relay(body: bytes | str) -> RelayMessage:
         force=raw.get("force") is True,
         resync=_text(raw, "resync"),
         item=_text(raw, "item"),
+        attempt=int(_number(raw, "attempt")),
     )
 
 

@@ -1,18 +1,18 @@
-"""A re-sync by hand: what was asked for, and how far it is."""
+"""A re-sync by hand: what was asked for, its items, and how far they are.
+
+Progress only grows: a job is finished once, whatever comes twice or late.
+"""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, date, datetime
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, Literal
-
-from model import ids
-from model.errors import NoticeError
 
 ItemState = Literal["pending", "done", "failed"]
 SCOPES: Final = ("all", "account", "job")
 PARTS: Final = ("integration", "jobs")
 MODES: Final = ("check", "apply")
-_FIELDS: Final = frozenset({"scope", "account", "job", "parts", "mode", "since", "force"})
+MOST_RESULTS: Final = 40
+"""Failures that an item keeps; more of the same help nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Resync:
     requested_by: str = ""
     created_at: float = 0.0
     spread: bool = False
-    """Whether its items are all known."""
+    """Whether all its accounts are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,100 +49,49 @@ class ResyncItem:
     """One part of the work: an account's check, or some jobs of one account."""
 
     name: str
-    """`account ID` or `jobs ID first-job`; unique in its re-sync."""
+    """`account ID` or `jobs ID number`; unique in its re-sync."""
     account: str
     state: ItemState = "pending"
     total: int = 1
     done: int = 0
     failed: int = 0
+    left: tuple[str, ...] = ()
+    """Ids of jobs that are not finished."""
+    listed: bool = False
+    """Of an account: all items of its jobs are stored, so that they are never listed again."""
+    finished_at: float = 0.0
     results: list[dict[str, Any]] = field(default_factory=list)
     """What people need to see: failures with their remedies, plans of a check."""
 
 
-def request_from_body(body: object, *, subscriptions: tuple[str, ...]) -> ResyncRequest:
-    """Return the request in a JSON body. Raises NoticeError naming the field that is wrong."""
-    if body is None:
-        body = {}
-    if not isinstance(body, Mapping):
-        raise NoticeError("the body must be a JSON object", subject="body")
-    if unknown := sorted(set(map(str, body)) - _FIELDS):
-        raise NoticeError(
-            "no such field", subject=unknown[0][:60], remedy=f"known: {', '.join(sorted(_FIELDS))}"
-        )
-    scope = _choice(body, "scope", SCOPES, "all")
-    account, job = _text(body, "account"), _text(body, "job")
-    if scope in ("account", "job"):
-        account_id = ids.parse_account_id(account)
-        if account_id.subscription.lower() not in subscriptions:
-            raise NoticeError(
-                "the account's subscription is not looked after",
-                subject="account",
-                remedy="add its subscription to AZURE_SUBSCRIPTION_IDS",
-            )
-    elif account:
-        raise NoticeError("goes with scope account or job", subject="account")
-    if scope == "job" and not job:
-        raise NoticeError("is needed with scope job", subject="job")
-    if scope != "job" and job:
-        raise NoticeError("goes with scope job", subject="job")
-    return ResyncRequest(
-        scope=scope,
-        account=account,
-        job=job,
-        parts=_parts(body),
-        mode=_choice(body, "mode", MODES, "apply"),
-        since=_since(body.get("since")),
-        force=_flag(body, "force"),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailure:
+    """Why a job of a re-sync could not be brought to W&B."""
+
+    error: str
+    remedy: str = ""
 
 
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str) or len(value) > 2048:
-        raise NoticeError("must be text", subject=name)
-    return value.strip()
+def finish_jobs(
+    item: ResyncItem, outcomes: Mapping[str, JobFailure | None], *, now: float
+) -> ResyncItem:
+    """Return the item with these jobs finished; None says that all went well.
 
-
-def _flag(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name, False)
-    if not isinstance(value, bool):
-        raise NoticeError("must be true or false", subject=name)
-    return value
-
-
-def _choice(body: Mapping[str, Any], name: str, choices: tuple[str, ...], default: str) -> str:
-    value = body.get(name, default)
-    if value not in choices:
-        raise NoticeError(f"must be one of {', '.join(choices)}", subject=name)
-    return str(value)
-
-
-def _parts(body: Mapping[str, Any]) -> tuple[str, ...]:
-    value = body.get("parts")
-    if value is None:
-        return PARTS
-    if not isinstance(value, list) or not value or any(part not in PARTS for part in value):
-        raise NoticeError(f"must be a list of {', '.join(PARTS)}", subject="parts")
-    return tuple(part for part in PARTS if part in value)
-
-
-def _since(value: object) -> float | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        try:
-            if len(value) == 10:
-                day = date.fromisoformat(value)
-                return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            pass
-        else:
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    raise NoticeError(
-        "must be a date", subject="since", remedy="write 2026-01-31 or 2026-01-31T12:00:00Z"
+    Jobs that are finished already are left as they are.
+    """
+    new = {job: outcomes[job] for job in item.left if job in outcomes}
+    failures = {job: why for job, why in new.items() if why is not None}
+    left = tuple(job for job in item.left if job not in new)
+    failed = item.failed + len(failures)
+    shown = [{"job": job, **asdict(why)} for job, why in failures.items()]
+    return replace(
+        item,
+        left=left,
+        done=item.done + len(new) - len(failures),
+        failed=failed,
+        results=[*item.results, *shown][:MOST_RESULTS],
+        state="pending" if left else "failed" if failed else "done",
+        finished_at=now if new and not left else item.finished_at,
     )
 
 
@@ -153,13 +102,18 @@ def to_json(value: Resync | ResyncItem) -> dict[str, Any]:
 
 def resync_from_json(data: Mapping[str, Any]) -> Resync:
     """Return the re-sync that `to_json` wrote."""
-    request = dict(data["request"])
+    request = _known(ResyncRequest, data["request"])
     request["parts"] = tuple(request["parts"])
-    known = {item.name for item in fields(ResyncRequest)}
-    return Resync(
-        id=data["id"],
-        request=ResyncRequest(**{name: request[name] for name in known if name in request}),
-        requested_by=data["requested_by"],
-        created_at=data["created_at"],
-        spread=data["spread"],
-    )
+    return Resync(**_known(Resync, data) | {"request": ResyncRequest(**request)})
+
+
+def item_from_json(data: Mapping[str, Any]) -> ResyncItem:
+    """Return the item that `to_json` wrote."""
+    values = _known(ResyncItem, data)
+    values["left"] = tuple(values.get("left", ()))
+    return ResyncItem(**values)
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    # Another release of the app may have written other fields.
+    return {item.name: data[item.name] for item in fields(kind) if item.name in data}

@@ -32,6 +32,9 @@ class Facts:
     previous_status: str
     first_value_at: float | None
     last_value_at: float | None
+    value_seen_at: float | None
+    """When the relay last met a new value: silence counts from there, whatever Azure's clock says
+    and however old the job was when it was first seen."""
     steps: int
     """How many steps have values."""
     first_loss: float | None
@@ -124,4 +127,4 @@ def _interval(facts: Facts) -> float:
 
 
 def _silence(facts: Facts) -> float | None:
-    return None if facts.last_value_at is None else max(facts.now - facts.last_value_at, 0.0)
+    return None if facts.value_seen_at is None else max(facts.now - facts.value_seen_at, 0.0)

@@ -4,6 +4,7 @@ The config is a list of named fields, never the job object itself: job objects c
 grader source code, endpoint headers and keys.
 """
 
+import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -36,16 +37,23 @@ def run_path(job: Job, account: RelayAccount, *, key_entity: str, suffix: str = 
     return RunPath(entity, project, run_id(job.id, suffix))
 
 
-def project_problem(project: str) -> str:
-    """Say why W&B would refuse a project name; empty when it would not."""
-    if not project or len(project) > 128 or _BAD_IN_PROJECT & set(project):
-        return "the W&B project's name must be 1-128 characters without / \\ # ? % :"
+def path_problem(run: RunPath) -> str:
+    """Say why W&B would refuse a run's project or entity; empty when it would not."""
+    # W&B takes no entity for the key's own.
+    for kind, name in (("project", run.project), ("entity", run.entity or "own")):
+        if not name or len(name) > 128 or _BAD_IN_PROJECT & set(name):
+            return f"the W&B {kind}'s name must be 1-128 characters without / \\ # ? % :"
     return ""
 
 
 def run_id(job_id: str, suffix: str = "") -> str:
     """Return the job's id with what W&B refuses in a run id replaced."""
-    return f"{job_id.strip().translate(_BAD_IN_ID)[: _MAX_RUN_ID - len(suffix)]}{suffix}"
+    wanted = job_id.strip()
+    name = wanted.translate(_BAD_IN_ID)
+    if name != wanted or len(name) + len(suffix) > _MAX_RUN_ID:
+        # Two ids may become the same one by this; their runs must not.
+        suffix = f"-{zlib.crc32(wanted.encode('utf-8', 'replace')):08x}{suffix}"
+    return f"{name[: _MAX_RUN_ID - len(suffix)]}{suffix}"
 
 
 def run_attributes(

@@ -15,7 +15,8 @@ import orjson
 
 from model.account import RelayAccount
 from model.cursor import JobSeen
-from model.errors import AppError
+from model.errors import AppError, TemporaryError
+from model.job import is_job_id
 from model.relay_ports import CursorsPort, JobsPort, WorkPort
 from relay import select
 
@@ -60,6 +61,13 @@ class Finder:
                     await self._tick_account(account, found, clock())
                 except AppError as error:
                     found.failures[account.key] = error
+                except Exception as error:  # one account's surprise must not stop the others
+                    log.exception("account %s: unexpected", account.key)
+                    found.failures[account.key] = TemporaryError(
+                        f"unexpected {type(error).__name__} while listing jobs",
+                        subject=account.key,
+                        remedy="tried again with the next tick; the traceback is in the log",
+                    )
 
         await asyncio.gather(*(one(account) for account in accounts))
         failing = {(account, error.message) for account, error in found.failures.items()}
@@ -108,9 +116,10 @@ class Finder:
         after: str | None = None
         for _ in range(_MOST_PAGES):
             listing = await self._jobs.list_jobs(account, after, PAGE)
-            yield listing.items
-            last = listing.items[-1].get("id") if listing.items else None
-            if not listing.has_more or not isinstance(last, str) or last == after:
+            items = [raw for raw in listing.items if is_job_id(raw.get("id"))]
+            yield items
+            last = items[-1]["id"] if items else None
+            if not listing.has_more or last is None or last == after:
                 return
             after = last
 

@@ -5,32 +5,39 @@ The caller drives many passes at once and does the storage for all of them toget
 dies between the two, the next pass finds the outbox and sends the same bytes.
 """
 
+import logging
+import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import orjson
 
 from model.account import RelayAccount
 from model.cursor import Cursor, RunPath
-from model.errors import AppError, DeniedError, RejectedError
+from model.errors import AppError, DeniedError, RejectedError, TemporaryError
 from model.job import Job
 from model.relay_ports import RunAttributes, RunKey
 from relay import wire
 from relay.alerts import Facts, due_alerts
-from relay.attributes import project_problem, run_attributes, run_path
+from relay.attributes import path_problem, run_attributes, run_path
 from relay.cost import cost_so_far, training_hours
+from relay.looks import is_whole_look, needs_closing
 from relay.memory import Memory
 from relay.options import RelayOptions
 from relay.outbox import Sources, final_line
 from relay.ports import RelayPorts
 from relay.settle import settle
 from relay.sources import read_all, read_live, stream_rows
+from relay.summary import facts_hash
+
+log = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 120.0
 """W&B calls a run crashed after about five minutes of silence."""
 STOP_NOTE: Final = "somebody pressed Stop on the run in W&B; the fine-tuning job goes on"
 CANCEL_NOTE: Final = "cancelled, because somebody pressed Stop on the run in W&B"
+_NUMBER: Final = re.compile(r"\b[0-9]+\b")
 
 
 class JobPass:
@@ -46,12 +53,19 @@ class JobPass:
         options: RelayOptions,
         key: RunKey,
         clock: Callable[[], float],
+        full: bool = False,
     ) -> None:
+        """`full` reads everything once more, also of a job that is long over."""
         self.job = job
         self.cursor = cursor
         self.memory = Memory(cursor.state)
         self.error: AppError | None = None
+        self.key_missing = False
+        self.has_posted = False
+        """Something was sent to the run, whether or not an answer came."""
         self.sent_values = 0
+        self._full = full
+        self._is_leftover = bool(cursor.outbox)
         self.wants_artifacts = False
         """The job has its end, and its artifacts are to be asked for now."""
         self._account = account
@@ -81,29 +95,37 @@ class JobPass:
     async def read(self) -> None:
         """Read the job's new values. Nothing is claimed yet."""
         job, cursor, memory = self.job, self.cursor, self.memory
-        if cursor.run is None:
-            cursor.run = run_path(
-                job,
-                self._account,
-                key_entity=self._key.entity,
-                suffix="" if memory.generation == 1 else f"-{memory.generation}",
-            )
-        if problem := project_problem(cursor.run.project):
-            raise RejectedError(problem, subject=job.id, code="project")
+        self._place()
         if self._waits:
             return
         jobs, hints = self._ports.jobs, memory.hints
-        if job.is_terminal and not memory.ended:
+        whole = not memory.ended or self._full
+        whole = whole or is_whole_look(job, cursor, memory, self._clock())
+        if job.is_terminal and whole:
             reading = await read_all(
                 jobs, self._account, job, hints, metric=self._options.best_checkpoint_metric
             )
             memory.summary.best_checkpoint = reading.best_checkpoint
         else:
             reading = await read_live(jobs, self._account, job, hints)
-            new_file = job.result_files[0] if job.result_files else ""
-            if memory.ended and new_file != memory.result_read:
-                reading.result_file = new_file
+            if memory.ended:
+                reading.result_file = job.result_files[0] if job.result_files else ""
+        if reading.result_file == memory.result_read and not self._full:
+            reading.result_file = ""
         self._sources = Sources(job, reading, stream_rows(jobs, self._account, job, reading))
+
+    def _place(self) -> None:
+        """Say where the run belongs, until W&B has it there. Raises RejectedError."""
+        cursor, generation = self.cursor, self.memory.generation
+        if cursor.run is None or self.memory.attributes is None:
+            cursor.run = run_path(
+                self.job,
+                self._account,
+                key_entity=self._key.entity,
+                suffix="" if generation == 1 else f"-{generation}",
+            )
+        if problem := path_problem(cursor.run):
+            raise RejectedError(problem, subject=self.job.id, code="project")
 
     async def fill(self) -> bool:
         """Put the next request into the outbox; say whether there is one.
@@ -114,28 +136,40 @@ class JobPass:
         if cursor.outbox or sources is None:
             return False
         taken = await sources.take(memory, offset=cursor.rows)
-        cursor.notes = tuple(dict.fromkeys((*cursor.notes, *sources.notes)))[:20]
-        ends = job.is_terminal and sources.rows_done and not memory.ended
+        cursor.notes = _joined(cursor.notes, sources.notes)
+        ends = job.is_terminal and sources.done and not memory.ended
+        closes = sources.done and needs_closing(job, cursor, memory, self._clock())
         if ends and (line := final_line(job, memory)):
             taken.lines.append(line)
-        if not taken.rows and not taken.lines and not ends and cursor.status == job.status:
+        changed = memory.facts != (facts := facts_hash(job))
+        if not (taken.rows or taken.lines or ends or closes or changed):
             return False
         memory.ended = memory.ended or ends
+        memory.facts = facts
+        if closes:
+            memory.doubt_at = 0.0
         cursor.last_value_at = max(taken.newest_at, cursor.last_value_at or 0.0) or None
+        exitcode = wire.exit_code(job.status) if memory.ended else None
+        summary = memory.summary.render(
+            job,
+            rows=cursor.rows + len(taken.rows),
+            last_at=cursor.last_value_at,
+            cost=self._cost(),
+        )
         cursor.outbox = wire.body(
             rows=taken.rows,
             row_offset=cursor.rows,
             lines=taken.lines,
             line_offset=cursor.lines,
-            summary=memory.summary.render(
-                job,
-                rows=cursor.rows + len(taken.rows),
-                last_at=cursor.last_value_at,
-                cost=self._cost(),
-            ),
-            exitcode=wire.exit_code(job.status) if memory.ended else None,
+            summary=summary,
+            exitcode=exitcode,
         )
+        if memory.ended:
+            memory.end = wire.body(
+                rows=(), row_offset=0, lines=(), line_offset=0, summary=summary, exitcode=exitcode
+            ).decode()
         if taken.top_step is not None:
+            memory.value_seen_at = self._clock()
             cursor.last_step = max(taken.top_step, cursor.last_step or 0)
         cursor.rows += len(taken.rows)
         cursor.lines += len(taken.lines)
@@ -162,7 +196,9 @@ class JobPass:
     async def send(self) -> None:
         """Bring the run's attributes up to date and send the outbox, or a heartbeat when due."""
         cursor = self.cursor
+        self._place()
         run = await self._ensure_run()
+        self.has_posted = True
         if cursor.outbox:
             stopped = await self._ports.sink.post(run, cursor.outbox, key=self._key)
         elif self._heartbeat_due():
@@ -170,6 +206,9 @@ class JobPass:
         else:
             return
         now = self._clock()
+        if self._is_leftover:
+            self.memory.doubt_at, self._is_leftover = now, False
+            cursor.state = {**cursor.state, "doubt_at": now}
         if cursor.outbox and cursor.last_value_at:
             cursor.lag_s = max(now - cursor.last_value_at, 0.0)
         cursor.outbox = b""
@@ -195,7 +234,7 @@ class JobPass:
         if self._options.cancel_on_stop and not self.job.is_terminal:
             await self._ports.jobs.cancel_job(self._account, self.job.id)
             note = CANCEL_NOTE
-        self.cursor.notes = tuple(dict.fromkeys((*self.cursor.notes, note)))
+        self.cursor.notes = _joined(self.cursor.notes, (note,))
         self.memory.stop_seen = True
         self.cursor.state = self.memory.dump()
 
@@ -231,6 +270,7 @@ class JobPass:
             previous_status=self._previous_status,
             first_value_at=memory.summary.first_value_at,
             last_value_at=cursor.last_value_at,
+            value_seen_at=memory.value_seen_at,
             steps=cursor.rows,
             first_loss=first,
             lowest_loss=lowest,
@@ -239,8 +279,16 @@ class JobPass:
             cost=self._cost() if self._options.prices else None,
         )
         for alert in due_alerts(self.job, facts, self._options, memory.alerted):
-            await self._ports.sink.alert(cursor.run, alert, key=self._key)
-            await self._ports.tell(self._account, self.job, cursor.run, alert, facts.now)
+            try:
+                await self._ports.sink.alert(cursor.run, alert, key=self._key)
+                await self._ports.tell(self._account, self.job, cursor.run, alert, facts.now)
+            except TemporaryError as error:
+                log.warning("job %s: alert %s: %s", self.job.id, alert.reason, error)
+                continue
+            except AppError as error:
+                # Values must not wait for an alert that nobody takes.
+                note = f"alert {alert.reason} could not be raised: {error.message}"
+                cursor.notes = _joined(cursor.notes, (note,))
             memory.alerted.append(alert.reason)
 
     def fail(self, error: AppError) -> None:
@@ -255,6 +303,12 @@ class JobPass:
             self.memory,
             now=self._clock(),
             error=self.error,
-            key_refused=self.key_refused,
+            keyless=self.key_refused or self.key_missing,
             with_artifacts=self._options.artifacts,
         )
+
+
+def _joined(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    """Return all notes; of those that differ only in their numbers, the newest."""
+    notes = {_NUMBER.sub("", note): note for note in (*known, *more)}
+    return tuple(notes.values())[-20:]

@@ -32,6 +32,8 @@ class Memory:
         """`sent` once the job's artifacts were asked for, `done` once they are logged."""
         self.files: dict[str, Any] = state.get("files", {})
         """Facts of the job's files, known once its artifacts are logged."""
+        self.value_seen_at: float | None = state.get("value_seen_at")
+        """When the relay last met a new value (unix seconds)."""
         self.stop_seen: bool = state.get("stop_seen", False)
         self.facts: int | None = state.get("facts")
         """Hash of what the last summary took from the job object."""
@@ -56,6 +58,7 @@ class Memory:
             "alerted": list(self.alerted),
             "artifacts": self.artifacts,
             "files": self.files,
+            "value_seen_at": self.value_seen_at,
             "stop_seen": self.stop_seen,
             "facts": self.facts,
             "end": self.end,

@@ -17,7 +17,6 @@ from model.errors import AppError, TemporaryError
 from model.job import Job
 from model.relay_ports import CursorsPort, KeysPort, RunKey
 from model.secret import Secret
-from relay import wire
 from relay.job_pass import JobPass
 from relay.options import RelayOptions
 from relay.ports import RelayPorts
@@ -52,9 +51,14 @@ async def relay_account(
 ) -> list[JobOutcome]:
     """Bring the runs of these jobs up to date; return one outcome each, in their order.
 
-    `force` looks again at jobs that are complete or parked. Raises TemporaryError only where
-    nothing could be recorded at all (the cursors cannot be read).
+    `force` looks again at jobs that are complete or parked, and reads them whole. Raises
+    TemporaryError only where nothing could be recorded at all (the cursors cannot be read).
     """
+    # A listing that moved while it was read names a job twice; two passes of it would be two
+    # workers on one cursor.
+    jobs = list({job.id: job for job in jobs}.values())
+    if not jobs:
+        return []
     cursors = await ports.cursors.read(account.key, [job.id for job in jobs])
     outcomes: dict[str, JobOutcome] = {}
     due: list[tuple[Job, Cursor]] = []
@@ -69,7 +73,7 @@ async def relay_account(
         else:
             due.append((job, cursor))
     if due:
-        for outcome in await _relay(account, due, ports, options, clock):
+        for outcome in await _relay(account, due, ports, options, clock, full=force):
             outcomes[outcome.job] = outcome
     return [outcomes[job.id] for job in jobs if job.id in outcomes]
 
@@ -80,17 +84,22 @@ async def _relay(
     ports: RelayPorts,
     options: RelayOptions,
     clock: Callable[[], float],
+    *,
+    full: bool,
 ) -> list[JobOutcome]:
     key, no_key = await _key(account, ports.keys)
     before = {cursor.job: copy.copy(cursor) for _, cursor in due}
     passes = [
-        JobPass(job, cursor, account, ports=ports, options=options, key=key, clock=clock)
+        JobPass(
+            *(job, cursor, account), ports=ports, options=options, key=key, clock=clock, full=full
+        )
         for job, cursor in due
     ]
     lost: set[str] = set()
     active = [item for item in passes if not item.is_stale]
     if no_key is not None:
         for item in active:
+            item.key_missing = True
             item.fail(no_key)
         active = []
     limit = asyncio.Semaphore(_AT_ONCE)
@@ -123,11 +132,11 @@ async def _relay(
     await _each(limit, [item for item in ended if item.error is None], JobPass.alert)
     for item in ended:
         item.settle()
-    overtaken = await _save(
+    lost |= await _save(
         ports, [item for item in ended if _differs(before[item.job.id], item.cursor)]
     )
-    await _mend(account, [item for item in ended if item.job.id in overtaken], ports, key)
-    lost |= overtaken
+    overtaken = [item for item in passes if item.job.id in lost and item.has_posted]
+    await _mend(account, overtaken, ports, key)
     return [_outcome(item, item.job.id in lost) for item in passes]
 
 
@@ -186,10 +195,10 @@ async def _mend(
     stored = await ports.cursors.read(account.key, [item.job.id for item in overtaken])
     for item in overtaken:
         cursor = stored.get(item.job.id)
-        if cursor and cursor.run and cursor.state.get("ended"):
-            end = wire.end_again(cursor.status)
+        end = cursor.state.get("end") if cursor else ""
+        if cursor and cursor.run and end:
             try:
-                await ports.sink.post(cursor.run, end, key=key)
+                await ports.sink.post(cursor.run, end.encode(), key=key)
             except AppError as error:
                 log.warning("job %s: its run's end could not be repeated: %s", item.job.id, error)
 

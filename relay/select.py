@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from model.account import RelayAccount
 from model.cursor import JobSeen
-from model.job import reduce_job
+from model.job import is_job_id, reduce_job
 
 JOBS_PER_MESSAGE: Final = 14
 """A table query takes 15 comparisons: one for the account and one for each job of a message."""
@@ -18,16 +18,16 @@ def due_jobs(
     listed: Iterable[Mapping[str, Any]], seen: Mapping[str, JobSeen], *, now: float
 ) -> list[dict[str, Any]]:
     """Return the listed jobs that a pass may have something to do for, reduced for a message."""
-    due = []
+    due: dict[str, dict[str, Any]] = {}
     for raw in listed:
         job_id = raw.get("id")
-        if not isinstance(job_id, str):
+        if not is_job_id(job_id):
             continue
         known = seen.get(job_id)
         if known and (known.relay_state in CLOSED or known.retry_at > now):
             continue
-        due.append(reduce_job(raw))
-    return due
+        due[job_id] = reduce_job(raw)
+    return list(due.values())
 
 
 def messages(

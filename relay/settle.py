@@ -5,13 +5,9 @@ from typing import Final
 from model.cursor import Cursor
 from model.errors import AppError, DeniedError, MissingError, RejectedError
 from model.job import Job
+from relay.looks import is_recent, looks_of
 from relay.memory import Memory
 
-_RECENT_S: Final = 3600.0
-_LATE_LOOKS_S: Final = (5.0, 15.0, 45.0, 135.0, 300.0)
-"""When a job that ended lately is looked at again: Azure still adds events and the result file
-for some time after the status says that the job is over (36 s in the published tutorial)."""
-_OLD_LOOKS_S: Final = (15.0,)
 _PATIENT_LOOKS: Final = 3
 """Looks for a result file before artifacts are logged without one."""
 _PARK_S: Final = (60.0, 3600.0)
@@ -24,13 +20,13 @@ def settle(
     *,
     now: float,
     error: AppError | None,
-    key_refused: bool,
+    keyless: bool,
     with_artifacts: bool,
 ) -> bool:
     """Set the cursor's columns and state after a pass; say whether artifacts are to be sent for."""
     cursor.model, cursor.created_at, cursor.finished_at = job.model, job.created_at, job.finished_at
     if error is not None:
-        _after_failure(cursor, memory, error, now, key_refused)
+        _after_failure(cursor, memory, error, now, keyless)
         return False
     cursor.failures, cursor.error, cursor.remedy, cursor.retry_at = 0, "", "", 0.0
     cursor.status = job.status
@@ -56,18 +52,15 @@ def _artifacts_due(cursor: Cursor, job: Job, memory: Memory, now: float) -> bool
         return False
     if memory.artifacts == "sent":
         return cursor.relay_state == "complete"
-    has_all = bool(memory.result_read) or job.status != "succeeded" or not _is_recent(job, now)
+    has_all = bool(memory.result_read) or job.status != "succeeded"
+    has_all = has_all or not is_recent(job, cursor, now)
     return has_all or memory.looks > _PATIENT_LOOKS or cursor.relay_state == "complete"
-
-
-def _is_recent(job: Job, now: float) -> bool:
-    return job.finished_at is None or now - job.finished_at < _RECENT_S
 
 
 def _after_end(cursor: Cursor, job: Job, memory: Memory, now: float) -> None:
     if cursor.ending_since is None:
         cursor.ending_since = now
-    looks = _LATE_LOOKS_S if _is_recent(job, now) else _OLD_LOOKS_S
+    looks = looks_of(job, cursor, now)
     if memory.looks >= len(looks):
         cursor.relay_state = "complete"
         return
@@ -77,7 +70,7 @@ def _after_end(cursor: Cursor, job: Job, memory: Memory, now: float) -> None:
 
 
 def _after_failure(
-    cursor: Cursor, memory: Memory, error: AppError, now: float, key_refused: bool
+    cursor: Cursor, memory: Memory, error: AppError, now: float, keyless: bool
 ) -> None:
     cursor.failures += 1
     cursor.error, cursor.remedy = error.message, error.remedy
@@ -86,7 +79,7 @@ def _after_failure(
     elif isinstance(error, MissingError) and error.code == "run":
         # The run is gone but its id is not refused: ask for it again, from the first row.
         _start_over(cursor, memory.generation)
-    elif key_refused:
+    elif keyless:
         # Everything resumes with the next pass once a good key is in use.
         cursor.relay_state, cursor.retry_at = "parked", 0.0
     elif isinstance(error, (DeniedError, RejectedError, MissingError)):

@@ -6,6 +6,7 @@ directly, and a resumed SDK run forgets its earlier minima.
 
 import math
 import re
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,7 +29,7 @@ class Summary:
         self._last = _loaded(state.get("last", {}))
         """[step, value] by metric."""
         self._best = _loaded(state.get("best", {}))
-        self._loss: list[float] = state.get("loss", [])
+        self._loss: list[float] = [float(value) for value in state.get("loss", [])]
         """[first, lowest] training loss."""
         self.started_at: float | None = state.get("started_at")
         self.billed_hours: float | None = state.get("billed_hours")
@@ -42,7 +43,7 @@ class Summary:
         return {
             "last": _dumped(self._last),
             "best": _dumped(self._best),
-            "loss": self._loss,
+            "loss": [_finite(value) for value in self._loss],
             "first_value_at": self.first_value_at,
             "not_finite": self.not_finite,
             "best_checkpoint": self.best_checkpoint,
@@ -148,10 +149,11 @@ class Summary:
 
 def _dumped(entries: dict[str, list[Number]]) -> dict[str, list[Any]]:
     # Strict JSON has no infinity: a value that came back as null could not be compared.
-    return {
-        name: [step, value if math.isfinite(value) else str(value)]
-        for name, (step, value) in entries.items()
-    }
+    return {name: [step, _finite(value)] for name, (step, value) in entries.items()}
+
+
+def _finite(value: Number) -> Number | str:
+    return value if math.isfinite(value) else str(value)
 
 
 def _loaded(entries: dict[str, list[Any]]) -> dict[str, list[Number]]:
@@ -159,3 +161,12 @@ def _loaded(entries: dict[str, list[Any]]) -> dict[str, list[Number]]:
         name: [step, float(value) if isinstance(value, str) else value]
         for name, (step, value) in entries.items()
     }
+
+
+def facts_hash(job: Job) -> int:
+    """Return a hash of what the summary takes from the job object itself."""
+    facts = (
+        *(job.status, job.fine_tuned_model, job.trained_tokens),
+        *(job.error_code, job.error_message, job.created_at, job.finished_at),
+    )
+    return zlib.crc32(repr(facts).encode("utf-8", "replace"))
