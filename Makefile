@@ -72,6 +72,10 @@ live: setup ## tests against a real Azure subscription and W&B account (docs/liv
 chaos: setup ## N runs of the full stack with random faults (default 100)
 	@$(PY) -m tools.chaos --runs $(N)
 
+.PHONY: package
+package: $(VENV) ## build the deployment zip into .dist (PROVE=1: start the app from it)
+	@$(PY) -m tools.package $(if $(filter-out 0,$(PROVE)),--prove)
+
 .PHONY: clean
 clean: ## remove what runs and tools leave behind; keeps .venv and node_modules
 	@rm -rf .run .demo .bench .chaos .dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -7,8 +7,11 @@ import azure.functions as func
 from composition import Composition
 from handlers import (
     account_event,
+    dashboard,
     drift_timer,
+    health,
     job_artifacts,
+    openapi,
     reconcile_account,
     relay_jobs,
     relay_timer,
@@ -29,5 +32,8 @@ for _handler in (
     drift_timer,
     resync,
     status,
+    dashboard,
+    openapi,
+    health,
 ):
     app.register_functions(_handler.blueprint(_deps))

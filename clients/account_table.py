@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 
 from clients.storage import Storage
+from clients.table_mirror import TableMirror
+from clients.table_wire import TableWire
 from clients.translate import translated
 from model.account import RelayAccount
 from model.errors import MissingError
@@ -19,7 +21,7 @@ from model.plan import AccountEntry, AccountReport, outcome_from_json, step_from
 
 TABLE = "accounts"
 _SERVICE = "Table storage"
-_RELAY_COLUMNS = [
+_RELAY_COLUMNS = (
     "id",
     "endpoint",
     "region",
@@ -27,8 +29,9 @@ _RELAY_COLUMNS = [
     "project",
     "vault_host",
     "secret",
-]
-_TEXT_COLUMNS = (*_RELAY_COLUMNS[1:], "kind", "principal_id")
+    "native_seen",
+)
+_TEXT_COLUMNS = (*_RELAY_COLUMNS[1:-1], "kind", "principal_id")
 _TOO_LONG = 32_000
 """Characters a text property may have; a row keeps its place when a list grows past it."""
 
@@ -38,6 +41,8 @@ class AccountTable:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._wire = TableWire(storage)
+        self._mirror = TableMirror(storage, TABLE, _listed)
 
     async def read(self, account: AccountId) -> AccountEntry | None:
         """Return the last report of an account, None when there is none."""
@@ -67,18 +72,14 @@ class AccountTable:
 
     async def list_all(self) -> list[AccountEntry]:
         """Return every account's last report, deleted ones too, in no order."""
-        with translated(TABLE, _SERVICE):
-            table = await self._storage.table(TABLE)
-            return [entry_of(row) async for row in table.list_entities() if "checked_at" in row]
+        return await self._mirror.values()
 
     async def list_for_relay(self) -> list[RelayAccount]:
         """Return the accounts whose jobs go to W&B: in scope, there, and with a place to go to."""
-        with translated(TABLE, _SERVICE):
-            table = await self._storage.table(TABLE)
-            rows = table.query_entities(
-                "in_scope eq true and deleted eq false", select=_RELAY_COLUMNS
-            )
-            found = [_relay_account_of(row) async for row in rows]
+        rows = await self._wire.query(
+            TABLE, "in_scope eq true and deleted eq false", columns=_RELAY_COLUMNS
+        )
+        found = [_relay_account_of(row) for row in rows]
         return [item for item in found if item.endpoint and item.project and item.vault_host]
 
     async def _merge(self, account: AccountId, columns: dict[str, Any]) -> None:
@@ -94,7 +95,15 @@ def _place(account: AccountId) -> tuple[str, str]:
 
 
 def _deleted(now: datetime) -> dict[str, Any]:
-    return {"deleted": True, "in_scope": False, "healthy": False, "checked_at": now}
+    # An account of the same name that is made later is another one: what was set in the portal
+    # is gone with this one.
+    return {
+        "deleted": True,
+        "in_scope": False,
+        "healthy": False,
+        "native_seen": False,
+        "checked_at": now,
+    }
 
 
 def _row_of(report: AccountReport) -> dict[str, Any]:
@@ -133,6 +142,10 @@ def _json(items: list[dict[str, Any]]) -> str:
     return text
 
 
+def _listed(row: Any) -> AccountEntry | None:
+    return entry_of(row) if "checked_at" in row else None
+
+
 def entry_of(row: Any) -> AccountEntry:
     """Return the report that a row was made from; what was never known is empty."""
     return AccountReport(
@@ -148,7 +161,7 @@ def entry_of(row: Any) -> AccountEntry:
         steps=tuple(outcome_from_json(item) for item in orjson.loads(row.get("steps", "[]"))),
         retry_after_s=row.get("retry_after_s") or None,
         told_healthy=row.get("told_healthy"),
-        native_seen=row.get("native_seen", False),
+        native_seen=bool(row.get("native_seen")),
         **{column: row.get(column, "") for column in _TEXT_COLUMNS},
     )
 
@@ -163,11 +176,12 @@ def _relay_account_of(row: Any) -> RelayAccount:
     return RelayAccount(
         id=account,
         name=account.name,
-        endpoint=row.get("endpoint", ""),
-        region=row.get("region", ""),
+        endpoint=row.get("endpoint") or "",
+        region=row.get("region") or "",
         subscription=account.subscription,
-        entity=row.get("entity", ""),
-        project=row.get("project", ""),
-        vault_host=row.get("vault_host", ""),
-        secret=row.get("secret", ""),
+        entity=row.get("entity") or "",
+        project=row.get("project") or "",
+        vault_host=row.get("vault_host") or "",
+        secret=row.get("secret") or "",
+        native_seen=bool(row.get("native_seen")),
     )

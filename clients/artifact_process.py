@@ -1,4 +1,4 @@
-"""The process that logs artifacts: a task on standard input, results on standard output.
+"""The process that logs artifacts: a task on standard input, one result a line on standard output.
 
 Runs alone with the wandb SDK; see `clients/artifacts.py` for why. Source of the settings:
 facts/wandb.md 8.1, checked against wandb 0.31.0.
@@ -6,9 +6,14 @@ facts/wandb.md 8.1, checked against wandb 0.31.0.
 
 import json
 import os
+import re
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
+
+_BAD_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]")
+_MAX_NAME = 128
 
 
 def main() -> None:
@@ -27,19 +32,28 @@ def main() -> None:
     # The SDK prints to standard output as well; the results must stand there alone.
     results = sys.stdout
     sys.stdout = sys.stderr
-    found = [_guarded(job, task) for job in task["jobs"]]
-    print(json.dumps(found), file=results, flush=True)
+    for job in task["jobs"]:
+        # Line by line: what is done stays known when a later job brings the process down.
+        print(json.dumps(_guarded(job, task)), file=results, flush=True)
 
 
 def _guarded(job: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
     logged: list[str] = []
-    run_id = job["run"]["run_id"]
+    error, lost = "", False
     try:
         _log(job, task, logged)
-    except Exception as error:  # one job's fault must not cost the others their artifacts
+    except Exception as caught:  # one job's fault must not cost the others their artifacts
         # The SDK's texts may repeat what it was given; its type is all that leaves.
-        return {"run_id": run_id, "logged": logged, "error": type(error).__name__}
-    return {"run_id": run_id, "logged": logged, "error": ""}
+        error, lost = f"the wandb SDK raised {type(caught).__name__}", _may_pass(caught)
+    return {"job": job["job"], "logged": logged, "error": error, "lost": lost}
+
+
+def _may_pass(error: Exception) -> bool:
+    """Say whether another try can help: W&B did not answer, or not in time."""
+    import wandb
+
+    known = (TimeoutError, ConnectionError, wandb.errors.CommError)
+    return isinstance(error, known) and not isinstance(error, wandb.errors.AuthenticationError)
 
 
 def _log(job: dict[str, Any], task: dict[str, Any], logged: list[str]) -> None:
@@ -81,24 +95,7 @@ def _log(job: dict[str, Any], task: dict[str, Any], logged: list[str]) -> None:
             else:
                 run.use_artifact(artifact)
             logged.append(artifact.name)
-        if job["checkpoint_rows"]:
-            artifact = wandb.Artifact(f"checkpoints-{job['run']['run_id']}", "checkpoints")
-            artifact.add(
-                wandb.Table(
-                    columns=list(job["checkpoint_columns"]),
-                    data=[list(row) for row in job["checkpoint_rows"]],
-                    allow_mixed_types=True,
-                ),
-                "checkpoints",
-            )
-            waiting.append(run.log_artifact(artifact))
-            logged.append(artifact.name)
-        if job["model"]:
-            artifact = wandb.Artifact(
-                f"model-{job['run']['run_id']}", "model", metadata=job["model"]
-            )
-            with artifact.new_file("model.json") as target:
-                json.dump(job["model"], target, indent=2, sort_keys=True)
+        for artifact in _made_artifacts(wandb, job):
             waiting.append(run.log_artifact(artifact))
             logged.append(artifact.name)
         for artifact in waiting:
@@ -108,27 +105,55 @@ def _log(job: dict[str, Any], task: dict[str, Any], logged: list[str]) -> None:
 
 
 def _file_artifact(wandb: Any, file: dict[str, Any], job: dict[str, Any]) -> Any:
-    if file["role"] == "result":
-        artifact = wandb.Artifact(
-            f"results-{job['run']['run_id']}", "result", metadata=file["metadata"]
-        )
-        artifact.add_file(file["path"], name="results.csv")
-        return artifact
-    artifact = wandb.Artifact(f"dataset-{file['id']}", "dataset", metadata=file["metadata"])
+    is_result = file["role"] == "result"
+    artifact = wandb.Artifact(
+        _name("results", job["run"]["run_id"]) if is_result else _name("dataset", file["id"]),
+        "result" if is_result else "dataset",
+        metadata=file["metadata"],
+    )
     # Without content the facts alone are the artifact: same facts, same version.
     with artifact.new_file("facts.json") as target:
         json.dump(file["metadata"], target, indent=2, sort_keys=True)
     if file["path"]:
-        artifact.add_file(
-            file["path"], name=Path(file["metadata"].get("name") or "data.jsonl").name
-        )
+        name = Path(file["metadata"].get("name") or "").name.strip(".") or "data.jsonl"
+        artifact.add_file(file["path"], name="results.csv" if is_result else f"content/{name}")
     rows = job["tables"].get(file["id"])
     if rows:
-        artifact.add(
-            wandb.Table(columns=list(job["table_columns"]), data=rows, allow_mixed_types=True),
-            "rows",
-        )
+        artifact.add(_table(wandb, job["table_columns"], rows), "rows")
     return artifact
+
+
+def _made_artifacts(wandb: Any, job: dict[str, Any]) -> list[Any]:
+    """Return the artifacts that no file of the job is behind: checkpoints and model."""
+    made: list[Any] = []
+    run_id = job["run"]["run_id"]
+    if job["checkpoint_rows"]:
+        artifact = wandb.Artifact(_name("checkpoints", run_id), "checkpoints")
+        artifact.add(
+            _table(wandb, job["checkpoint_columns"], job["checkpoint_rows"]), "checkpoints"
+        )
+        made.append(artifact)
+    if job["model"]:
+        artifact = wandb.Artifact(_name("model", run_id), "model", metadata=job["model"])
+        with artifact.new_file("model.json") as target:
+            json.dump(job["model"], target, indent=2, sort_keys=True)
+        made.append(artifact)
+    return made
+
+
+def _table(wandb: Any, columns: list[str], rows: list[list[Any]]) -> Any:
+    return wandb.Table(
+        columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True
+    )
+
+
+def _name(kind: str, identifier: str) -> str:
+    """Return an artifact's name; ids that W&B takes only in part stay apart from each other."""
+    name = f"{kind}-{_BAD_IN_NAME.sub('_', identifier)}"
+    if len(name) > _MAX_NAME or not name.endswith(identifier):
+        mark = f"-{zlib.crc32(identifier.encode('utf-8', 'replace')):08x}"
+        name = name[: _MAX_NAME - len(mark)] + mark
+    return name
 
 
 if __name__ == "__main__":

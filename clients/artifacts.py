@@ -6,7 +6,9 @@ neither in arguments nor in the environment.
 """
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,8 +23,6 @@ from model.errors import UnavailableError
 from model.relay_ports import RunKey
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
-_TIMEOUT_S: Final = 120.0
-_PER_JOB_S: Final = 30.0
 _AT_ONCE: Final = 1
 _PASSED_ON: Final = (
     "PATH",
@@ -45,26 +45,47 @@ _PASSED_ON: Final = (
 
 
 class Artifacts:
-    """ArtifactPort. A few processes at a time, each for some jobs of one account."""
+    """ArtifactPort. One process at a time, for some jobs of one account."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        module: str = "clients.artifact_process",
+        start_s: float = 120.0,
+        per_job_s: float = 60.0,
+    ) -> None:
+        """`module` is what the process runs. It has `start_s` and `per_job_s` for each job."""
         self._base_url = base_url
+        self._module = module
+        self._start_s = start_s
+        self._per_job_s = per_job_s
         self._limit = asyncio.Semaphore(_AT_ONCE)
 
     async def log(self, jobs: Sequence[JobArtifacts], *, key: RunKey) -> list[ArtifactResult]:
-        """Log the artifacts of these runs; one result each. Raises UnavailableError when the
-        process came to nothing."""
+        """Log the artifacts of these runs; one result each, in their order.
+
+        A job that the process did not get through has a result that says so. Raises
+        UnavailableError when the process came to nothing at all.
+        """
         async with self._limit:
             with tempfile.TemporaryDirectory(prefix="wandb-") as folder:
-                return await self._run(jobs, key, folder)
+                done, problem = await self._run(jobs, key, folder)
+        if not done:
+            raise problem
+        return [
+            done.get(job.job) or ArtifactResult(job.job, error=problem.message, lost=True)
+            for job in jobs
+        ]
 
     async def _run(
         self, jobs: Sequence[JobArtifacts], key: RunKey, folder: str
-    ) -> list[ArtifactResult]:
+    ) -> tuple[dict[str, ArtifactResult], UnavailableError]:
+        """Return the results by job, and why there are no more of them."""
         task = orjson.dumps(
             {
                 "base_url": self._base_url,
-                "key": key.value.reveal(),
+                "key": (await key.current()).reveal(),
                 "folder": folder,
                 "jobs": [asdict(job) for job in jobs],
             }
@@ -72,7 +93,7 @@ class Artifacts:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "clients.artifact_process",
+            self._module,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             # What the SDK prints may hold anything; only the result is read.
@@ -82,27 +103,43 @@ class Artifacts:
             cwd=_ROOT,
             start_new_session=True,
         )
+        done: dict[str, ArtifactResult] = {}
         try:
-            out, _ = await asyncio.wait_for(
-                process.communicate(task), _TIMEOUT_S + _PER_JOB_S * len(jobs)
-            )
-        except TimeoutError:
-            raise UnavailableError(
-                "logging artifacts took too long", code="ArtifactTimeout"
-            ) from None
-        finally:
-            if process.returncode is None:
-                process.kill()
+            async with asyncio.timeout(self._start_s + self._per_job_s * len(jobs)):
+                await asyncio.gather(_give(process, task), _take(process, done))
                 await process.wait()
-        return _results(out)
+        except TimeoutError:
+            return done, UnavailableError("logging artifacts took too long", code="ArtifactTimeout")
+        finally:
+            _kill(process)
+            await process.wait()
+        return done, UnavailableError(
+            f"the process that logs artifacts ended early (code {process.returncode})",
+            code="ArtifactProcess",
+        )
 
 
-def _results(out: bytes) -> list[ArtifactResult]:
-    lines = out.strip().splitlines()
-    try:
-        found: list[dict[str, Any]] = orjson.loads(lines[-1])
-        return [ArtifactResult(one["run_id"], tuple(one["logged"]), one["error"]) for one in found]
-    except (IndexError, KeyError, TypeError, orjson.JSONDecodeError):
-        raise UnavailableError(
-            "the process that logs artifacts ended without a result", code="ArtifactProcess"
-        ) from None
+async def _give(process: asyncio.subprocess.Process, task: bytes) -> None:
+    assert process.stdin is not None, "it is a pipe"
+    # A process that dies before it has read its task is seen by its output's end.
+    with contextlib.suppress(ConnectionError):
+        process.stdin.write(task)
+        await process.stdin.drain()
+    process.stdin.close()
+
+
+async def _take(process: asyncio.subprocess.Process, done: dict[str, ArtifactResult]) -> None:
+    assert process.stdout is not None, "it is a pipe"
+    while line := await process.stdout.readline():
+        try:
+            one: dict[str, Any] = orjson.loads(line)
+            result = ArtifactResult(one["job"], tuple(one["logged"]), one["error"], one["lost"])
+        except (KeyError, TypeError, orjson.JSONDecodeError):
+            continue  # half a line of a process that died
+        done[result.job] = result
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """End the process with everything that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

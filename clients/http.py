@@ -6,7 +6,7 @@ Redirects are never followed: a credential must not travel to a host that an ans
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ _CHUNK = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. Header names are in lower case."""
+    """A whole answer. Header names are looked up without regard to case."""
 
     status: int
     headers: Mapping[str, str]
@@ -68,7 +68,7 @@ def _plain(value: Any) -> Any:
         try:
             return float(value)
         except OverflowError:
-            return math.copysign(math.inf, value)
+            return math.inf if value > 0 else -math.inf
     return value
 
 
@@ -92,27 +92,27 @@ class Http:
         url: str,
         read: Callable[[Answer], T],
         *,
-        headers: Mapping[str, str],
+        headers: Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]],
         body: bytes | None = None,
         subject: str,
     ) -> T:
         """Send a request that may be repeated and return what `read` makes of the answer.
 
+        `headers` that are a function are asked for before each try: a credential may change.
         `read` runs inside the retries: an answer that breaks it with a TemporaryError is asked
         for again. Raises our errors, with `subject`.
         """
-        import stamina
 
-        async for attempt in stamina.retry_context(
-            on=_wait_before_retry,
-            attempts=ATTEMPTS,
-            timeout=_TOTAL_S,
-            wait_initial=0.2,
-            wait_max=3.0,
-        ):
-            with attempt:
-                return read(await self._once(method, url, headers, body, subject))
-        raise AssertionError("unreachable: the retries end with a value or an error")
+        async def once() -> T:
+            current = await headers() if callable(headers) else headers
+            return read(await self._once(method, url, current, body, subject))
+
+        try:
+            # Nearly every request succeeds at once; the retries' machinery would be a third of
+            # its cost (docs/performance.md).
+            return await once()
+        except TemporaryError as error:
+            return await _again(once, error)
 
     async def _once(
         self,
@@ -133,11 +133,7 @@ class Http:
                 allow_redirects=False,
                 proxy=self._transport.proxy(url),
             ) as response:
-                answer = Answer(
-                    response.status,
-                    {name.lower(): value for name, value in response.headers.items()},
-                    await response.read(),
-                )
+                answer = Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
             raise self._unreachable(error, subject) from error
         if 200 <= answer.status < 300:
@@ -160,11 +156,7 @@ class Http:
             ) as response:
                 if not 200 <= response.status < 300:
                     raise self._error(
-                        Answer(
-                            response.status,
-                            {name.lower(): value for name, value in response.headers.items()},
-                            await response.read(),
-                        ),
+                        Answer(response.status, response.headers, await response.read()),
                         subject,
                     )
                 async for chunk in response.content.iter_chunked(_CHUNK):
@@ -186,6 +178,26 @@ class Http:
         if self._explain and (known := self._explain(answer, subject)):
             return known
         return error_for(answer, self._service, subject)
+
+
+async def _again[T](once: Callable[[], Awaitable[T]], error: TemporaryError) -> T:
+    """Try again as the error allows; the try that failed already counts as the first."""
+    import stamina
+
+    failed: TemporaryError | None = error
+    async for attempt in stamina.retry_context(
+        on=_wait_before_retry,
+        attempts=ATTEMPTS,
+        timeout=_TOTAL_S,
+        wait_initial=0.2,
+        wait_max=3.0,
+    ):
+        with attempt:
+            if failed is not None:
+                first, failed = failed, None
+                raise first
+            return await once()
+    raise AssertionError("unreachable: the retries end with a value or an error")
 
 
 def error_for(answer: Answer, service: str, subject: str) -> AppError:

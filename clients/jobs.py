@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from clients.http import Answer, Http
 from clients.transport import Transport
 from model.account import RelayAccount
-from model.errors import RejectedError, UnavailableError
+from model.errors import AppError, DeniedError, RejectedError, UnavailableError
 from model.relay_ports import Listing
 
 _HOSTS = (
@@ -33,7 +33,7 @@ class Jobs:
     def __init__(self, transport: Transport, token_scope: str) -> None:
         self._transport = transport
         self._scope = token_scope
-        self._http = Http(transport, "the fine-tuning API")
+        self._http = Http(transport, "the fine-tuning API", _explain)
 
     async def list_jobs(self, account: RelayAccount, after: str | None, limit: int) -> Listing:
         return await self._list(account, "fine_tuning/jobs", after, limit)
@@ -110,6 +110,18 @@ class Jobs:
 
     async def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {await self._transport.token(self._scope)}"}
+
+
+def _explain(answer: Answer, subject: str) -> AppError | None:
+    """Name a refused token, so that nobody takes it for a W&B key that was refused."""
+    if answer.status != 401:
+        return None
+    return DeniedError(
+        "the fine-tuning API does not accept the app's token",
+        subject=subject,
+        code="token",
+        remedy="check OPENAI_TOKEN_SCOPE, and that the account has a custom subdomain",
+    )
 
 
 def _object(answer: Answer) -> dict[str, Any]:

@@ -14,7 +14,12 @@ from model.errors import AppError, RejectedError, ThrottledError, UnavailableErr
 from model.key import KeyOwner
 from model.secret import Secret
 
-_QUERY = "query Viewer { viewer { id entity teams { edges { node { name } } } } }"
+_VIEWER = "query Viewer { viewer { id entity teams { edges { node { name } } } } }"
+_PROJECT = (
+    "query IsProjectReadOnly($entity: String!, $project: String!) {"
+    " project(entityName: $entity, name: $project) { readOnly } }"
+)
+_NO_ANSWER = ("200", "400", "404")
 _NO = ("not logged in", "permission denied", "permission_error", "unauthorized")
 
 
@@ -29,22 +34,54 @@ class KeyProver:
     async def prove(self, key: Secret) -> KeyOwner:
         """Return whose key it is. Raises RejectedError when W&B says no, TemporaryError when it
         says nothing, after three tries within seconds."""
+        data = await self._asked(key, _VIEWER, {}, field="viewer")
+        if data["viewer"] is None:
+            raise RejectedError("W&B knows no owner of the key", subject=self._base_url, code="200")
+        return _owner_of(data["viewer"])
+
+    async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
+        """Return whether the key may write to a project, None where W&B does not tell.
+
+        Source: the field that the SDK asks for before it writes to a project that others own
+        (wandb 0.31.0, apis/_generated/is_project_read_only.py). Raises as `prove` does.
+        """
+        variables = {"project": project, "entity": entity}
+        try:
+            shown = (await self._asked(key, _PROJECT, variables, field="project"))["project"]
+        except RejectedError as error:
+            if error.code == "401":
+                raise
+            return False
+        except UnavailableError as error:
+            if error.code in _NO_ANSWER:
+                # An older server, or a project that is not there: the first run will tell.
+                return None
+            raise
+        read_only = shown.get("readOnly") if isinstance(shown, dict) else None
+        return None if read_only is None else read_only is not True
+
+    async def _asked(
+        self, key: Secret, query: str, variables: dict[str, str], *, field: str
+    ) -> dict[str, Any]:
+        """Return the `data` of W&B's answer; it has `field`."""
         import stamina
 
         async for attempt in stamina.retry_context(
             on=UnavailableError, attempts=3, timeout=20.0, wait_initial=0.2, wait_max=2.0
         ):
             with attempt:
-                return await self._ask(key)
+                return await self._ask(key, query, variables, field)
         raise AssertionError("the last attempt raises")
 
-    async def _ask(self, key: Secret) -> KeyOwner:
+    async def _ask(
+        self, key: Secret, query: str, variables: dict[str, str], field: str
+    ) -> dict[str, Any]:
         import aiohttp
 
         try:
             async with self._transport.session().post(
                 f"{self._base_url}/graphql",
-                json={"query": _QUERY, "variables": {}},
+                json={"query": query, "variables": variables},
                 headers={"Authorization": aiohttp.encode_basic_auth("api", key.reveal())},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
@@ -56,9 +93,9 @@ class KeyProver:
             raise UnavailableError(
                 "W&B could not be asked", subject=self._base_url, code=type(error).__name__
             ) from None
-        return self._owner(status, headers.get("Retry-After") or "", _json(body))
+        return self._data(status, headers.get("Retry-After") or "", _json(body), field)
 
-    def _owner(self, status: int, pause: str, answer: Any) -> KeyOwner:
+    def _data(self, status: int, pause: str, answer: Any, field: str) -> dict[str, Any]:
         code = str(status)
         errors = answer.get("errors") if isinstance(answer, dict) else None
         if status == 401 or (status in (200, 403) and _says_no(errors)):
@@ -71,12 +108,9 @@ class KeyProver:
                 retry_after=parse_retry_after(pause),
             )
         data = answer.get("data") if isinstance(answer, dict) else None
-        if status != 200 or errors or not isinstance(data, dict) or "viewer" not in data:
+        if status != 200 or errors or not isinstance(data, dict) or field not in data:
             raise self._unusable(code, pause)
-        viewer = data["viewer"]
-        if viewer is None:
-            raise RejectedError("W&B knows no owner of the key", subject=self._base_url, code=code)
-        return _owner_of(viewer)
+        return data
 
     def _unusable(self, code: str, pause: str) -> AppError:
         return UnavailableError(

@@ -3,6 +3,7 @@
 Never holds a value. The audit keeps 400 days.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,8 +27,12 @@ _END_OF_TIME = 10**16
 class KeyTable:
     """Satisfies `KeyStore`; the lists serve status."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(
+        self, storage: Storage, on_write: Callable[[KeyRecord], None] | None = None
+    ) -> None:
+        """`on_write` is told of every record that this process has written."""
         self._storage = storage
+        self._on_write = on_write
 
     async def read(self, vault_host: str, secret: str) -> KeyRecord | None:
         """Return what is known of a secret, None when it was never looked at: one point read."""
@@ -67,10 +72,13 @@ class KeyTable:
                     answer = await table.create_entity(row)
         except MissingError as error:
             raise ConflictError("the key's record was removed", subject=subject) from error
-        return replace(record, etag=str(answer.get("etag") or ""))
+        written = replace(record, etag=str(answer.get("etag") or ""))
+        if self._on_write is not None:
+            self._on_write(written)
+        return written
 
     async def append_change(self, change: KeyChange) -> None:
-        """Add a line to the audit, and drop that secret's lines older than 400 days."""
+        """Add a line to the audit."""
         partition = _partition(change.vault_host, change.secret)
         row = {
             "PartitionKey": partition,
@@ -87,28 +95,44 @@ class KeyTable:
         with translated(partition, _SERVICE):
             table = await self._storage.table(CHANGES)
             await table.upsert_entity(row)
-            oldest = _countdown(change.at - KEEP_CHANGES)
-            old = table.query_entities(
-                "PartitionKey eq @partition and RowKey gt @oldest",
-                parameters={"partition": partition, "oldest": oldest},
-                select=["PartitionKey", "RowKey"],
-            )
-            async for item in old:
-                await table.delete_entity(item["PartitionKey"], item["RowKey"])
 
-    async def list_changes(self, vault_host: str = "", secret: str = "") -> list[KeyChange]:
-        """Return the audit, newest first; of one secret when both are given."""
+    async def purge_changes(self, now: datetime) -> int:
+        """Drop the lines of the audit that are older than 400 days; return how many."""
+        gone = 0
         with translated(CHANGES, _SERVICE):
             table = await self._storage.table(CHANGES)
-            if vault_host and secret:
-                rows = table.query_entities(
-                    "PartitionKey eq @partition",
-                    parameters={"partition": _partition(vault_host, secret)},
+            # Found out before anything goes: pages of a query that is cut short shift.
+            old = [
+                (row["PartitionKey"], row["RowKey"])
+                async for row in table.query_entities(
+                    "RowKey gt @oldest",
+                    parameters={"oldest": _countdown(now - KEEP_CHANGES)},
+                    select=["PartitionKey", "RowKey"],
                 )
-            else:
-                rows = table.list_entities()
-            found = [_change_of(row) async for row in rows]
-        return sorted(found, key=lambda item: item.at, reverse=True)
+            ]
+            for partition, name in old:
+                await table.delete_entity(partition, name)
+                gone += 1
+        return gone
+
+    async def list_changes(
+        self, vault_host: str, secret: str, *, most: int | None = None
+    ) -> list[KeyChange]:
+        """Return a secret's audit, newest first; the `most` newest lines where that is given."""
+        partition = _partition(vault_host, secret)
+        found: list[KeyChange] = []
+        with translated(partition, _SERVICE):
+            table = await self._storage.table(CHANGES)
+            rows = table.query_entities(
+                "PartitionKey eq @partition",
+                parameters={"partition": partition},
+                results_per_page=most,
+            )
+            async for row in rows:
+                found.append(_change_of(row))
+                if most is not None and len(found) >= most:
+                    break
+        return found
 
 
 def _partition(vault_host: str, secret: str) -> str:
@@ -129,11 +153,13 @@ def _row_of(record: KeyRecord) -> dict[str, Any]:
         "trigger": record.trigger,
         "newest_version": record.newest_version,
         "newest_cause": record.newest_cause,
+        "told": record.told,
     }
     times = {
         "accepted_at": record.accepted_at,
         "expires_at": record.expires_at,
         "checked_at": record.checked_at,
+        "refused_at": record.refused_at,
     }
     return row | {name: moment for name, moment in times.items() if moment is not None}
 
@@ -155,6 +181,8 @@ def _record_of(row: Any) -> KeyRecord:
         newest_version=row.get("newest_version", ""),
         newest_cause=row.get("newest_cause", ""),
         checked_at=moment("checked_at"),
+        refused_at=moment("refused_at"),
+        told=row.get("told", ""),
         etag=str((row.metadata or {}).get("etag") or ""),
     )
 

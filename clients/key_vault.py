@@ -3,6 +3,8 @@
 Takes `VaultAddress` only: nothing but a checked Key Vault host is ever asked.
 """
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from clients.sdk_options import sdk_options
@@ -35,6 +37,35 @@ class KeyVault:
         """Return exactly that version. Raises as `read_newest` does."""
         return await self._read(vault, secret, version)
 
+    async def write_version(
+        self,
+        vault: VaultAddress,
+        secret: str,
+        value: Secret,
+        *,
+        expires: datetime,
+        tags: Mapping[str, str],
+    ) -> str:
+        """Store a new version and return its name. Raises as `read_newest` does."""
+        with translated(f"{vault.host}/secrets/{secret}", _SERVICE):
+            made = await self._client(vault).set_secret(
+                secret, value.reveal(), expires_on=expires, tags=dict(tags)
+            )
+        return made.properties.version or ""
+
+    async def find_version(
+        self, vault: VaultAddress, secret: str, tag: str, value: str
+    ) -> str | None:
+        """Return the latest version that carries a tag with this value, None when none does.
+
+        No value of a secret is read for it.
+        """
+        with translated(f"{vault.host}/secrets/{secret}", _SERVICE):
+            listed = self._client(vault).list_properties_of_secret_versions(secret)
+            found = [item async for item in listed if (item.tags or {}).get(tag) == value]
+        found.sort(key=lambda item: item.created_on.timestamp() if item.created_on else 0.0)
+        return found[-1].version if found else None
+
     async def _read(self, vault: VaultAddress, secret: str, version: str | None) -> SecretVersion:
         with translated(f"{vault.host}/secrets/{secret}", _SERVICE):
             found = await self._client(vault).get_secret(secret, version)
@@ -64,4 +95,5 @@ def _version_of(found: Any) -> SecretVersion:
         expires=properties.expires_on,
         # Files put into a vault often end in a line break, which is no part of a key.
         value=Secret((found.value or "").strip()),
+        tags=dict(properties.tags or {}),
     )

@@ -57,10 +57,11 @@ class Storage:
     """Table and queue clients of one process, made when first asked for and kept."""
 
     def __init__(self, address: StorageAddress, transport: Transport) -> None:
-        self._address = address
-        self._transport = transport
+        self.address = address
+        self.transport = transport
         self._tables: dict[str, TableClient] = {}
         self._queues: dict[str, QueueClient] = {}
+        self._plain: dict[str, QueueClient] = {}
         self._lock = asyncio.Lock()
 
     async def table(self, name: str) -> "TableClient":
@@ -79,19 +80,25 @@ class Storage:
                     self._queues[name] = await self._open_queue(name)
         return self._queues[name]
 
+    def plain_queue(self, name: str) -> "QueueClient":
+        """Return a client that leaves messages as they are; the queue may not exist."""
+        if name not in self._plain:
+            self._plain[name] = self._queue_client(name, {})
+        return self._plain[name]
+
     async def _open_table(self, name: str) -> "TableClient":
         from azure.core.exceptions import ResourceExistsError
         from azure.data.tables.aio import TableClient
 
-        if self._address.connection_string:
+        if self.address.connection_string:
             client = TableClient.from_connection_string(
-                self._address.connection_string, name, **_RETRY
+                self.address.connection_string, name, **_RETRY
             )
         else:
             client = TableClient(
-                self._address.table_url,
+                self.address.table_url,
                 name,
-                credential=self._transport.credential(),
+                credential=self.transport.credential(),
                 **_RETRY,
             )
         with contextlib.suppress(ResourceExistsError):
@@ -101,33 +108,36 @@ class Storage:
     async def _open_queue(self, name: str) -> "QueueClient":
         from azure.core.exceptions import ResourceExistsError
         from azure.storage.queue import TextBase64DecodePolicy, TextBase64EncodePolicy
-        from azure.storage.queue.aio import QueueClient
 
         codec: dict[str, Any] = {
             "message_encode_policy": TextBase64EncodePolicy(),
             "message_decode_policy": TextBase64DecodePolicy(),
         }
-        if self._address.connection_string:
-            client = QueueClient.from_connection_string(
-                self._address.connection_string, name, **codec, **_RETRY
-            )
-        else:
-            client = QueueClient(
-                self._address.queue_url,
-                name,
-                credential=self._transport.credential(),
-                **codec,
-                **_RETRY,
-            )
+        client = self._queue_client(name, codec)
         with contextlib.suppress(ResourceExistsError):
             await client.create_queue()
         return client
+
+    def _queue_client(self, name: str, codec: dict[str, Any]) -> "QueueClient":
+        from azure.storage.queue.aio import QueueClient
+
+        if self.address.connection_string:
+            return QueueClient.from_connection_string(
+                self.address.connection_string, name, **codec, **_RETRY
+            )
+        return QueueClient(
+            self.address.queue_url,
+            name,
+            credential=self.transport.credential(),
+            **codec,
+            **_RETRY,
+        )
 
     async def close(self) -> None:
         """Close every client that was made."""
         for table in self._tables.values():
             await table.close()
-        for queue in self._queues.values():
+        for queue in (*self._queues.values(), *self._plain.values()):
             await queue.close()
 
 

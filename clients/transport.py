@@ -59,8 +59,8 @@ class Transport:
             import aiohttp
 
             self._session = aiohttp.ClientSession(
-                # Connections are bounded by the callers' own limits; DNS answers are kept.
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+                # More connections at once cost more in being made than they bring.
+                connector=aiohttp.TCPConnector(limit=64, ttl_dns_cache=300),
                 timeout=aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30),
                 auto_decompress=True,
                 raise_for_status=False,

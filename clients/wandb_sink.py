@@ -6,12 +6,14 @@ and costs 20 to 50 times as much (facts/wandb.md 8.4).
 """
 
 import base64
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
 import orjson
 
 from clients.http import Answer, Http, error_for, retry_after
+from clients.pacing import Pacing
 from clients.translate import parse_retry_after
 from clients.transport import Transport
 from model.cursor import RunPath
@@ -54,9 +56,12 @@ _ALERT: Final = (
 class WandbSink:
     """SinkPort over HTTP. Keys go to the configured host only, as Basic authentication."""
 
-    def __init__(self, transport: Transport, base_url: str) -> None:
+    def __init__(
+        self, transport: Transport, base_url: str, *, pacing: Pacing | None = None
+    ) -> None:
         self._base_url = base_url
         self._http = Http(transport, "W&B", _explain)
+        self._pacing = pacing or Pacing()
 
     async def ensure_run(
         self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
@@ -81,7 +86,7 @@ class WandbSink:
             "POST",
             f"{self._base_url}/graphql",
             lambda answer: _run_path(answer, run),
-            headers=_headers(key),
+            headers=partial(_headers, key),
             body=orjson.dumps(
                 {"operationName": "UpsertBucket", "query": _UPSERT, "variables": variables}
             ),
@@ -90,11 +95,22 @@ class WandbSink:
 
     async def post(self, run: RunPath, body: bytes, *, key: RunKey) -> bool:
         path = "/".join(quote(part, safe="") for part in (run.entity, run.project, run.run_id))
+        project = f"{run.entity}/{run.project}"
+
+        async def headers() -> dict[str, str]:
+            # Asked for before each try: repetitions keep to the pace as well.
+            await self._pacing.turn(path, project)
+            return await _headers(key)
+
+        def read(answer: Answer) -> bool:
+            self._pacing.heed(project, answer.headers)
+            return _stopped(answer)
+
         return await self._http.request(
             "POST",
             f"{self._base_url}/files/{path}/file_stream",
-            _stopped,
-            headers=_headers(key),
+            read,
+            headers=headers,
             body=body,
             subject=str(run),
         )
@@ -104,7 +120,7 @@ class WandbSink:
             "POST",
             f"{self._base_url}/graphql",
             _accepted,
-            headers=_headers(key),
+            headers=partial(_headers, key),
             body=orjson.dumps(
                 {
                     "operationName": "NotifyScriptableRunAlert",
@@ -129,8 +145,9 @@ def _accepted(answer: Answer) -> None:
         raise _graphql_error(errors, "")
 
 
-def _headers(key: RunKey) -> dict[str, str]:
-    basic = base64.b64encode(b"api:" + key.value.reveal().encode()).decode()
+async def _headers(key: RunKey) -> dict[str, str]:
+    value = await key.current()
+    basic = base64.b64encode(b"api:" + value.reveal().encode()).decode()
     return {
         "Authorization": f"Basic {basic}",
         "Content-Type": "application/json",

@@ -8,6 +8,7 @@ from typing import Final
 
 import azure.functions as func
 
+from handlers.affected import accounts_concerned
 from handlers.deps import App, Deps
 from handlers.notices_in import Notice, data_object, data_text, read_notice
 from handlers.refusals import refuse
@@ -67,7 +68,7 @@ async def _accounts(notice: Notice, app: App) -> list[str]:
     operation = data_text(notice, "operationname").lower()
     resource_id = data_text(notice, "resourceuri") or notice.subject
     if operation == _ROLE_DELETED:
-        return await _everybody_at(resource_id, app)
+        return await _left_without(resource_id, app)
     if operation not in _ACCOUNT_OPERATIONS:
         raise NoticeError("an operation that is not handled here", subject="operationName")
     if "/microsoft.resources/deployments/" in resource_id.lower():
@@ -115,8 +116,8 @@ async def _is_own_write(notice: Notice, app: App) -> bool:
     return bool(own) and bool(writers & {own, own.replace("-", "")})
 
 
-async def _everybody_at(assignment: str, app: App) -> list[str]:
-    """Return the accounts that a removed role assignment may have served.
+async def _left_without(assignment: str, app: App) -> list[str]:
+    """Return the accounts that a removed role assignment has left without access.
 
     The event does not say whose it was; what is still there is seen by looking.
     """
@@ -124,11 +125,8 @@ async def _everybody_at(assignment: str, app: App) -> list[str]:
     if "/providers/" in scope and "/providers/microsoft.keyvault/vaults/" not in scope:
         return []
     vault = scope.partition("/providers/microsoft.keyvault/vaults/")[2].split("/")[0]
-    return [
-        str(entry.id)
-        for entry in await app.accounts.list_all()
-        if entry.in_scope and not entry.deleted and vault in ("", entry.vault_host.split(".")[0])
-    ]
+    hosts = [f"{vault}.{app.settings.key_vault_url.suffix}"] if vault else None
+    return [str(entry.id) for entry in await accounts_concerned(hosts, app)]
 
 
 def blueprint(deps: Deps) -> func.Blueprint:

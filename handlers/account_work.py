@@ -8,12 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
+from handlers import key_rotation
+from handlers.account_end import settle_runs
 from handlers.deps import App
 from model import ids
 from model.key import KeyReport
 from model.messages import ReconcileMessage
 from model.plan import AccountReport
-from reconcile import keys, record
+from reconcile import keys, record, shared
 from reconcile.run import reconcile_account
 
 log = logging.getLogger(__name__)
@@ -25,23 +27,26 @@ _MOST_ATTEMPTS: Final = 8
 async def check_account(message: ReconcileMessage, app: App) -> AccountReport:
     """Check and, where allowed, mend one account; store the report; put off what waits."""
     target = ids.parse_account_id(message.account)
-    before = await app.accounts.read(target)
-    report = await reconcile_account(
-        target,
-        ports=app.reconcile,
-        settings=app.settings,
-        now=app.now(),
-        apply=message.apply,
-        fresh_after=datetime.fromtimestamp(message.sent_at, UTC),
-        native_seen=before is not None and before.native_seen,
-        attempt=message.attempt,
-    )
-    stored = await record.record_report(report, accounts=app.accounts, notices=app.notices)
+    async with app.reconcile.shared.turn(target.key):
+        before = await app.accounts.read(target)
+        report = await reconcile_account(
+            target,
+            ports=app.reconcile,
+            settings=app.settings,
+            now=app.now(),
+            apply=message.apply,
+            fresh_after=datetime.fromtimestamp(message.sent_at, UTC),
+            native_seen=before is not None and before.native_seen,
+            attempt=message.attempt,
+        )
+        stored = await record.record_report(report, accounts=app.accounts, notices=app.notices)
+        await settle_runs(before, report, message, app)
     if report.retry_after_s is not None:
         later = replace(
             message, trigger="deferred", attempt=message.attempt + 1, sent_at=0.0, resync=""
         )
         await app.reconcile_queue.send([later.to_json()], delay_s=report.retry_after_s)
+    await _send_untold(report, app)
     log.info(
         "account %s: %s, %d steps, %s",
         target,
@@ -52,25 +57,42 @@ async def check_account(message: ReconcileMessage, app: App) -> AccountReport:
     return stored
 
 
+async def _send_untold(report: AccountReport, app: App) -> None:
+    """Have people told what the look at an account found out about its key."""
+    if not report.in_scope or not report.vault_host or not report.secret:
+        return
+    if not record.is_untold(await app.reconcile.keys.read(report.vault_host, report.secret)):
+        return
+    await app.reconcile_queue.send(
+        [
+            ReconcileMessage(
+                kind="key",
+                vault=report.vault_host,
+                secret=report.secret,
+                trigger="account pass",
+                sent_at=app.clock(),
+            ).to_json()
+        ]
+    )
+
+
 async def prove_key(message: ReconcileMessage, app: App) -> KeyReport:
     """Look at a secret's newest version; when something is new, look at who depends on it."""
     vault = ids.parse_vault_url(f"https://{message.vault}")
-    now = app.now()
-    report = await keys.prove_newest(
-        vault,
-        message.secret,
-        ports=app.reconcile,
-        settings=app.settings,
-        now=now,
-        trigger=message.trigger,
+    report = await _look(vault, message, app)
+    if await key_rotation.advance(vault, message.secret, app) is not None:
+        report = await _look(vault, replace(message, sent_at=app.clock()), app)
+    has_news = await record.record_key(
+        report, now=app.now(), keys=app.reconcile.keys, notices=app.notices
     )
-    await record.record_key(report, now=now, notices=app.notices)
     if report.retry_after_s is not None or report.temporary:
         pause = min(report.retry_after_s or 15.0 * 2 ** min(message.attempt, 7), 1800.0)
         later = replace(message, attempt=message.attempt + 1)
         if later.attempt <= _MOST_ATTEMPTS:
             await app.reconcile_queue.send([later.to_json()], delay_s=pause)
-    if report.changed or report.noted:
+    if has_news:
+        # Who was looked at since has seen it; everybody else may be better or worse off now.
+        since = report.record.checked_at
         dependents = [
             ReconcileMessage(
                 kind="account", account=str(entry.id), trigger="key", sent_at=app.clock()
@@ -79,6 +101,7 @@ async def prove_key(message: ReconcileMessage, app: App) -> KeyReport:
             if (entry.vault_host, entry.secret.lower()) == (vault.host, message.secret.lower())
             and entry.in_scope
             and not entry.deleted
+            and (since is None or entry.checked_at < since)
         ]
         await app.reconcile_queue.send(dependents)
     log.info(
@@ -89,3 +112,22 @@ async def prove_key(message: ReconcileMessage, app: App) -> KeyReport:
         ", ".join(item.cause for item in report.findings) or "-",
     )
     return report
+
+
+async def _look(vault: ids.VaultAddress, message: ReconcileMessage, app: App) -> KeyReport:
+    """Look at the key, or share a look that was begun after the message was sent."""
+    now = app.now()
+    return await app.reconcile.shared.get(
+        shared.key_key(vault.host, message.secret),
+        lambda: keys.prove_newest(
+            vault,
+            message.secret,
+            ports=app.reconcile,
+            settings=app.settings,
+            now=now,
+            trigger=message.trigger,
+        ),
+        now=now,
+        fresh_after=datetime.fromtimestamp(message.sent_at, UTC),
+        keep=lambda report: not report.temporary,
+    )

@@ -5,24 +5,31 @@ refuses with the same text that `health` shows.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from handlers.refused_keys import RefusedKeys
 from model.account import RelayAccount
 from model.cursor import Cursor
 from model.ids import AccountId
-from model.key import KeyRecord
+from model.key import KeyChange, KeyRecord
+from model.mint import KeyMint
 from model.plan import AccountEntry, AccountReport
 from model.ports import NoticePort
 from model.problem import Problem
+from model.queues import QueueCount
 from model.resync import Resync, ResyncItem
 from model.settings import Settings
 from reconcile.ports import ReconcilePorts
+from reconcile.rotation_ports import RotationPorts
 from relay.artifacts import ArtifactPort
 from relay.finder import Finder
 from relay.options import RelayOptions
 from relay.ports import RelayPorts
+
+LAST_TRY: Final = 5
+"""`maxDequeueCount` of host.json: a message that fails this time is set aside."""
 
 
 class QueuePort(Protocol):
@@ -44,9 +51,21 @@ class AccountsPort(Protocol):
 class KeysPort(Protocol):
     async def list_all(self) -> list[KeyRecord]: ...
 
+    async def list_changes(
+        self, vault_host: str, secret: str, *, most: int | None = None
+    ) -> list[KeyChange]: ...
+
+    async def purge_changes(self, now: datetime) -> int: ...
+
+
+class MintsPort(Protocol):
+    async def list_all(self) -> list[KeyMint]: ...
+
 
 class JobTablePort(Protocol):
     async def list_cursors(self, account: str | None = None) -> list[Cursor]: ...
+
+    async def curve(self, cursor: Cursor) -> dict[str, Any]: ...
 
 
 class ProblemPort(Protocol):
@@ -62,13 +81,29 @@ class ResyncPort(Protocol):
 
     async def read(self, resync_id: str) -> tuple[Resync, list[ResyncItem]] | None: ...
 
+    async def read_head(self, resync_id: str) -> Resync | None: ...
+
+    async def remove(self, resync_id: str) -> None: ...
+
+    async def read_item(self, resync_id: str, name: str) -> ResyncItem | None: ...
+
     async def add_item(self, resync_id: str, item: ResyncItem) -> None: ...
 
     async def write_item(self, resync_id: str, item: ResyncItem) -> None: ...
 
+    async def remove_item(self, resync_id: str, name: str) -> None: ...
+
     async def running(self, fingerprint: str) -> str: ...
 
-    async def set_running(self, fingerprint: str, resync_id: str) -> None: ...
+    async def claim(self, fingerprint: str, resync: Resync, *, instead_of: str) -> str: ...
+
+    async def latest(self) -> list[tuple[str, float]]: ...
+
+
+class QueueStatsPort(Protocol):
+    async def counts(self) -> list[QueueCount]: ...
+
+    async def requeue(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +116,14 @@ class App:
     own_principal: Callable[[], Awaitable[str]]
     """Object id of the app's own identity, in lower case."""
     reconcile: ReconcilePorts
+    rotation: RotationPorts
     relay: RelayPorts
     options: RelayOptions
     finder: Finder
     accounts: AccountsPort
     jobs: JobTablePort
     keys: KeysPort
+    mints: MintsPort
     problems: ProblemPort
     resyncs: ResyncPort
     notices: NoticePort
@@ -94,6 +131,10 @@ class App:
     relay_queue: QueuePort
     artifacts: ArtifactPort
     artifact_queue: QueuePort
+    queues: QueueStatsPort
+    refused_keys: RefusedKeys = field(default_factory=RefusedKeys)
+    signed_in: bool
+    """Whether App Service Authentication is on, so that its headers can be believed."""
 
     def now(self) -> datetime:
         """Return the time as a UTC datetime."""

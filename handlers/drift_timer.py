@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 import azure.functions as func
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 NAME: Final = "drift_timer"
 _BATCH: Final = 64
+_LATELY: Final = timedelta(days=1)
+"""An account deleted less than this ago is looked at too: its runs may not have their end yet."""
 
 
 async def drift_pass(app: App) -> int:
@@ -26,10 +29,11 @@ async def drift_pass(app: App) -> int:
     keys = {app.settings.default_key}
     known: dict[str, str] = {}
     for entry in await app.accounts.list_all():
-        if not entry.deleted:
+        if not entry.deleted or app.now() - entry.checked_at < _LATELY:
             known[entry.key] = str(entry.id)
         if entry.vault_host and entry.secret:
             keys.add((entry.vault_host, entry.secret))
+    await app.keys.purge_changes(app.now())
     now = app.clock()
     await app.reconcile_queue.send(
         ReconcileMessage(

@@ -14,12 +14,16 @@ log = logging.getLogger(__name__)
 
 NAME: Final = "job_artifacts"
 QUEUE: Final = "job-artifacts"
+_MOST_ATTEMPTS: Final = 8
+_FIRST_PAUSE_S: Final = 30.0
+"""Doubled with each attempt: eight of them reach over about two hours of W&B being away."""
 
 
 async def handle(message: ArtifactMessage, app: App) -> list[ArtifactOutcome]:
     """Log the jobs' artifacts. A job whose artifacts fail keeps its metrics; the cause is shown.
 
-    Raises TemporaryError when the whole message must come again.
+    What another try can mend is sent again, later. Raises TemporaryError when nothing could be
+    begun, so that the message comes again.
     """
     account = next(
         (one for one in await app.accounts.list_for_relay() if one.key == message.account.key), None
@@ -35,18 +39,29 @@ async def handle(message: ArtifactMessage, app: App) -> list[ArtifactOutcome]:
         clock=app.clock,
         with_content=app.settings.datasets == "content",
     )
+    again: list[str] = []
     for outcome in outcomes:
-        if outcome.error:
-            log.warning("job %s: artifacts: %s", outcome.job, outcome.error)
-            await app.problems.note(
-                Problem(
-                    source=NAME,
-                    subject=outcome.job,
-                    cause=f"artifacts were not logged: {outcome.error}",
-                    remedy="re-sync the job with force to try again",
-                )
-            )
+        if not outcome.error:
+            continue
+        log.warning("job %s: artifacts: %s", outcome.job, outcome.error)
+        if outcome.again and message.attempt < _MOST_ATTEMPTS:
+            again.append(outcome.job)
+        else:
+            await app.problems.note(_problem(outcome))
+    if again:
+        later = {"account": str(account.id), "jobs": again, "attempt": message.attempt + 1}
+        pause = _FIRST_PAUSE_S * 2**message.attempt
+        await app.artifact_queue.send([later], delay_s=pause)
     return outcomes
+
+
+def _problem(outcome: ArtifactOutcome) -> Problem:
+    return Problem(
+        source=NAME,
+        subject=outcome.job,
+        cause=f"artifacts were not logged: {outcome.error}",
+        remedy="re-sync the job with force to try again",
+    )
 
 
 def blueprint(deps: Deps) -> func.Blueprint:

@@ -1,6 +1,7 @@
 """HTTP answers: JSON, and one shape for every refusal (RFC 9457 problem details)."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import azure.functions as func
@@ -8,44 +9,73 @@ import orjson
 
 from model.errors import AppError, MissingError, NoticeError, SettingsError, TemporaryError
 
+PROBLEM_TYPE = "application/problem+json"
+
+
+class Refusal(Exception):
+    """A request that is refused, with the status that says why."""
+
+    def __init__(self, status: int, detail: str, *, field: str = "", remedy: str = "") -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.field = field
+        self.remedy = remedy
+
 
 def json_answer(
     body: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> func.HttpResponse:
     return func.HttpResponse(
-        orjson.dumps(body),
+        body if isinstance(body, bytes) else orjson.dumps(body),
         status_code=status,
         mimetype="application/json",
-        headers={"Cache-Control": "no-store", **(headers or {})},
+        headers={"Cache-Control": "no-store", **SAFE, **(headers or {})},
     )
 
 
 def problem(
-    status: int, title: str, *, field: str = "", detail: str = "", retry_after: float | None = None
+    status: int,
+    detail: str,
+    *,
+    field: str = "",
+    remedy: str = "",
+    retry_after: float | None = None,
 ) -> func.HttpResponse:
-    """Return a refusal: `field` names what is wrong, `detail` what to do about it."""
-    body = {"type": "about:blank", "title": title, "status": status}
+    """Return a refusal: `field` names what is wrong, `detail` why, `remedy` what to do."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": f"{field}: {detail}" if field else detail,
+    }
     if field:
-        body["field"] = field
-    if detail:
-        body["detail"] = detail
+        body |= {"field": field, "reason": detail}
+    if remedy:
+        body["remedy"] = remedy
     headers = {} if retry_after is None else {"Retry-After": str(max(int(retry_after), 1))}
     return func.HttpResponse(
         orjson.dumps(body),
         status_code=status,
-        mimetype="application/problem+json",
-        headers={"Cache-Control": "no-store", **headers},
+        mimetype=PROBLEM_TYPE,
+        headers={"Cache-Control": "no-store", **SAFE, **headers},
     )
 
 
-def answer_for(error: AppError) -> func.HttpResponse:
-    """Return the refusal that an error of ours means."""
+def answer_for(error: AppError | Refusal) -> func.HttpResponse:
+    """Return the refusal that an error means."""
+    if isinstance(error, Refusal):
+        return problem(error.status, error.detail, field=error.field, remedy=error.remedy)
     if isinstance(error, NoticeError):
-        return problem(400, error.message, field=error.subject, detail=error.remedy)
+        return problem(400, error.message, field=error.subject, remedy=error.remedy)
     if isinstance(error, SettingsError):
-        return problem(503, error.message, field=error.subject, detail=error.remedy)
+        return problem(503, error.message, field=error.subject, remedy=error.remedy)
     if isinstance(error, MissingError):
-        return problem(404, error.message, field=error.subject, detail=error.remedy)
+        return problem(404, error.message, field=error.subject, remedy=error.remedy)
     if isinstance(error, TemporaryError):
-        return problem(503, error.message, retry_after=error.retry_after or 5, detail=error.remedy)
-    return problem(502, error.message, field=error.subject, detail=error.remedy)
+        return problem(503, error.message, retry_after=error.retry_after or 5, remedy=error.remedy)
+    return problem(502, error.message, field=error.subject, remedy=error.remedy)
+
+
+SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+"""The address of a request can carry the function key: it is told to nobody."""

@@ -1,12 +1,16 @@
-"""Queue trigger: check one account, prove one key, or spread a re-sync."""
+"""Queue trigger: check one account, prove one key, spread a re-sync, take up what was set aside."""
 
+import logging
 from typing import Final
 
 import azure.functions as func
 
 from handlers import account_work, resync_work
-from handlers.deps import App, Deps
+from handlers.deps import LAST_TRY, App, Deps
+from model.errors import TemporaryError
 from model.messages import ReconcileMessage, read_reconcile
+
+log = logging.getLogger(__name__)
 
 NAME: Final = "reconcile_account"
 QUEUE: Final = "reconcile-accounts"
@@ -16,6 +20,9 @@ async def handle(message: ReconcileMessage, app: App) -> None:
     """Do what the message asks for. Raises TemporaryError for work that must be tried again."""
     if message.kind == "resync":
         await resync_work.spread(message.resync, app)
+    elif message.kind == "requeue":
+        if moved := await app.queues.requeue():
+            log.info("%d messages that were set aside are on their queues again", moved)
     elif message.kind == "key":
         await account_work.prove_key(message, app)
     elif message.resync:
@@ -24,12 +31,22 @@ async def handle(message: ReconcileMessage, app: App) -> None:
         await account_work.check_account(message, app)
 
 
+async def run(message: ReconcileMessage, tries: int | None, app: App) -> None:
+    """Handle a message; at its last try say in its re-sync that it is set aside."""
+    try:
+        await handle(message, app)
+    except TemporaryError as error:
+        if (tries or 0) >= LAST_TRY:
+            await resync_work.give_up(message, error, app)
+        raise
+
+
 def blueprint(deps: Deps) -> func.Blueprint:
     bp = func.Blueprint()
 
     @bp.function_name(NAME)
     @bp.queue_trigger(arg_name="message", queue_name=QUEUE, connection="AzureWebJobsStorage")
     async def trigger(message: func.QueueMessage) -> None:
-        await handle(read_reconcile(message.get_body()), await deps.app())
+        await run(read_reconcile(message.get_body()), message.dequeue_count, await deps.app())
 
     return bp

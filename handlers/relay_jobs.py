@@ -6,19 +6,24 @@ from typing import Any, Final
 
 import azure.functions as func
 
-from handlers import resync_work
-from handlers.deps import App, Deps
+from handlers import resync_jobs
+from handlers.deps import LAST_TRY, App, Deps
+from handlers.resync_work import ASIDE
 from model.account import RelayAccount
-from model.errors import AppError
+from model.errors import AppError, MissingError, TemporaryError
 from model.job import Job, parse_job
 from model.messages import ReconcileMessage, RelayMessage, read_relay
 from model.problem import Problem
+from relay import select
 from relay.run import JobOutcome, relay_account
 
 log = logging.getLogger(__name__)
 
 NAME: Final = "relay_jobs"
 QUEUE: Final = "relay-jobs"
+_NOT_OURS: Final = MissingError(
+    "the account is not looked after", remedy="see its findings in /api/status"
+)
 _STALE_S: Final = 600.0
 """A tick's message older than this is left: newer ticks have sent the same jobs since."""
 
@@ -32,7 +37,8 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
         return []
     account = await _account(message, app)
     if account is None:
-        await resync_work.jobs_left(message, "the account is not looked after", app)
+        if message.resync:
+            await resync_jobs.jobs_left(message, _NOT_OURS, app)
         return []
     jobs, failures = await _jobs(message.jobs, account, app)
     if not account.native_seen and any(job.wandb is not None for job in jobs):
@@ -45,9 +51,12 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
         clock=app.clock,
         options=app.options,
         force=message.force,
+        hurry=bool(message.resync),
     )
     outcomes += failures
-    if any(outcome.key_refused for outcome in outcomes):
+    if any(outcome.key_refused for outcome in outcomes) and app.refused_keys.is_due(
+        account.vault_host, account.secret, app.clock()
+    ):
         await app.reconcile_queue.send(
             [
                 ReconcileMessage(
@@ -64,8 +73,22 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
     for outcome in outcomes:
         if outcome.error:
             log.warning("job %s: %s", outcome.job, outcome.error)
-    await resync_work.jobs_done(message, outcomes, app)
+        if message.force and outcome.relay_state not in select.CLOSED:
+            # The run was made anew: the timer has to see to the job's end again.
+            app.finder.forget(account.key, outcome.job)
+    if message.resync:
+        await resync_jobs.jobs_done(message, outcomes, app)
     return outcomes
+
+
+async def run(message: RelayMessage, tries: int | None, app: App) -> None:
+    """Handle a message; at its last try say in its re-sync that it is set aside."""
+    try:
+        await handle(message, app)
+    except TemporaryError as error:
+        if message.resync and (tries or 0) >= LAST_TRY:
+            await resync_jobs.jobs_left(message, error, app, advice=ASIDE)
+        raise
 
 
 async def _account(message: RelayMessage, app: App) -> RelayAccount | None:
@@ -88,7 +111,13 @@ async def _jobs(
             except AppError as error:
                 # The next tick lists the job again.
                 failures.append(
-                    JobOutcome(str(raw["id"]), "new", error=error.message, remedy=error.remedy)
+                    JobOutcome(
+                        str(raw["id"]),
+                        "unread",
+                        error=error.message,
+                        remedy=error.remedy,
+                        temporary=isinstance(error, TemporaryError),
+                    )
                 )
                 await app.problems.note(
                     Problem(
@@ -111,6 +140,6 @@ def blueprint(deps: Deps) -> func.Blueprint:
     @bp.function_name(NAME)
     @bp.queue_trigger(arg_name="message", queue_name=QUEUE, connection="AzureWebJobsStorage")
     async def trigger(message: func.QueueMessage) -> None:
-        await handle(read_relay(message.get_body()), await deps.app())
+        await run(read_relay(message.get_body()), message.dequeue_count, await deps.app())
 
     return bp

@@ -12,29 +12,34 @@ import azure.functions as func
 import orjson
 
 from handlers.deps import App, Deps
-from handlers.problem_details import answer_for, json_answer, problem
-from model.errors import AppError, MissingError, NoticeError
+from handlers.problem_details import Refusal, answer_for, json_answer
+from handlers.resync_view import is_done, view
+from model.errors import AppError, ConflictError, MissingError, NoticeError
 from model.messages import ReconcileMessage
-from model.resync import Resync, ResyncItem, ResyncRequest, request_from_body
+from model.resync import Resync, ResyncRequest
+from model.resync_request import request_from_body
 
 NAME: Final = "resync"
 STATUS_NAME: Final = "resync_status"
-_MOST_BYTES: Final = 16_384
-_LONGEST_WAIT_S: Final = 200.0
+MOST_BYTES: Final = 16_384
+LONGEST_WAIT_S: Final = 200.0
 """The platform cuts HTTP answers at 230 seconds."""
 _ID: Final = re.compile(r"^[0-9a-f]{32}$")
 _STALE_S: Final = 86_400.0
+_STUCK_S: Final = 120.0
+"""A re-sync that knows not all its accounts after this time has lost its message."""
 
 
 async def start(request: ResyncRequest, app: App, *, requested_by: str) -> Resync:
     """Take on a re-sync; the same request while one is running joins it."""
+    if request.scope == "all" and request.applies:
+        await _send(ReconcileMessage(kind="requeue", sent_at=app.clock()), app)
     fingerprint = hashlib.sha256(
         orjson.dumps(asdict(request), option=orjson.OPT_SORT_KEYS)
     ).hexdigest()
-    if running := await app.resyncs.running(fingerprint):
-        found = await app.resyncs.read(running)
-        if found and app.clock() - found[0].created_at < _STALE_S and not is_done(*found):
-            return found[0]
+    known = await app.resyncs.running(fingerprint)
+    if known and (running := await _join(known, app)):
+        return running
     resync = Resync(
         id=uuid.uuid4().hex,
         request=request,
@@ -42,48 +47,31 @@ async def start(request: ResyncRequest, app: App, *, requested_by: str) -> Resyn
         created_at=app.clock(),
     )
     await app.resyncs.write(resync)
-    await app.resyncs.set_running(fingerprint, resync.id)
-    await app.reconcile_queue.send(
-        [ReconcileMessage(kind="resync", resync=resync.id, sent_at=app.clock()).to_json()]
-    )
+    latest = await app.resyncs.claim(fingerprint, resync, instead_of=known)
+    if latest != resync.id:
+        # Somebody asked for the same a moment ago.
+        await app.resyncs.remove(resync.id)
+        running = await _join(latest, app) if latest else None
+        if running is None:
+            raise ConflictError("the same re-sync was asked for at this moment; ask again")
+        return running
+    await _send(ReconcileMessage(kind="resync", resync=resync.id, sent_at=app.clock()), app)
     return resync
 
 
-def is_done(resync: Resync, items: list[ResyncItem]) -> bool:
-    return resync.spread and all(item.state != "pending" for item in items)
+async def _join(resync_id: str, app: App) -> Resync | None:
+    """Return this re-sync when it is running still; bring one that is stuck on its way."""
+    found = await app.resyncs.read(resync_id)
+    if found is None or app.clock() - found[0].created_at >= _STALE_S or is_done(*found):
+        return None
+    resync = found[0]
+    if not resync.spread and app.clock() - resync.created_at > _STUCK_S:
+        await _send(ReconcileMessage(kind="resync", resync=resync.id, sent_at=app.clock()), app)
+    return resync
 
 
-def view(resync: Resync, items: list[ResyncItem], *, now: float) -> dict[str, Any]:
-    """Return a re-sync as the API shows it. Counts are of accounts and jobs together."""
-    total = sum(item.total for item in items)
-    done = sum(item.done for item in items)
-    failed = sum(item.failed for item in items)
-    finished = is_done(resync, items)
-    elapsed = max(now - resync.created_at, 0.001)
-    rate = (done + failed) / elapsed
-    return {
-        "id": resync.id,
-        "state": "done" if finished else "running",
-        "total": total,
-        "done": done,
-        "failed": failed,
-        "rate_per_s": round(rate, 3),
-        "left_s": 0 if finished else math.ceil((total - done - failed) / rate) if rate else None,
-        "request": asdict(resync.request),
-        "requested_by": resync.requested_by,
-        "items": [
-            {
-                "name": item.name,
-                "account": item.account,
-                "state": item.state,
-                "total": item.total,
-                "done": item.done,
-                "failed": item.failed,
-                "results": item.results,
-            }
-            for item in items
-        ],
-    }
+async def _send(message: ReconcileMessage, app: App) -> None:
+    await app.reconcile_queue.send([message.to_json()])
 
 
 async def read_view(resync_id: str, app: App) -> dict[str, Any]:
@@ -95,18 +83,18 @@ async def read_view(resync_id: str, app: App) -> dict[str, Any]:
 
 
 async def post(request: func.HttpRequest, app: App) -> func.HttpResponse:
-    """Answer POST /api/resync."""
+    """Answer POST /api/resync. Raises Refusal, NoticeError and TemporaryError."""
     wait = _wait(request.params.get("wait"))
     resync = await start(
         request_from_body(_body(request), subscriptions=app.settings.azure_subscription_ids),
         app,
-        requested_by=_caller(request),
+        requested_by=_caller(request, app),
     )
     location = f"{request.url.partition('?')[0].rstrip('/')}/{resync.id}"
     shown = await read_view(resync.id, app)
-    deadline = app.clock() + wait
-    while shown["state"] != "done" and app.clock() < deadline:
-        await asyncio.sleep(0.2 if wait < 10 else 0.5)
+    started = app.clock()
+    while shown["state"] != "done" and (waited := app.clock() - started) < wait:
+        await asyncio.sleep(min(0.2 + waited / 20, 3.0, wait - waited))
         shown = await read_view(resync.id, app)
     if shown["state"] == "done" and wait:
         return json_answer(shown, 200, {"Location": location})
@@ -114,11 +102,16 @@ async def post(request: func.HttpRequest, app: App) -> func.HttpResponse:
 
 
 def _body(request: func.HttpRequest) -> object:
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        raise Refusal(403, "a page of another site may not ask for this")
     raw = request.get_body() or b""
-    if len(raw) > _MOST_BYTES:
-        raise NoticeError(f"must be at most {_MOST_BYTES} bytes", subject="body")
+    if len(raw) > MOST_BYTES:
+        raise Refusal(413, f"must be at most {MOST_BYTES} bytes", field="body")
     if not raw.strip():
         return None
+    media = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refusal(415, "must be application/json", field="Content-Type")
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -132,13 +125,15 @@ def _wait(text: str | None) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value <= _LONGEST_WAIT_S:
-        raise NoticeError(f"must be 0 to {_LONGEST_WAIT_S:.0f} seconds", subject="wait")
+    if not 0 <= value <= LONGEST_WAIT_S:
+        raise NoticeError(f"must be 0 to {LONGEST_WAIT_S:.0f} seconds", subject="wait")
     return value
 
 
-def _caller(request: func.HttpRequest) -> str:
-    """Return who asks, where App Service Authentication says it; it strips forged headers."""
+def _caller(request: func.HttpRequest, app: App) -> str:
+    """Return who asks, where App Service Authentication says it."""
+    if not app.signed_in:
+        return ""
     return (request.headers.get("x-ms-client-principal-name") or "")[:200]
 
 
@@ -150,7 +145,7 @@ def blueprint(deps: Deps) -> func.Blueprint:
     async def trigger(req: func.HttpRequest) -> func.HttpResponse:
         try:
             return await post(req, await deps.app())
-        except AppError as error:
+        except (AppError, Refusal) as error:
             return answer_for(error)
 
     @bp.function_name(STATUS_NAME)
@@ -158,9 +153,7 @@ def blueprint(deps: Deps) -> func.Blueprint:
     async def status(req: func.HttpRequest) -> func.HttpResponse:
         try:
             return json_answer(await read_view(req.route_params.get("id") or "", await deps.app()))
-        except MissingError as error:
-            return problem(404, error.message, field=error.subject)
-        except AppError as error:
+        except (AppError, Refusal) as error:
             return answer_for(error)
 
     return bp

@@ -1,24 +1,30 @@
-"""The work of a re-sync on the queues: spread it, do an account's part, count a job's part.
+"""The work of a re-sync on the queues: spread it over the accounts, do an account's part.
 
 Goes through the same code as the automatic path. Every item is a row of its own that is written
-whole, so that work done twice is counted once and a killed host loses nothing.
+whole, so that work done twice is counted once and a killed host loses nothing. The jobs' part is
+in `resync_jobs.py`.
 """
 
+import logging
 from dataclasses import replace
 from typing import Any, Final
 
+from handlers import resync_jobs
 from handlers.account_work import check_account
 from handlers.deps import App
-from model import ids
 from model.errors import AppError, TemporaryError
-from model.messages import ReconcileMessage, RelayMessage
+from model.messages import ReconcileMessage
+from model.plan import AccountReport
 from model.resync import Resync, ResyncItem
-from relay import select
-from relay.finder import json_size
-from relay.run import JobOutcome
 
-_FINE: Final = frozenset({"live", "ending", "complete", "skipped", "overtaken", "new"})
-_MOST_RESULTS: Final = 40
+log = logging.getLogger(__name__)
+
+_BATCH: Final = 64
+_KEEP_S: Final = 30 * 86_400.0
+ASIDE: Final = (
+    "its message is set aside in the queue's poison queue: once the cause is gone, POST"
+    ' /api/resync {"scope": "all"} takes it up again'
+)
 
 
 def account_item(account: str) -> str:
@@ -26,28 +32,34 @@ def account_item(account: str) -> str:
 
 
 async def spread(resync_id: str, app: App) -> None:
-    """Make an item and a message for each account of the request."""
-    found = await app.resyncs.read(resync_id)
-    if found is None or found[0].spread:
+    """Make an item and a message for each account of the request.
+
+    Done again after a crash it sends messages twice; an account that is finished ignores its own.
+    """
+    resync = await app.resyncs.read_head(resync_id)
+    if resync is None or resync.spread:
         return
-    resync, _ = found
-    for account in await _accounts(resync, app):
-        await app.resyncs.add_item(
-            resync.id, ResyncItem(name=account_item(account), account=account)
-        )
+    accounts = await _accounts(resync, app)
+    for start in range(0, len(accounts), _BATCH):
+        batch = accounts[start : start + _BATCH]
+        for account in batch:
+            await app.resyncs.add_item(
+                resync.id, ResyncItem(name=account_item(account), account=account)
+            )
         await app.reconcile_queue.send(
-            [
-                ReconcileMessage(
-                    kind="account",
-                    account=account,
-                    trigger="resync",
-                    sent_at=app.clock(),
-                    apply=resync.request.applies,
-                    resync=resync.id,
-                ).to_json()
-            ]
+            ReconcileMessage(
+                kind="account",
+                account=account,
+                trigger="resync",
+                sent_at=app.clock(),
+                apply=resync.request.applies,
+                resync=resync.id,
+            ).to_json()
+            for account in batch
         )
     await app.resyncs.write(replace(resync, spread=True))
+    log.info("resync %s: %d accounts", resync.id, len(accounts))
+    await _forget_old(app)
 
 
 async def _accounts(resync: Resync, app: App) -> list[str]:
@@ -59,111 +71,113 @@ async def _accounts(resync: Resync, app: App) -> list[str]:
     }
     if "integration" in request.parts:
         for subscription in app.settings.azure_subscription_ids:
-            async for account in app.reconcile.accounts.list_ids(subscription):
-                accounts.setdefault(account.key, str(account))
+            try:
+                async for account in app.reconcile.accounts.list_ids(subscription):
+                    accounts.setdefault(account.key, str(account))
+            except TemporaryError:
+                raise
+            except AppError as error:
+                remedy = error.remedy or "give the app's identity Reader on the subscription"
+                await _fail(resync, f"subscription {subscription}", "", error.message, remedy, app)
     return sorted(accounts.values())
 
 
+async def _fail(resync: Resync, name: str, account: str, error: str, remedy: str, app: App) -> None:
+    item = ResyncItem(
+        name=name,
+        account=account,
+        state="failed",
+        failed=1,
+        finished_at=app.clock(),
+        results=[{"error": error, "remedy": remedy}],
+    )
+    await app.resyncs.write_item(resync.id, item)
+
+
+async def _forget_old(app: App) -> None:
+    """Remove the latest re-syncs of requests that nobody has made for a month."""
+    for resync_id, created_at in await app.resyncs.latest():
+        if app.clock() - created_at > _KEEP_S:
+            await app.resyncs.remove(resync_id)
+
+
 async def account(message: ReconcileMessage, app: App) -> None:
-    """Do an account's part: check or mend it, then send its jobs."""
-    found = await app.resyncs.read(message.resync)
-    if found is None:
+    """Do an account's part: check or mend it, then send its jobs.
+
+    A message that comes again goes on where the first one broke off.
+    """
+    resync = await app.resyncs.read_head(message.resync)
+    name = account_item(message.account)
+    item = await app.resyncs.read_item(message.resync, name) if resync else None
+    if resync is None or item is None or item.state != "pending":
         return
-    resync, _ = found
-    item = ResyncItem(name=account_item(message.account), account=message.account)
     results: list[dict[str, Any]] = []
-    try:
-        if "integration" in resync.request.parts:
+    failed = False
+    if "integration" in resync.request.parts:
+        try:
             report = await check_account(message, app)
-            results.append(
-                {
-                    "healthy": report.healthy,
-                    "findings": [one.to_json() for one in report.findings if one.severity != "ok"],
-                    "plan": [step.to_json() for step in report.plan],
-                    "steps": [outcome.to_json() for outcome in report.steps],
-                }
-            )
-        if "jobs" in resync.request.parts:
-            results.append({"jobs": await _send_jobs(resync, message.account, app)})
-    except TemporaryError:
-        raise
-    except AppError as error:
-        results.append({"error": error.message, "remedy": error.remedy})
-        await app.resyncs.write_item(
-            resync.id, replace(item, state="failed", failed=1, results=results)
-        )
-        return
-    await app.resyncs.write_item(resync.id, replace(item, state="done", done=1, results=results))
-
-
-async def _send_jobs(resync: Resync, account_id: str, app: App) -> int:
-    """Send the account's jobs that the request covers; return how many there are."""
-    target = ids.parse_account_id(account_id)
-    entry = next(
-        (one for one in await app.accounts.list_for_relay() if one.key == target.key), None
-    )
-    if entry is None:
-        return 0
-    request = resync.request
-    jobs: list[dict[str, Any]] = []
-    if request.job:
-        jobs = [await app.relay.jobs.read_job(entry, request.job)]
-    else:
-        async for page in app.finder.pages(entry):
-            jobs += [raw for raw in page if _covered(raw, request.since)]
-    if not request.applies:
-        return len(jobs)
-    seen = (
-        {}
-        if request.force or request.job
-        else {one.job: one for one in await app.relay.cursors.seen(entry.key)}
-    )
-    # A parked job is tried at once: that is what the person asks for.
-    due = select.due_jobs(jobs, seen, now=float("inf"))
-    messages = select.messages(entry, due, sent_at=app.clock(), trigger="resync", size=json_size)
-    for number, message in enumerate(messages):
-        first = message["jobs"][0]["id"]
-        item = ResyncItem(
-            name=f"jobs {target.key} {number:05d} {first}",
-            account=account_id,
-            total=len(message["jobs"]),
-        )
-        message |= {"resync": resync.id, "item": item.name, "force": True}
-        await app.resyncs.add_item(resync.id, item)
-    await app.relay_queue.send(messages)
-    return len(jobs)
-
-
-def _covered(raw: dict[str, Any], since: float | None) -> bool:
-    created = raw.get("created_at")
-    if since is None or not isinstance(created, (int, float)):
-        return True
-    return created >= since
-
-
-async def jobs_done(message: RelayMessage, outcomes: list[JobOutcome], app: App) -> None:
-    """Count a message of jobs that was worked on."""
-    if not message.resync:
-        return
-    failed = [one for one in outcomes if one.error or one.relay_state not in _FINE]
+            results.append(_report_view(report))
+            if resync.request.applies and _is_broken(report, resync):
+                failed = True
+                results += [
+                    {"error": f"{one.check}: {one.cause}", "remedy": one.remedy}
+                    for one in report.findings
+                    if one.severity == "blocked"
+                ]
+        except TemporaryError:
+            raise
+        except AppError as error:
+            failed = True
+            results.append({"error": error.message, "remedy": error.remedy})
+    if "jobs" in resync.request.parts:
+        try:
+            results.append(await resync_jobs.send_jobs(resync, item, app))
+        except TemporaryError:
+            raise
+        except AppError as error:
+            failed = True
+            results.append({"error": error.message, "remedy": error.remedy})
     await app.resyncs.write_item(
-        message.resync,
-        ResyncItem(
-            name=message.item,
-            account=str(message.account),
+        resync.id,
+        replace(
+            item,
             state="failed" if failed else "done",
-            total=len(message.jobs),
-            done=len(message.jobs) - len(failed),
-            failed=len(failed),
-            results=[
-                {"job": one.job, "error": one.error, "remedy": one.remedy}
-                for one in failed[:_MOST_RESULTS]
-            ],
+            done=0 if failed else 1,
+            failed=1 if failed else 0,
+            finished_at=app.clock(),
+            results=results,
         ),
     )
 
 
-async def jobs_left(message: RelayMessage, reason: str, app: App) -> None:
-    """Count a message of jobs that could not be worked on at all."""
-    outcomes = [JobOutcome(str(raw.get("id")), "new", error=reason) for raw in message.jobs]
-    await jobs_done(message, outcomes, app)
+def _report_view(report: AccountReport) -> dict[str, Any]:
+    return {
+        "healthy": report.healthy,
+        "findings": [one.to_json() for one in report.findings if one.severity != "ok"],
+        "plan": [step.to_json() for step in report.plan],
+        "steps": [outcome.to_json() for outcome in report.steps],
+    }
+
+
+def _is_broken(report: AccountReport, resync: Resync) -> bool:
+    """Whether the account is left in a state that only a person can mend."""
+    if report.deleted or not report.readable:
+        return report.settled and resync.request.scope != "all"
+    watched = report.mode == "observe"
+    return report.in_scope and report.settled and not report.healthy and not watched
+
+
+async def give_up(message: ReconcileMessage, error: AppError, app: App) -> None:
+    """Record work whose message is about to be set aside, so that a re-sync comes to its end."""
+    resync = await app.resyncs.read_head(message.resync) if message.resync else None
+    if resync is None:
+        return
+    remedy = f"{error.remedy}; {ASIDE}" if error.remedy else ASIDE
+    if message.kind == "resync":
+        await _fail(resync, "accounts", "", error.message, remedy, app)
+        await app.resyncs.write(replace(resync, spread=True))
+    else:
+        name = account_item(message.account)
+        item = await app.resyncs.read_item(resync.id, name)
+        if item is not None and item.state == "pending":
+            await _fail(resync, name, message.account, error.message, remedy, app)

@@ -1,118 +1,141 @@
-"""HTTP: what is healthy, what is not, why, and what to do; and whether the app is up at all."""
+"""HTTP: what is healthy, what is not, why, and what to do."""
 
-from datetime import datetime
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import azure.functions as func
+import orjson
 
 from handlers.deps import App, Deps
-from handlers.problem_details import answer_for, json_answer
+from handlers.problem_details import SAFE, Refusal, answer_for, json_answer
+from handlers.status_query import StatusQuery, is_bad, read_query
+from handlers.status_view import account_view, job_view, key_view, problem_view, queue_view
 from model.cursor import Cursor
 from model.errors import AppError
-from model.key import KeyRecord
+from model.key import KeyChange, KeyRecord
+from model.mint import KeyMint
 from model.plan import AccountEntry
 from model.problem import Problem
-from model.settings import SettingsProblems
+from model.queues import QueueCount
 
 NAME: Final = "status"
-HEALTH_NAME: Final = "health"
+_MOST_CHANGES: Final = 20
+"""Changes of a key in an answer; the table holds 400 days of them."""
 
 
-async def read_status(app: App) -> dict[str, Any]:
-    """Return everything the status answer shows."""
-    entries = await app.accounts.list_all()
-    cursors = await app.jobs.list_cursors()
-    records = await app.keys.list_all()
-    problems = await app.problems.list_all()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Everything that the app knows of its work, unfiltered: accounts by name, newest job first."""
+
+    accounts: list[AccountEntry]
+    cursors: list[Cursor]
+    keys: list[KeyRecord]
+    key_changes: dict[tuple[str, str], list[KeyChange]] = field(default_factory=dict)
+    """The latest changes of each key, by vault host and secret."""
+    mints: dict[tuple[str, str], KeyMint] = field(default_factory=dict)
+    problems: list[Problem]
+    queues: list[QueueCount]
+
+    def totals(self) -> dict[str, Any]:
+        """Return the counts that do not depend on filters."""
+        states: dict[str, int] = {}
+        for cursor in self.cursors:
+            states[cursor.relay_state] = states.get(cursor.relay_state, 0) + 1
+        return {
+            "accounts": len(self.accounts),
+            "unhealthy": sum(entry.in_scope and not entry.healthy for entry in self.accounts),
+            "jobs": len(self.cursors),
+            "jobs_by_state": dict(sorted(states.items())),
+            "jobs_with_error": sum(map(is_bad, self.cursors)),
+            "poison": sum(count.poison for count in self.queues),
+        }
+
+
+async def read_situation(app: App) -> Situation:
+    """Read the tables and count the queues."""
+    accounts, cursors, keys, mints, problems, queues = await asyncio.gather(
+        app.accounts.list_all(),
+        app.jobs.list_cursors(),
+        app.keys.list_all(),
+        app.mints.list_all(),
+        app.problems.list_all(),
+        app.queues.counts(),
+    )
+    changes = await asyncio.gather(
+        *(app.keys.list_changes(one.vault_host, one.secret, most=_MOST_CHANGES) for one in keys)
+    )
+    return Situation(
+        accounts=sorted((one for one in accounts if not one.deleted), key=lambda one: one.key),
+        cursors=sorted(cursors, key=lambda one: (-(one.created_at or 0.0), one.job)),
+        keys=sorted(keys, key=lambda one: (one.vault_host, one.secret)),
+        key_changes={
+            (one.vault_host, one.secret): found for one, found in zip(keys, changes, strict=True)
+        },
+        mints={(one.vault_host, one.secret): one for one in mints},
+        problems=problems,
+        queues=queues,
+    )
+
+
+def view(situation: Situation, query: StatusQuery, run_url_root: str) -> dict[str, Any]:
+    """Return the status answer."""
+    accounts = [entry for entry in situation.accounts if query.takes_account(entry)]
+    if query.job:
+        accounts = []
+    cursors = [cursor for cursor in situation.cursors if query.takes_job(cursor)]
     return {
-        "accounts": [account_view(entry) for entry in entries if not entry.deleted],
-        "jobs": [job_view(cursor, app.settings.run_url_root) for cursor in cursors],
-        "keys": [key_view(record) for record in records],
-        "problems": [problem_view(item) for item in problems],
+        "accounts": [account_view(entry) for entry in query.cut(accounts)],
+        "jobs": [job_view(cursor, run_url_root) for cursor in query.cut(cursors)],
+        "keys": [
+            key_view(
+                record,
+                situation.key_changes.get((record.vault_host, record.secret), ()),
+                situation.mints.get((record.vault_host, record.secret)),
+            )
+            for record in situation.keys
+        ],
+        "problems": [problem_view(item) for item in situation.problems],
+        "queues": [queue_view(count) for count in situation.queues],
+        "totals": situation.totals(),
+        "paging": {
+            "page": query.page,
+            "limit": query.limit,
+            "pages": query.pages(len(accounts), len(cursors)),
+            "accounts": len(accounts),
+            "jobs": len(cursors),
+        },
     }
 
 
-def account_view(entry: AccountEntry) -> dict[str, Any]:
-    return {
-        "id": str(entry.id),
-        "name": entry.name,
-        "kind": entry.kind,
-        "mode": entry.mode,
-        "in_scope": entry.in_scope,
-        "healthy": entry.healthy,
-        "findings": [item.to_json() for item in entry.findings],
-        "plan": [step.to_json() for step in entry.plan],
-        "steps": [outcome.to_json() for outcome in entry.steps],
-        "entity": entry.entity,
-        "project": entry.project,
-        "checked_at": _time(entry.checked_at),
-    }
+async def get(request: func.HttpRequest, app: App) -> func.HttpResponse:
+    """Answer GET /api/status; 304 without a body for an answer that the caller has already."""
+    query = read_query(request.params)
+    body = orjson.dumps(view(await read_situation(app), query, app.settings.run_url_root))
+    tag = etag_of(body)
+    if is_known(request, tag):
+        return not_modified(tag)
+    return json_answer(body, headers={"ETag": tag, **CACHED})
 
 
-def job_view(cursor: Cursor, run_url_root: str) -> dict[str, Any]:
-    run = cursor.run
-    return {
-        "id": cursor.job,
-        "account": cursor.account,
-        "status": cursor.status,
-        "run_url": f"{run_url_root}/{run.entity}/{run.project}/runs/{run.run_id}" if run else "",
-        "run": str(run) if run else "",
-        "values": cursor.values,
-        "last_step": cursor.last_step,
-        "lag_s": cursor.lag_s,
-        "state": cursor.relay_state,
-        "error": cursor.error,
-        "remedy": cursor.remedy,
-        "notes": list(cursor.notes),
-        "model": cursor.model,
-    }
+def etag_of(body: bytes) -> str:
+    """Return the tag of an answer: equal for equal bodies."""
+    return f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
 
 
-def key_view(record: KeyRecord) -> dict[str, Any]:
-    return {
-        "vault": record.vault_host,
-        "secret": record.secret,
-        "version": record.version,
-        "entity": record.entity,
-        "accepted_at": _time(record.accepted_at),
-        "expires_at": _time(record.expires_at),
-        "newest_version": record.newest_version,
-        "newest_cause": record.newest_cause,
-        "trigger": record.trigger,
-    }
+def is_known(request: func.HttpRequest, tag: str) -> bool:
+    """Whether the caller says that it has this answer already."""
+    known = {one.strip() for one in (request.headers.get("if-none-match") or "").split(",")}
+    return tag in known or "*" in known
 
 
-def problem_view(item: Problem) -> dict[str, Any]:
-    return {
-        "source": item.source,
-        "subject": item.subject,
-        "cause": item.cause,
-        "remedy": item.remedy,
-        "count": item.count,
-        "last_at": item.last_at,
-    }
+def not_modified(tag: str) -> func.HttpResponse:
+    return func.HttpResponse(status_code=304, headers={"ETag": tag, **CACHED, **SAFE})
 
 
-def _time(moment: datetime | None) -> str | None:
-    return moment.isoformat().replace("+00:00", "Z") if moment else None
-
-
-def health(deps: Deps) -> func.HttpResponse:
-    """Say up or down, and which setting is wrong; nothing else, since anybody may ask."""
-    try:
-        deps.settings()
-    except SettingsProblems as error:
-        return json_answer(
-            {
-                "status": "down",
-                "settings": [
-                    {"setting": one.subject, "problem": one.message, "remedy": one.remedy}
-                    for one in error.problems
-                ],
-            },
-            503,
-        )
-    return json_answer({"status": "up"})
+CACHED: Final = {"Cache-Control": "private, no-cache"}
+"""Kept by the caller alone, and asked about each time."""
 
 
 def blueprint(deps: Deps) -> func.Blueprint:
@@ -122,13 +145,8 @@ def blueprint(deps: Deps) -> func.Blueprint:
     @bp.route(route="status", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
     async def status(req: func.HttpRequest) -> func.HttpResponse:
         try:
-            return json_answer(await read_status(await deps.app()))
-        except AppError as error:
+            return await get(req, await deps.app())
+        except (AppError, Refusal) as error:
             return answer_for(error)
-
-    @bp.function_name(HEALTH_NAME)
-    @bp.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-    async def alive(req: func.HttpRequest) -> func.HttpResponse:
-        return health(deps)
 
     return bp

@@ -4,6 +4,7 @@ from typing import Final
 
 import azure.functions as func
 
+from handlers.affected import accounts_concerned
 from handlers.deps import App, Deps
 from handlers.notices_in import Notice, data_text, read_notice
 from handlers.refusals import refuse
@@ -44,8 +45,7 @@ async def _messages(notice: Notice, app: App) -> list[ReconcileMessage]:
             ReconcileMessage(
                 kind="account", account=str(entry.id), trigger=notice.type, sent_at=now
             )
-            for entry in await app.accounts.list_all()
-            if entry.vault_host == vault.host and entry.in_scope and not entry.deleted
+            for entry in await accounts_concerned([vault.host], app)
         ]
     if notice.type not in _SECRET:
         raise NoticeError("an event of a type that is not handled here", subject="type")

@@ -101,6 +101,20 @@ param nativeJobs string = 'skip'
 ])
 param datasets string = 'metadata'
 
+@description('What a press on Stop in W&B does: noted, or the fine-tuning job is cancelled as well. cancel gives the app a stronger role on accounts.')
+@allowed([
+  'note'
+  'cancel'
+])
+param onWandbStop string = 'note'
+
+@description('mint: the app makes new W&B keys itself before the one in use ends. It then may write secrets of the vaults, not only read them.')
+@allowed([
+  'off'
+  'mint'
+])
+param rotation string = 'off'
+
 @description('When metrics are relayed: six-field NCRONTAB, UTC.')
 param relaySchedule string = '0 * * * * *'
 
@@ -159,6 +173,16 @@ param instanceMemoryMB int = 2048
 @description('Create alert rules (docs/deploy.md lists them).')
 param alertsEnabled bool = true
 
+@description('How long no relay tick may succeed before somebody is told. Widen it with a slower relaySchedule.')
+@allowed([
+  'PT15M'
+  'PT30M'
+  'PT1H'
+  'PT6H'
+  'P1D'
+])
+param relaySilenceWindow string = 'PT15M'
+
 @description('Mail addresses that alerts go to, comma-separated. Empty: alerts are seen in the portal only.')
 param alertEmails string = ''
 
@@ -174,9 +198,8 @@ var groupName = empty(resourceGroupName) ? '${abbreviations.resourceGroup}${envi
 var tags = union(extraTags, {
   'azd-env-name': environmentName
 })
-var watched = empty(watchedSubscriptionIds) ? [
-  subscription().subscriptionId
-] : map(split(replace(watchedSubscriptionIds, ' ', ''), ','), item => toLower(item))
+var watchedText = empty(watchedSubscriptionIds) ? subscription().subscriptionId : replace(watchedSubscriptionIds, ' ', '')
+var watched = split(toLower(watchedText), ',')
 
 var vaultIsNew = empty(keyVaultId)
 var newVaultName = '${abbreviations.keyVault}${token}'
@@ -195,6 +218,12 @@ var mayWrite = applyMode != 'observe'
 var functionAppName = '${abbreviations.functionApp}${token}'
 var storageName = '${abbreviations.storageAccount}${token}'
 var emails = empty(alertEmails) ? [] : split(replace(alertEmails, ' ', ''), ',')
+var accountTopicName = '${abbreviations.eventGridSystemTopic}accounts-${token}'
+var vaultTopicName = '${abbreviations.eventGridSystemTopic}vault-${token}'
+var topicType = 'Microsoft.EventGrid/systemTopics'
+// Where topics are is known beforehand, so that the hooks need no output of a loop.
+var accountTopicIds = map(watched, id => existingTopics[?'/subscriptions/${id}'] ?? '/subscriptions/${id}/resourceGroups/${groupName}/providers/${topicType}/${accountTopicName}')
+var vaultTopicIds = map(vaultIds, id => existingTopics[?toLower(id)] ?? '/subscriptions/${split(id, '/')[2]}/resourceGroups/${split(id, '/')[4]}/providers/${topicType}/${vaultTopicName}-${last(split(id, '/'))}')
 var ipRanges = empty(allowedIpRanges) ? [] : split(replace(allowedIpRanges, ' ', ''), ',')
 
 resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
@@ -235,8 +264,9 @@ module alerts 'modules/alerts.bicep' = if (alertsEnabled) {
     actionGroupName: '${abbreviations.actionGroup}${token}'
     location: location
     tags: tags
-    workspaceId: monitoring.outputs.workspaceId
+    workspaceIdx: monitoring.outputs.workspace
     emails: emails
+    relaySilenceWindow: relaySilenceWindow
   }
 }
 
@@ -289,6 +319,7 @@ module vaultAccess 'modules/vault-access.bicep' = [for (vaultId, index) in vault
     principalId: identity.outputs.principalId
     usesAccessPolicies: vaultPermissionModel == 'accessPolicies' && !(vaultIsNew && index == 0)
     grantedRole: vaultRole
+    mayWriteSecrets: mayWrite && rotation == 'mint'
     roleAssignmentRight: mayWrite ? roleAssignmentRight : 'none'
     environmentName: environmentName
   }
@@ -299,10 +330,10 @@ module vaultAccess 'modules/vault-access.bicep' = [for (vaultId, index) in vault
 
 module vaultTopics 'modules/system-topic.bicep' = [for (vaultId, index) in vaultIds: {
   name: 'vault-topic-${index}-${token}'
-  scope: resourceGroup(split(existingTopics[?toLower(vaultId)] ?? vaultId, '/')[2], split(existingTopics[?toLower(vaultId)] ?? vaultId, '/')[4])
+  scope: resourceGroup(split(vaultTopicIds[index], '/')[2], split(vaultTopicIds[index], '/')[4])
   params: {
-    name: '${abbreviations.eventGridSystemTopic}vault-${index}-${token}'
-    existingName: last(split(existingTopics[?toLower(vaultId)] ?? '', '/'))
+    name: last(split(vaultTopicIds[index], '/'))
+    isNew: !contains(existingTopics, toLower(vaultId))
     vaultName: last(split(vaultId, '/'))
     tags: tags
     actionGroupId: alertsEnabled ? alerts!.outputs.actionGroupId : ''
@@ -321,10 +352,11 @@ module subscriptions 'modules/subscription.bicep' = [for (id, index) in watched:
     location: location
     tags: tags
     groupName: groupName
-    topicName: '${abbreviations.eventGridSystemTopic}accounts-${token}'
-    existingTopicId: existingTopics[?'/subscriptions/${id}'] ?? ''
+    topicId: accountTopicIds[index]
+    topicIsNew: !contains(existingTopics, '/subscriptions/${id}')
     principalId: identity.outputs.principalId
     mayWrite: mayWrite
+    mayCancelJobs: mayWrite && onWandbStop == 'cancel'
     actionGroupId: alertsEnabled ? alerts!.outputs.actionGroupId : ''
   }
   dependsOn: [
@@ -377,6 +409,8 @@ var settings = union(defaultSettings, {
   VAULT_ROLE_SCOPE: vaultRoleScope
   NATIVE_JOBS: nativeJobs
   DATASETS: datasets
+  ON_WANDB_STOP: onWandbStop
+  ROTATION: rotation
   RELAY_SCHEDULE: relaySchedule
   DRIFT_SCHEDULE: driftSchedule
   NOTIFY_TOPIC_ENDPOINT: noticesTopicEnabled ? notices!.outputs.endpoint : ''
@@ -414,6 +448,6 @@ output STORAGE_ACCOUNT_ID string = storage.outputs.id
 output DEAD_LETTER_CONTAINER string = storage.outputs.deadLetterContainer
 output KEY_VAULT_NAME string = vaultNames[0]
 output WANDB_SECRET_NAMES string = join(secretNames, ' ')
-output ACCOUNT_TOPIC_IDS string = join(map(range(0, length(watched)), index => subscriptions[index].outputs.topicId), ' ')
-output VAULT_TOPIC_IDS string = join(map(range(0, length(vaultIds)), index => vaultTopics[index].outputs.id), ' ')
+output ACCOUNT_TOPIC_IDS string = join(accountTopicIds, ' ')
+output VAULT_TOPIC_IDS string = join(vaultTopicIds, ' ')
 output EVENT_SUBSCRIPTION_SUFFIX string = token

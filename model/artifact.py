@@ -22,6 +22,7 @@ class ArtifactFile:
 class JobArtifacts:
     """Everything to be logged for one run."""
 
+    job: str
     run: RunPath
     exit_code: int
     files: tuple[ArtifactFile, ...] = ()
@@ -36,8 +37,10 @@ class JobArtifacts:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactResult:
-    """What became of one run's artifacts. `error` is empty when all are logged."""
+    """What became of one job's artifacts. `error` is empty when all are logged."""
 
-    run_id: str
+    job: str
     logged: tuple[str, ...] = ()
     error: str = ""
+    lost: bool = False
+    """The logging itself came to no end for this run, and is worth another try."""

@@ -61,6 +61,8 @@ class Cursor:
     created_at: float | None = None
     finished_at: float | None = None
     model: str = ""
+    curve: dict[str, Any] = field(default_factory=dict)
+    """A few points of the losses, for a small chart."""
     state: dict[str, Any] = field(default_factory=dict)
     outbox: bytes = b""
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
 
+from model.redact import redacted, redacted_value
+
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 """Statuses after which Azure publishes nothing new. Every other status, known or not, is alive.
 
@@ -32,6 +34,16 @@ _SCALARS = (
     "suffix",
     "trainingType",
 )
+_SHAPES: Final = {
+    "result_files": list,
+    "hyperparameters": dict,
+    "method": dict,
+    "error": dict,
+    "integrations": list,
+    "metadata": dict,
+}
+_ODD: Final = "odd_fields"
+"""Name under which a reduced job says what was left out of it."""
 _WANDB_FIELDS = ("project", "entity", "name", "tags", "run_id")
 _METHOD_FIELDS = ("hyperparameters",)
 _MAX_ID: Final = 256
@@ -82,6 +94,10 @@ class Job:
         return self.status in TERMINAL
 
     @property
+    def is_paused(self) -> bool:
+        return self.status == "paused"
+
+    @property
     def is_waiting(self) -> bool:
         return self.status in WAITING
 
@@ -110,7 +126,9 @@ def reduce_job(raw: Mapping[str, Any]) -> dict[str, Any]:
     error = raw.get("error")
     if isinstance(error, dict):
         kept["error"] = {
-            name: str(error[name])[:_MAX_TEXT] for name in ("code", "message") if error.get(name)
+            name: redacted(str(error[name])[:_MAX_TEXT])
+            for name in ("code", "message")
+            if error.get(name)
         }
     integrations = raw.get("integrations")
     if isinstance(integrations, list):
@@ -127,10 +145,34 @@ def reduce_job(raw: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(item, dict) and isinstance(item.get("wandb"), dict)
         ]
     if isinstance(raw.get("metadata"), dict):
-        kept["metadata"] = {
-            str(name): value for name, value in raw["metadata"].items() if isinstance(value, str)
-        }
+        kept["metadata"] = _metadata(raw["metadata"])
+    if odd := _odd_fields(raw):
+        kept[_ODD] = odd
     return kept
+
+
+def _odd_fields(raw: Mapping[str, Any]) -> list[str]:
+    """Return the names of fields that are left out of the reduced form for what they hold."""
+    odd = [
+        name
+        for name in _SCALARS
+        if raw.get(name) is not None and not isinstance(raw[name], (str, int, float))
+    ]
+    odd += [
+        name
+        for name, kind in _SHAPES.items()
+        if raw.get(name) is not None and not isinstance(raw[name], kind)
+    ]
+    known = raw.get(_ODD)
+    return odd + [name for name in (known if isinstance(known, list) else ()) if name not in odd]
+
+
+def _metadata(raw: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        str(name): redacted_value(str(name), value)
+        for name, value in raw.items()
+        if isinstance(value, str)
+    }
 
 
 def is_job_id(value: object) -> TypeGuard[str]:
@@ -149,7 +191,9 @@ def flat_scalars(values: Mapping[str, Any]) -> dict[str, Any]:
                 (f"{prefix}/{name}" if prefix else str(name), inner, depth + 1)
                 for name, inner in value.items()
             )
-        elif isinstance(value, (str, int, float, bool)) and prefix:
+        elif isinstance(value, str) and prefix:
+            flat[prefix] = redacted_value(prefix, value)
+        elif isinstance(value, (int, float, bool)) and prefix:
             flat[prefix] = value
     return dict(sorted(flat.items()))
 
@@ -159,7 +203,7 @@ def parse_job(raw: Mapping[str, Any]) -> Job | None:
     job_id = raw.get("id")
     if not is_job_id(job_id):
         return None
-    odd: list[str] = []
+    odd: list[str] = [str(name) for name in _odd_fields(raw)]
 
     def text(name: str) -> str:
         value = raw.get(name)
@@ -190,7 +234,9 @@ def parse_job(raw: Mapping[str, Any]) -> Job | None:
     error = raw.get("error")
     code, message = ("", "")
     if isinstance(error, dict):
-        code, message = (str(error.get(name) or "")[:_MAX_TEXT] for name in ("code", "message"))
+        code, message = (
+            redacted(str(error.get(name) or "")[:_MAX_TEXT]) for name in ("code", "message")
+        )
     elif error is not None:
         odd.append("error")
     files = raw.get("result_files")
@@ -217,11 +263,7 @@ def parse_job(raw: Mapping[str, Any]) -> Job | None:
         error_code=code,
         error_message=message,
         wandb=_wandb(raw.get("integrations")),
-        metadata={
-            str(name): value
-            for name, value in (metadata if isinstance(metadata, dict) else {}).items()
-            if isinstance(value, str)
-        },
+        metadata=_metadata(metadata) if isinstance(metadata, dict) else {},
         oddities=tuple(dict.fromkeys(odd)),
     )
 

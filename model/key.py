@@ -41,6 +41,11 @@ class KeyRecord:
     newest_cause: str = ""
     """Cause code of the last look at the newest version."""
     checked_at: datetime | None = None
+    refused_at: datetime | None = None
+    """Since when W&B refuses the version in use; None while it accepts it. It stays the version
+    in use until a better one is proved, but no request carries it meanwhile."""
+    told: str = ""
+    """What people were told last, as `news` gave it then."""
     etag: str = field(default="", compare=False)
     """The stored row's tag, so that a slower writer cannot undo a faster one."""
 
@@ -48,6 +53,14 @@ class KeyRecord:
     def owner(self) -> KeyOwner | None:
         """Whose key is in use; None when none is."""
         return KeyOwner(self.entity, self.entities) if self.version else None
+
+    @property
+    def news(self) -> str:
+        """What is worth telling, as text to compare; empty while nothing was looked at."""
+        if not self.newest_version and not self.newest_cause:
+            return ""
+        refused = "refused" if self.refused_at else ""
+        return "|".join((self.version, self.newest_version, self.newest_cause, refused))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

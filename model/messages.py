@@ -62,6 +62,8 @@ class ArtifactMessage:
 
     account: ids.AccountId
     jobs: list[str]
+    attempt: int = 0
+    """How often it was tried before."""
 
 
 def read_artifacts(body: bytes | str) -> ArtifactMessage:
@@ -70,7 +72,11 @@ def read_artifacts(body: bytes | str) -> ArtifactMessage:
     jobs = raw.get("jobs")
     if not isinstance(jobs, list) or not all(isinstance(job, str) and job for job in jobs):
         raise NoticeError("not a list of job ids", subject="jobs")
-    return ArtifactMessage(account=ids.parse_account_id(raw.get("account")), jobs=jobs)
+    return ArtifactMessage(
+        account=ids.parse_account_id(raw.get("account")),
+        jobs=jobs,
+        attempt=int(_number(raw, "attempt")),
+    )
 
 
 def read_reconcile(body: bytes | str) -> ReconcileMessage:

@@ -11,6 +11,7 @@ NoticeType = Literal[
     "WandbRelay.StepFailed",
     "WandbRelay.KeyAccepted",
     "WandbRelay.KeyRefused",
+    "WandbRelay.KeyExpiring",
     "WandbRelay.JobAlert",
 ]
 

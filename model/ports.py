@@ -91,6 +91,11 @@ class ProverPort(Protocol):
         says nothing."""
         ...
 
+    async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
+        """Return whether the key may write to a project, None where W&B does not tell: the
+        project is not there yet, or not shown. Raises as `prove` does."""
+        ...
+
 
 class KeyStore(Protocol):
     """The tables of keys in use and of key changes."""

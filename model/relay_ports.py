@@ -1,6 +1,6 @@
 """What the relay needs from the outside, as protocols that clients and fakes satisfy."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +16,18 @@ class RunKey:
     entity: str
     """The key's own entity."""
     value: Secret
+    """The key that was in use when the pass began."""
+    renew: Callable[[], Awaitable[Secret]] | None = field(default=None, compare=False)
+    """Returns the key in use at the moment of asking; None: `value` is all there is."""
+
+    async def current(self) -> Secret:
+        """Return the key that a request may carry if it starts now.
+
+        To be asked before every request and every repetition of one: a pass may send for
+        minutes, and a key may be replaced meanwhile. Raises DeniedError with code 401 once W&B
+        refuses the key in use, and a TemporaryError when nobody can say which one that is.
+        """
+        return await self.renew() if self.renew else self.value
 
 
 @dataclass(frozen=True, slots=True)

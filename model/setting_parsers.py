@@ -96,6 +96,13 @@ def number(value: str) -> float:
     return number
 
 
+def positive(value: str) -> float:
+    found = number(value)
+    if not found:
+        raise ValueError("is not a number above 0")
+    return found
+
+
 def alerts(value: str) -> tuple[str, ...]:
     chosen = lower_list(value)
     if chosen == ("none",):

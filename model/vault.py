@@ -4,7 +4,8 @@ Says which roles give which rights; whether an account has enough is for `reconc
 """
 
 import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from model.ids import VaultAddress
@@ -116,3 +117,4 @@ class SecretVersion:
     not_before: datetime | None
     expires: datetime | None
     value: Secret
+    tags: Mapping[str, str] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from model.errors import AppError, NotReadyError, TemporaryError
 from model.plan import Step, StepKind, StepOutcome, StepState
 from model.settings import ApplyMode
 from model.vault import RoleAssignment, Vault, with_policy
+from reconcile.checks.vault import is_foreign
 from reconcile.policy import reason_to_skip
 from reconcile.ports import ReconcilePorts
 from reconcile.shared import assignments_key, vault_key
@@ -40,6 +41,9 @@ async def _run(
 ) -> tuple[State, StepOutcome]:
     if reason := reason_to_skip(step, mode):
         return state, StepOutcome(step, "skipped", reason)
+    if step.kind in _ON_VAULT and _is_foreign(state):
+        # Known only now: an account without an identity has no tenant.
+        return state, StepOutcome(step, "skipped", "the vault is another tenant's")
     for need in step.needs:
         if reached.get(need, "done") != "done":
             waits = reached[need] == "deferred"
@@ -52,6 +56,13 @@ async def _run(
         )
     except AppError as error:
         return state, StepOutcome(step, "failed", error.message, error.code, failure_of(error).kind)
+
+
+_ON_VAULT: frozenset[StepKind] = frozenset({"grant_role", "add_access_policy"})
+
+
+def _is_foreign(state: State) -> bool:
+    return isinstance(state.vault, Vault) and is_foreign(state.vault, state.account.tenant_id)
 
 
 async def _enable_identity(state: State, step: Step, ports: ReconcilePorts) -> State:

@@ -1,6 +1,6 @@
 """The catalogue of causes by check, in the order of the checks."""
 
-from reconcile import causes_account, causes_key, causes_vault
+from reconcile import causes_account, causes_key, causes_rotation, causes_vault
 from reconcile.cause_row import Row
 
 TABLE: dict[str, tuple[Row, ...]] = {
@@ -14,4 +14,5 @@ TABLE: dict[str, tuple[Row, ...]] = {
     "record": causes_account.RECORD,
     "portal": causes_account.PORTAL,
     "apply": causes_account.APPLY,
+    "rotation": causes_rotation.ROTATION,
 }

@@ -145,6 +145,15 @@ KEY: tuple[Row, ...] = (
         "Store a key of a member of {wanted}, or set WANDB_ENTITY to one of the key's own.",
     ),
     (
+        "key_read_only",
+        "blocked",
+        False,
+        "W&B accepts the key, but its owner may only read the project that runs go to."
+        + OLD_IN_USE,
+        "Give the key's owner write access to {entity}/{project} in W&B, or store a key of"
+        " somebody who has it.",
+    ),
+    (
         "key_unknown",
         "blocked",
         True,

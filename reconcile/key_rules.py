@@ -44,6 +44,16 @@ def entity_for(owner: KeyOwner, before: KeyRecord, settings: Settings) -> tuple[
     return (wanted, wanted) if wanted and owner.may_write(wanted) else ("", wanted)
 
 
+def nearness(expires: datetime | None, now: datetime) -> str:
+    """Return how near an end is: `30 days`, `7 days`, `1 days`, `over`, or empty for far off."""
+    if expires is None:
+        return ""
+    if expires <= now:
+        return "over"
+    left = (expires - now).total_seconds() / 86400
+    return next((f"{days} days" for days in WARN_DAYS if left <= days), "")
+
+
 def expiry_findings(
     expires: datetime | None, now: datetime, evidence: Mapping[str, str], *, ended: bool
 ) -> list[Finding]:
@@ -53,16 +63,11 @@ def expiry_findings(
     """
     if expires is None:
         return [finding("secret_no_expiry", **evidence)]
-    if expires <= now:
+    within = nearness(expires, now)
+    if within == "over":
         return [finding("secret_expired", **evidence, expires=iso(expires))] if ended else []
-    left = expires - now
-    for days in WARN_DAYS:
-        if left.total_seconds() <= days * 86400:
-            return [
-                finding(
-                    "secret_expires_soon", **evidence, expires=iso(expires), within=f"{days} days"
-                )
-            ]
+    if within:
+        return [finding("secret_expires_soon", **evidence, expires=iso(expires), within=within)]
     return []
 
 

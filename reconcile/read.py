@@ -15,7 +15,7 @@ from reconcile.checks.access import scope_of
 from reconcile.desired import Desired
 from reconcile.keys import prove_newest
 from reconcile.ports import ReconcilePorts
-from reconcile.shared import assignments_key, vault_key
+from reconcile.shared import assignments_key, key_key, vault_key
 from reconcile.state import ReadFailure, State, failure_of
 
 TRIGGER = "account pass"
@@ -80,7 +80,7 @@ class _Reader:
 
     async def key(self, vault: VaultAddress, secret: str) -> KeyReport:
         return await self._ports.shared.get(
-            ("key", vault.host, secret.lower()),
+            key_key(vault.host, secret),
             lambda: prove_newest(
                 vault,
                 secret,

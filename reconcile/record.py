@@ -9,10 +9,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from model.errors import AppError
-from model.key import KeyReport
+from model.key import KeyRecord, KeyReport
 from model.notice import NoticeType, OutgoingNotice
 from model.plan import AccountEntry, AccountReport, StepOutcome
-from model.ports import AccountStore, NoticePort
+from model.ports import AccountStore, KeyStore, NoticePort
+from reconcile.key_rules import nearness
 
 
 async def record_report(
@@ -24,6 +25,9 @@ async def record_report(
     table cannot be read or written.
     """
     before = await accounts.read(report.id)
+    if before is not None and before.deleted and report.deleted:
+        # The entry is closed already and keeps the time at which that was found.
+        return replace(report, told_healthy=before.told_healthy)
     told = await _tell(before, report, notices)
     stored = replace(report, told_healthy=told)
     await accounts.write(stored)
@@ -91,30 +95,59 @@ def _account_notice(
     )
 
 
-async def record_key(report: KeyReport, *, now: datetime, notices: NoticePort) -> None:
-    """Tell that a version was taken up or refused, when that is news. Never raises for a topic
-    that cannot be reached: the audit and the status hold the same."""
-    if not report.noted:
-        return
+async def record_key(
+    report: KeyReport, *, now: datetime, keys: KeyStore, notices: NoticePort
+) -> bool:
+    """Tell what is new about a key since people were told last; say whether anything was.
+
+    Whoever found it, a look at the key or a pass over an account: news is what the record says
+    and nobody was told. Where the topic cannot be reached a later look tells it.
+    """
+    record = await keys.read(report.vault_host, report.secret)
+    if record is None or report.temporary or record.news != report.record.news:
+        # Nothing certain, or somebody has looked since: theirs is to be told.
+        return False
+    news = f"{record.news}|{nearness(record.expires_at, now)}"
+    if not record.news or news == record.told:
+        return False
+    notice = _key_notice(report, record, news, now)
+    try:
+        if notice is not None:
+            await notices.publish(notice)
+        await keys.write(replace(record, told=news))
+    except AppError:
+        return True
+    return True
+
+
+def is_untold(record: KeyRecord | None) -> bool:
+    """Return whether something was found about a key that people were not told."""
+    return record is not None and record.told.rpartition("|")[0] != record.news
+
+
+def _key_notice(
+    report: KeyReport, record: KeyRecord, news: str, now: datetime
+) -> OutgoingNotice | None:
     kind: NoticeType = "WandbRelay.KeyAccepted" if report.accepted else "WandbRelay.KeyRefused"
-    notice = OutgoingNotice(
-        id=_id(kind, report.vault_host, report.secret, report.newest_version, now.isoformat()),
+    if not is_untold(record):
+        if not nearness(record.expires_at, now):
+            return None
+        kind = "WandbRelay.KeyExpiring"
+    checked_at = record.checked_at.isoformat() if record.checked_at else ""
+    return OutgoingNotice(
+        id=_id(kind, record.vault_host, record.secret, record.told, news, checked_at),
         type=kind,
-        subject=f"https://{report.vault_host}/secrets/{report.secret}",
+        subject=f"https://{record.vault_host}/secrets/{record.secret}",
         time=now,
         data={
-            "vault": report.vault_host,
-            "secret": report.secret,
+            "vault": record.vault_host,
+            "secret": record.secret,
             "version": report.newest_version,
-            "in_use": report.record.version,
-            "entity": report.record.entity,
+            "in_use": record.version,
+            "entity": record.entity,
             "findings": [item.to_json() for item in report.findings if item.severity != "ok"],
         },
     )
-    try:
-        await notices.publish(notice)
-    except AppError:
-        return
 
 
 def _id(*parts: str) -> str:

@@ -6,7 +6,8 @@ whatever made somebody send the message is then in it. Decides nothing about the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -18,6 +19,11 @@ _MOST_ENTRIES = 1024
 def vault_key(host: str) -> tuple[str, str]:
     """Return the name under which a vault is shared between accounts."""
     return ("vault", host)
+
+
+def key_key(host: str, secret: str) -> tuple[str, str, str]:
+    """Return the name under which a look at a key is shared between those who use it."""
+    return ("key", host, secret.lower())
 
 
 def assignments_key(scope: str) -> tuple[str, str]:
@@ -43,6 +49,7 @@ class SharedReads:
 
     def __init__(self) -> None:
         self._entries: dict[Hashable, _Entry] = {}
+        self._turns: dict[Hashable, tuple[asyncio.Lock, int]] = {}
 
     async def get[T](
         self,
@@ -71,6 +78,24 @@ class SharedReads:
         if not keep(fact):
             self._drop(key, entry)
         return fact
+
+    @asynccontextmanager
+    async def turn(self, key: Hashable) -> AsyncIterator[None]:
+        """Let one after the other do what the block does, as far as this process goes.
+
+        Azure tells of one create twice; two passes at once would each make every write.
+        """
+        lock, users = self._turns.get(key, (asyncio.Lock(), 0))
+        self._turns[key] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._turns[key]
+            if users > 1:
+                self._turns[key] = (lock, users - 1)
+            else:
+                del self._turns[key]
 
     def amend(self, key: Hashable, change: Callable[[Any], Any]) -> None:
         """Bring a kept fact up to date with an own write, so that nobody has to read it again."""

@@ -103,6 +103,14 @@ def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator
             f"It has cost about {cost:.0f} USD; Azure pauses reinforcement jobs at"
             f" {AUTO_PAUSE_USD:.0f} USD. After a resume there is no further cap.",
         )
+    if job.is_paused:
+        yield Alert(
+            "pause",
+            "pause:paused",
+            f"{name} is paused"[:63],
+            f"Azure pauses reinforcement jobs at {AUTO_PAUSE_USD:.0f} USD; somebody may also have"
+            " paused it. It goes on once it is resumed.",
+        )
     if facts.previous_status in ("paused", "resuming") and job.status == "running":
         yield Alert(
             "pause",

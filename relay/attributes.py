@@ -13,7 +13,10 @@ from model.cursor import RunPath
 from model.job import Job
 from model.relay_ports import RunAttributes
 
+DEFAULT_TAG: Final = "azure-openai"
 JOB_TYPE: Final = "fine-tune"
+_SHOWN_AS_TAG: Final = ("cancelled", "paused")
+"""Statuses that W&B has no state for."""
 _MAX_TAG: Final = 64
 _MAX_RUN_ID: Final = 64
 _BAD_IN_ID: Final = str.maketrans(dict.fromkeys(":;,#?/'\\%", "-"))
@@ -35,6 +38,16 @@ def run_path(job: Job, account: RelayAccount, *, key_entity: str, suffix: str = 
         or key_entity
     )
     return RunPath(entity, project, run_id(job.id, suffix))
+
+
+def run_suffix(job: Job, generation: int) -> str:
+    """Return what sets a run's id apart from the job's.
+
+    A job with its own W&B integration has a run of the job's id from that already; a run that was
+    deleted leaves its id used up.
+    """
+    own = "-relay" if job.wandb is not None else ""
+    return own if generation == 1 else f"{own}-{generation}"
 
 
 def path_problem(run: RunPath) -> str:
@@ -66,10 +79,10 @@ def run_attributes(
     """
     integration = job.wandb
     display = (integration.name if integration else "") or job.suffix or job.id
-    tags = ["azure-openai", *(integration.tags if integration else ())]
+    tags = [DEFAULT_TAG, *(integration.tags if integration else ())]
     tags += [tag for tag in job.metadata.get("wandb_tags", "").split(",") if tag.strip()]
-    if job.status == "cancelled":
-        tags.append("cancelled")
+    if job.status in _SHOWN_AS_TAG:
+        tags.append(job.status)
     clean = dict.fromkeys(tag.strip()[:_MAX_TAG] for tag in tags if tag.strip())
     return RunAttributes(
         display_name=display[:128],

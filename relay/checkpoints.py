@@ -1,6 +1,6 @@
-"""Checkpoints of a job: their values as rows, and which of them is the best."""
+"""Checkpoints of a job: their values as rows, as a table, and which of them is the best."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from relay.metrics import Number, metric_name, metrics_of, step_of
@@ -18,20 +18,38 @@ _USUAL: Final = (
 
 def add_checkpoints(rows: dict[int, Row], checkpoints: Iterable[object]) -> int:
     """Add the checkpoints' values to `rows`; return how many checkpoints had none to use."""
-    unusable = 0
+    all_of_them = list(checkpoints)
+    usable = list(_usable(all_of_them))
+    for step, metrics, _ in usable:
+        # A checkpoint is written after its step; it must not give a step's row a later time.
+        merge(rows, step, metrics, None)
+    return len(all_of_them) - len(usable)
+
+
+def checkpoint_table(
+    checkpoints: Iterable[object],
+) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]:
+    """Return columns and rows, in step order: step, deployable model, then every metric."""
+    known = sorted(_usable(checkpoints), key=lambda one: (one[0], one[2]))
+    names = sorted({name for _, metrics, _ in known for name in metrics})
+    rows = tuple(
+        (step, model, *(metrics.get(name) for name in names)) for step, metrics, model in known
+    )
+    return ("step", "model", *names), rows
+
+
+def _usable(checkpoints: Iterable[object]) -> Iterator[tuple[int, dict[str, Number], str]]:
+    """Yield step, metrics and deployable model of the checkpoints that have step and metrics."""
     for item in checkpoints:
         metrics = item.get("metrics") if isinstance(item, Mapping) else None
-        step = None
-        if isinstance(item, Mapping):
-            step = step_of(item.get("step_number"))
-            if step is None and isinstance(metrics, Mapping):
-                step = step_of(metrics.get("step"))
-        if step is None or not isinstance(metrics, Mapping):
-            unusable += 1
+        if not isinstance(item, Mapping) or not isinstance(metrics, Mapping):
             continue
-        # A checkpoint is written after its step; it must not give a step's row a later time.
-        merge(rows, step, metrics_of(metrics), None)
-    return unusable
+        step = step_of(item.get("step_number"))
+        if step is None:
+            step = step_of(metrics.get("step"))
+        if step is not None:
+            model = item.get("fine_tuned_model_checkpoint")
+            yield step, metrics_of(metrics), model if isinstance(model, str) else ""
 
 
 def best_checkpoint(checkpoints: Iterable[object], metric: str) -> dict[str, Any]:
@@ -39,13 +57,7 @@ def best_checkpoint(checkpoints: Iterable[object], metric: str) -> dict[str, Any
 
     Losses are best when low, all other metrics when high; of equals the later one stands.
     """
-    known: list[tuple[int, Mapping[str, Number], str]] = []
-    for item in checkpoints:
-        metrics = item.get("metrics") if isinstance(item, Mapping) else None
-        step = step_of(item.get("step_number")) if isinstance(item, Mapping) else None
-        if isinstance(item, Mapping) and isinstance(metrics, Mapping) and step is not None:
-            model = item.get("fine_tuned_model_checkpoint")
-            known.append((step, metrics_of(metrics), model if isinstance(model, str) else ""))
+    known = list(_usable(checkpoints))
     wanted = (metric_name(metric),) if metric else _USUAL
     chosen = next((name for name in wanted if any(name in one[1] for one in known)), "")
     if not chosen:

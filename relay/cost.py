@@ -1,9 +1,10 @@
-"""What a job has cost so far, by the price list that the user gave.
+"""How long a job has trained, what it has cost and what it will, by the user's price list.
 
 An estimate from training time and tokens; Azure's invoice is what counts.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from model.job import Job
 from model.setting_parsers import Prices
@@ -13,6 +14,40 @@ AUTO_PAUSE_USD = 5000.0
 
 Source: MicrosoftDocs fine-tuning-cost-management.md (facts/peers.md, finding 10).
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Training time and cost of a job so far; None for what is not known."""
+
+    hours: float | None = None
+    """As billed once Azure says so; by the clock, without pauses, until then."""
+    cost: float | None = None
+    """In USD."""
+    projected: float | None = None
+    """In USD, of the whole job, as long as it goes on at its present pace."""
+    paused_s: float = 0.0
+
+
+def meter(
+    job: Job,
+    prices: Prices,
+    *,
+    started_at: float | None,
+    billed_hours: float | None,
+    paused_s: float,
+    progress: float | None,
+    now: float,
+) -> Meter:
+    """Return a job's meter. `progress` is the share of its steps that are done, 0 to 1."""
+    hours = training_hours(
+        job, started_at=started_at, billed_hours=billed_hours, paused_s=paused_s, now=now
+    )
+    cost = cost_so_far(job, prices, hours=hours)
+    projected = None
+    if cost is not None and progress and not job.is_terminal:
+        projected = round(cost / progress, 4)
+    return Meter(hours, cost, projected, paused_s)
 
 
 def price_of(job: Job, prices: Prices) -> Mapping[str, float] | None:
@@ -27,7 +62,12 @@ def price_of(job: Job, prices: Prices) -> Mapping[str, float] | None:
 
 
 def training_hours(
-    job: Job, *, started_at: float | None, billed_hours: float | None, now: float
+    job: Job,
+    *,
+    started_at: float | None,
+    billed_hours: float | None,
+    paused_s: float,
+    now: float,
 ) -> float | None:
     """Return the hours trained: as billed once Azure says so, by the clock until then."""
     if billed_hours is not None:
@@ -35,7 +75,7 @@ def training_hours(
     if started_at is None:
         return None
     end = job.finished_at if job.is_terminal and job.finished_at is not None else now
-    return max(end - started_at, 0.0) / 3600
+    return max(end - started_at - paused_s, 0.0) / 3600
 
 
 def cost_so_far(job: Job, prices: Prices, *, hours: float | None) -> float | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from model.errors import MissingError, RejectedError
 from model.job import as_number
+from model.redact import redacted
 from relay.metrics import Number, metrics_of, step_of
 
 FIRST_PAGE: Final = 20
@@ -21,6 +22,8 @@ FIRST_PAGE: Final = 20
 FULL_PAGE: Final = 100
 """Neither spec names an upper bound for `limit`; 100 is what the peers use."""
 _MAX_PAGES: Final = 20_000
+_LONGEST: Final = 8000
+"""Characters of one message; W&B drops lines that are far too long."""
 _STRAYS: Final = 20
 """One event in so many may be out of place without making the listing unordered, which would cost
 a full read with every tick. What a short read misses, the full read at the job's end brings."""
@@ -49,6 +52,8 @@ class Event:
     is_error: bool
     not_finite: bool = False
     """One of its metrics is not a finite number."""
+    total_steps: int | None = None
+    """How many steps the job will have, where the event says it."""
 
 
 @dataclass(slots=True)
@@ -61,6 +66,8 @@ class Hints:
     """Id of the listing's first event."""
     tail: str = ""
     """Id of the listing's last event."""
+    recent: list[int] = field(default_factory=list)
+    """Sums of the ids on the last first page: what is listed again need not be looked at again."""
 
 
 @dataclass(slots=True)
@@ -69,6 +76,8 @@ class EventRead:
 
     events: list[Event] = field(default_factory=list)
     unusable: int = 0
+    stepless: int = 0
+    """Events that are kept for their message, but whose numbers belong to no step."""
     looped: bool = False
     """The listing said that there is more but showed no way on."""
 
@@ -91,6 +100,8 @@ async def read_new_events(read: ReadPage, hints: Hints, *, full: bool) -> EventR
 async def _walk(read: ReadPage, hints: Hints, *, after: str | None, full: bool) -> EventRead:
     result = EventRead()
     known_head = hints.head
+    recent = set(hints.recent) if not full and hints.order == "newest" else set()
+    first_page: list[int] | None = None
     seen: set[int] = set()
     order = _Order()
     first_id, last_id = "", after or ""
@@ -107,14 +118,19 @@ async def _walk(read: ReadPage, hints: Hints, *, after: str | None, full: bool) 
                 page_ids.append(event_id)
                 first_id = first_id or event_id
                 met_head = met_head or event_id == known_head
+                if zlib.crc32(event_id.encode()) in recent:
+                    continue
             event = parse_event(item)
             if event is None:
                 result.unusable += 1
                 continue
+            result.stepless += event.step is None and _has_numbers(item.get("data"))
             order.see(event)
             if event.identity not in seen:
                 seen.add(event.identity)
                 result.events.append(event)
+        if first_page is None:
+            first_page = [zlib.crc32(one.encode()) for one in page_ids[:FIRST_PAGE]]
         if not page.has_more:
             last_id = page_ids[-1] if page_ids else last_id
             break
@@ -126,11 +142,12 @@ async def _walk(read: ReadPage, hints: Hints, *, after: str | None, full: bool) 
             break
         last_id = place
         used.add(place)
-        if not full and met_head and order.name == "newest":
+        if not full and met_head and (order.name or hints.order) == "newest":
             break
     if after is None:
         hints.order = order.name or hints.order
         hints.head = first_id or hints.head
+        hints.recent = first_page or hints.recent
     if hints.order == "oldest":
         hints.tail = last_id
     result.events.sort(key=_by_time)
@@ -182,7 +199,7 @@ def parse_event(item: object) -> Event | None:
             metrics = metrics_of(data)
             not_finite = any(map(_is_not_finite, data.values()))
     message = item.get("message")
-    text = " ".join(message.split()) if isinstance(message, str) else ""
+    text = _text(message) if isinstance(message, str) else ""
     if not metrics and not text:
         return None
     at = as_number(item.get("created_at"))
@@ -199,6 +216,7 @@ def parse_event(item: object) -> Event | None:
         message=text,
         is_error=item.get("level") == "error",
         not_finite=not_finite,
+        total_steps=step_of(data.get("total_steps")) if isinstance(data, Mapping) else None,
     )
 
 
@@ -209,7 +227,7 @@ def console_line(event: Event, at: float) -> str:
     `ERROR ` leads a line of the error stream.
     """
     stamp = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
-    return f"{'ERROR ' if event.is_error else ''}{stamp} {event.message}"
+    return f"{'ERROR ' if event.is_error else ''}{stamp} {redacted(event.message)}"
 
 
 def line_mark(event: Event) -> str | None:
@@ -221,6 +239,16 @@ def line_mark(event: Event) -> str | None:
     if event.step is None:
         return None
     return f"\0line:{zlib.crc32(' '.join(sorted(event.metrics)).encode()):08x}"
+
+
+def _text(message: str) -> str:
+    """Return a message as one line of a length that a console takes."""
+    text = " ".join(message.split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
+
+
+def _has_numbers(data: object) -> bool:
+    return isinstance(data, Mapping) and bool(metrics_of(data))
 
 
 def _is_not_finite(value: object) -> bool:

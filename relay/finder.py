@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 PAGE: Final = 100
 _AT_ONCE: Final = 32
 _MOST_PAGES: Final = 10_000
+_REMEMBER_S: Final = 3600.0
+"""A person can have a complete job started over through another process of the app."""
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class Finder:
         self._cursors = cursors
         self._work = work
         self._closed: dict[str, set[str]] = {}
+        self._closed_since: dict[str, float] = {}
         self._open: dict[str, set[str]] = {}
         self._failing: set[tuple[str, str]] = set()
 
@@ -76,6 +79,9 @@ class Finder:
         return found
 
     async def _tick_account(self, account: RelayAccount, found: Found, now: float) -> None:
+        if now - self._closed_since.setdefault(account.key, now) > _REMEMBER_S:
+            self._closed.pop(account.key, None)
+            self._closed_since[account.key] = now
         closed = self._closed.setdefault(account.key, set())
         missing = set(self._open.get(account.key, ()))
         unknown: list[dict[str, Any]] = []

@@ -20,8 +20,8 @@ from model.job import Job
 from model.relay_ports import RunAttributes, RunKey
 from relay import wire
 from relay.alerts import Facts, due_alerts
-from relay.attributes import path_problem, run_attributes, run_path
-from relay.cost import cost_so_far, training_hours
+from relay.attributes import path_problem, run_attributes, run_path, run_suffix
+from relay.cost import Meter, meter
 from relay.looks import is_whole_look, needs_closing
 from relay.memory import Memory
 from relay.options import RelayOptions
@@ -58,7 +58,7 @@ class JobPass:
         """`full` reads everything once more, also of a job that is long over."""
         self.job = job
         self.cursor = cursor
-        self.memory = Memory(cursor.state)
+        self.memory = Memory(cursor.state, cursor.curve)
         self.error: AppError | None = None
         self.key_missing = False
         self.has_posted = False
@@ -75,8 +75,10 @@ class JobPass:
         self._clock = clock
         self._sources: Sources | None = None
         self._previous_status = cursor.status
+        self._hashed: tuple[tuple[bool, RunPath | None], int] | None = None
         if self.memory.asked is None:
             self.memory.asked = dict(job.hyperparameters)
+        self.memory.see_status(job, clock())
 
     @property
     def is_stale(self) -> bool:
@@ -92,9 +94,23 @@ class JobPass:
         """Whether the job has not begun: its run is pending, and nothing is sent to it."""
         return self.job.is_waiting and not self.cursor.rows
 
+    async def probe(self) -> None:
+        """Say to the run what it knows already. Raises when W&B has it no longer."""
+        cursor, end = self.cursor, self.memory.end
+        if cursor.run is None or self.memory.attributes is None or self._waits:
+            return
+        body = end.encode() if self.memory.ended and end else wire.HEARTBEAT
+        if self.memory.ended and not end:
+            return
+        self.has_posted = True
+        await self._ports.sink.post(cursor.run, body, key=self._key)
+
     async def read(self) -> None:
         """Read the job's new values. Nothing is claimed yet."""
         job, cursor, memory = self.job, self.cursor, self.memory
+        if job.oddities:
+            fields = ", ".join(job.oddities)
+            cursor.notes = _joined(cursor.notes, (f"fields that could not be used: {fields}",))
         self._place()
         if self._waits:
             return
@@ -122,7 +138,7 @@ class JobPass:
                 self.job,
                 self._account,
                 key_entity=self._key.entity,
-                suffix="" if generation == 1 else f"-{generation}",
+                suffix=run_suffix(self.job, generation),
             )
         if problem := path_problem(cursor.run):
             raise RejectedError(problem, subject=self.job.id, code="project")
@@ -154,7 +170,7 @@ class JobPass:
             job,
             rows=cursor.rows + len(taken.rows),
             last_at=cursor.last_value_at,
-            cost=self._cost(),
+            meter=self._meter(),
         )
         cursor.outbox = wire.body(
             rows=taken.rows,
@@ -175,19 +191,22 @@ class JobPass:
         cursor.lines += len(taken.lines)
         self.sent_values += memory.ledger.count - cursor.values
         cursor.values = memory.ledger.count
+        cursor.curve = memory.curve.dump()
         cursor.status = job.status
         cursor.state = memory.dump()
         return True
 
-    def _cost(self) -> float | None:
-        summary = self.memory.summary
-        hours = training_hours(
+    def _meter(self) -> Meter:
+        now, summary = self._clock(), self.memory.summary
+        return meter(
             self.job,
+            self._options.prices,
             started_at=summary.started_at,
             billed_hours=summary.billed_hours,
-            now=self._clock(),
+            paused_s=self.memory.paused_for(now),
+            progress=summary.progress,
+            now=now,
         )
-        return cost_so_far(self.job, self._options.prices, hours=hours)
 
     @property
     def has_more(self) -> bool:
@@ -244,8 +263,13 @@ class JobPass:
         )
 
     def _hash(self) -> int:
-        value = [self._attributes(), self._waits, str(self.cursor.run)]
-        return zlib.crc32(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+        """Return a sum of the attributes; made once for each state that a pass goes through."""
+        state = (self._waits, self.cursor.run)
+        if self._hashed is None or self._hashed[0] != state:
+            value = [self._attributes(), self._waits, str(self.cursor.run)]
+            total = zlib.crc32(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+            self._hashed = (state, total)
+        return self._hashed[1]
 
     async def _ensure_run(self) -> RunPath:
         cursor = self.cursor
@@ -276,7 +300,7 @@ class JobPass:
             lowest_loss=lowest,
             last_loss=last,
             not_finite=memory.summary.not_finite,
-            cost=self._cost() if self._options.prices else None,
+            cost=self._meter().cost,
         )
         for alert in due_alerts(self.job, facts, self._options, memory.alerted):
             try:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from model.job import Job
+from relay.curve import Curve
 from relay.events import Event, Hints, line_mark
 from relay.ledger import Ledger
 from relay.summary import Summary
@@ -10,7 +12,9 @@ from relay.summary import Summary
 class Memory:
     """Loaded from a cursor's state, changed by a pass, dumped back."""
 
-    def __init__(self, state: dict[str, Any]) -> None:
+    def __init__(self, state: dict[str, Any], curve: dict[str, Any] | None = None) -> None:
+        self.curve = Curve(curve or {})
+        """Kept beside the state: people look at it."""
         self.ledger = Ledger.load(state.get("ledger"))
         """Values that are in the run or in the outbox."""
         self.summary = Summary(state.get("summary"))
@@ -34,6 +38,10 @@ class Memory:
         """Facts of the job's files, known once its artifacts are logged."""
         self.value_seen_at: float | None = state.get("value_seen_at")
         """When the relay last met a new value (unix seconds)."""
+        self.paused_at: float | None = state.get("paused_at")
+        """Since when the job is paused (unix seconds); None while it is not."""
+        self.paused_s: float = state.get("paused_s", 0.0)
+        """How long it was paused before, in seconds."""
         self.stop_seen: bool = state.get("stop_seen", False)
         self.facts: int | None = state.get("facts")
         """Hash of what the last summary took from the job object."""
@@ -48,7 +56,7 @@ class Memory:
         return {
             "ledger": self.ledger.dump(),
             "summary": self.summary.state(),
-            "hints": [self.hints.order, self.hints.head, self.hints.tail],
+            "hints": [self.hints.order, self.hints.head, self.hints.tail, self.hints.recent],
             "attributes": self.attributes,
             "generation": self.generation,
             "ended": self.ended,
@@ -59,6 +67,8 @@ class Memory:
             "artifacts": self.artifacts,
             "files": self.files,
             "value_seen_at": self.value_seen_at,
+            "paused_at": self.paused_at,
+            "paused_s": self.paused_s,
             "stop_seen": self.stop_seen,
             "facts": self.facts,
             "end": self.end,
@@ -66,6 +76,19 @@ class Memory:
             "lines": self._lines.dump(),
             "seen": sorted(self._seen),
         }
+
+    def see_status(self, job: Job, now: float) -> None:
+        """Keep the time that the job is paused: Azure does not bill it."""
+        if job.is_paused:
+            self.paused_at = now if self.paused_at is None else self.paused_at
+        elif self.paused_at is not None:
+            end = now if job.finished_at is None else min(now, job.finished_at)
+            self.paused_s += max(end - self.paused_at, 0.0)
+            self.paused_at = None
+
+    def paused_for(self, now: float) -> float:
+        """Return how long the job was paused until now, in seconds."""
+        return self.paused_s + (max(now - self.paused_at, 0.0) if self.paused_at else 0.0)
 
     def claim_line(self, event: Event) -> bool:
         """Take an event's console line; say whether it is new."""

@@ -97,6 +97,7 @@ class Sources:
             if self._reading.result_read:
                 memory.result_read = self._reading.result_file
         memory.summary.take_rows(fresh)
+        memory.curve.take(fresh)
         taken.top_step = max((row.step for row in fresh), default=None)
 
     @property

@@ -38,7 +38,7 @@ async def read_rows(chunks: AsyncIterator[bytes], count: ResultCount) -> AsyncIt
     """
     columns: list[tuple[int, str]] | None = None
     step_column = -1
-    async for text in _lines(_decoded(chunks)):
+    async for text in lines_of(decoded(chunks)):
         try:
             records = list(csv.reader(io.StringIO(text, newline="")))
         except csv.Error as error:
@@ -96,7 +96,7 @@ def _row(record: list[str], step_column: int, columns: list[tuple[int, str]]) ->
     return Row(step, values)
 
 
-async def _decoded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def decoded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the file's own bytes, undoing base64 where the content is base64."""
     pending = b""
     started = False
@@ -136,8 +136,8 @@ def _unbase64(data: bytes) -> bytes:
         raise RejectedError("the result file is damaged base64", code="NotCsv") from None
 
 
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Yield complete lines. A quoted field may hold line ends; it stays in one piece."""
+async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """Yield complete lines, some at a time. A quoted field may hold line ends; it stays in one piece."""
     rest = b""
     first = True
     async for data in _gathered(chunks):

@@ -48,11 +48,13 @@ async def relay_account(
     clock: Callable[[], float],
     options: RelayOptions,
     force: bool = False,
+    hurry: bool = False,
 ) -> list[JobOutcome]:
     """Bring the runs of these jobs up to date; return one outcome each, in their order.
 
-    `force` looks again at jobs that are complete or parked, and reads them whole. Raises
-    TemporaryError only where nothing could be recorded at all (the cursors cannot be read).
+    `hurry` tries parked jobs at once. `force` looks again at complete ones too: reads them whole
+    and asks W&B whether their runs are still there. Raises TemporaryError only where nothing
+    could be recorded at all (the cursors cannot be read).
     """
     # A listing that moved while it was read names a job twice; two passes of it would be two
     # workers on one cursor.
@@ -64,7 +66,7 @@ async def relay_account(
     due: list[tuple[Job, Cursor]] = []
     for job in jobs:
         cursor = cursors.get(job.id) or Cursor(account.key, job.id)
-        waits = cursor.relay_state == "parked" and cursor.retry_at > clock()
+        waits = cursor.relay_state == "parked" and cursor.retry_at > clock() and not hurry
         waits = waits or (cursor.relay_state == "ending" and cursor.retry_at > clock())
         if not force and (waits or cursor.relay_state == "complete"):
             outcomes[job.id] = JobOutcome(job.id, cursor.relay_state)
@@ -110,6 +112,9 @@ async def _relay(
     lost |= await _save(ports, [item for item in leftover if item.error is None])
     active = [item for item in active if item.error is None and item.job.id not in lost]
 
+    if full:
+        await _each(limit, active, JobPass.probe)
+        active = [item for item in active if item.error is None]
     await _each(limit, active, JobPass.read)
     active = [item for item in active if item.error is None]
     while active:
@@ -224,7 +229,8 @@ def _outcome(item: JobPass, lost: bool) -> JobOutcome:
         values=item.sent_values,
         error=error.message if error else "",
         remedy=error.remedy if error else "",
-        key_refused=item.key_refused,
+        key_refused=item.key_refused
+        or (item.key_missing and not isinstance(error, TemporaryError)),
         wants_artifacts=item.wants_artifacts,
         temporary=isinstance(error, TemporaryError),
     )

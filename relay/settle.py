@@ -3,7 +3,7 @@
 from typing import Final
 
 from model.cursor import Cursor
-from model.errors import AppError, DeniedError, MissingError, RejectedError
+from model.errors import AppError, DeniedError, MissingError, RejectedError, TemporaryError
 from model.job import Job
 from relay.looks import is_recent, looks_of
 from relay.memory import Memory
@@ -28,11 +28,12 @@ def settle(
     if error is not None:
         _after_failure(cursor, memory, error, now, keyless)
         return False
+    due = cursor.retry_at if cursor.relay_state == "ending" else 0.0
     cursor.failures, cursor.error, cursor.remedy, cursor.retry_at = 0, "", "", 0.0
     cursor.status = job.status
     wants_artifacts = False
     if memory.ended:
-        _after_end(cursor, job, memory, now)
+        _after_end(cursor, job, memory, now, due)
         wants_artifacts = with_artifacts and _artifacts_due(cursor, job, memory, now)
         if wants_artifacts:
             memory.artifacts = "sent"
@@ -57,7 +58,11 @@ def _artifacts_due(cursor: Cursor, job: Job, memory: Memory, now: float) -> bool
     return has_all or memory.looks > _PATIENT_LOOKS or cursor.relay_state == "complete"
 
 
-def _after_end(cursor: Cursor, job: Job, memory: Memory, now: float) -> None:
+def _after_end(cursor: Cursor, job: Job, memory: Memory, now: float, due: float) -> None:
+    if now < due:
+        # Somebody looked before it was time; the looks that are due are for late values.
+        cursor.relay_state, cursor.retry_at = "ending", due
+        return
     if cursor.ending_since is None:
         cursor.ending_since = now
     looks = looks_of(job, cursor, now)
@@ -86,11 +91,15 @@ def _after_failure(
         first, longest = _PARK_S
         cursor.relay_state = "parked"
         cursor.retry_at = now + min(first * 2 ** min(cursor.failures - 1, 8), longest)
+    elif isinstance(error, TemporaryError) and error.retry_after:
+        # A pause that a service asks for is longer than a tick; nothing is asked before its end.
+        cursor.retry_at = now + min(error.retry_after, _PARK_S[1])
 
 
 def _start_over(cursor: Cursor, generation: int) -> None:
     """Forget what the lost run held: the next pass writes all of it into a new run."""
     cursor.state = {"generation": generation}
+    cursor.curve = {}
     cursor.run = None
     cursor.rows = cursor.lines = cursor.values = 0
     cursor.last_step = cursor.last_value_at = cursor.ending_since = None

@@ -46,25 +46,34 @@ async def read_all(
 ) -> Reading:
     """Read all events and checkpoints; the result file is left to `stream_rows`."""
     reading = _reading(await _events(jobs, account, job, hints, full=True))
-    checkpoints: list[object] = []
-    after: str | None = None
-    for _ in range(_CHECKPOINT_PAGES):
-        try:
-            page = await jobs.list_checkpoints(account, job.id, after, 100)
-        except (MissingError, RejectedError) as error:
-            # Methods without checkpoints answer 404 or 400; values come from the other sources.
-            reading.notes.append(f"checkpoints could not be read: {error.message}")
-            break
-        checkpoints.extend(page.items)
-        last = page.items[-1].get("id") if page.items else None
-        if not page.has_more or not isinstance(last, str) or last == after:
-            break
-        after = last
+    checkpoints, problem = await list_checkpoints(jobs, account, job.id)
+    if problem:
+        reading.notes.append(f"checkpoints could not be read: {problem}")
     reading.best_checkpoint = best_checkpoint(checkpoints, metric)
     if unusable := add_checkpoints(reading.rows, checkpoints):
         reading.notes.append(f"{unusable} checkpoints had no step or no metrics")
     reading.result_file = job.result_files[0] if job.result_files else ""
     return reading
+
+
+async def list_checkpoints(
+    jobs: JobsPort, account: RelayAccount, job: str
+) -> tuple[list[dict[str, Any]], str]:
+    """Return a job's checkpoints in the service's order, and why there are no more of them."""
+    checkpoints: list[dict[str, Any]] = []
+    after: str | None = None
+    for _ in range(_CHECKPOINT_PAGES):
+        try:
+            page = await jobs.list_checkpoints(account, job, after, 100)
+        except (MissingError, RejectedError) as error:
+            # Methods without checkpoints answer 404 or 400; values come from the other sources.
+            return checkpoints, error.message
+        checkpoints.extend(page.items)
+        last = page.items[-1].get("id") if page.items else None
+        if not page.has_more or not isinstance(last, str) or last == after:
+            break
+        after = last
+    return checkpoints, ""
 
 
 async def _events(
@@ -81,6 +90,8 @@ def _reading(read: EventRead) -> Reading:
     reading = Reading(read, rows_of_events(read.events))
     if read.unusable:
         reading.notes.append(f"{read.unusable} events had neither metrics nor a message")
+    if read.stepless:
+        reading.notes.append(f"{read.stepless} events had numbers but no step to put them at")
     if read.looped:
         reading.notes.append("the event listing came back to itself before its end")
     return reading

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from model.job import Job
+from relay.cost import Meter
 from relay.events import Event
 from relay.metrics import Number
 from relay.rows import Row
@@ -34,6 +35,8 @@ class Summary:
         self.started_at: float | None = state.get("started_at")
         self.billed_hours: float | None = state.get("billed_hours")
         self.first_value_at: float | None = state.get("first_value_at")
+        self.total_steps: int | None = state.get("total_steps")
+        """How many steps the job will have, once an event has said it."""
         self.not_finite: bool = state.get("not_finite", False)
         self.best_checkpoint: dict[str, Any] = state.get("best_checkpoint", {})
         """Step, metric, value and deployable model of the best checkpoint."""
@@ -45,6 +48,7 @@ class Summary:
             "best": _dumped(self._best),
             "loss": [_finite(value) for value in self._loss],
             "first_value_at": self.first_value_at,
+            "total_steps": self.total_steps,
             "not_finite": self.not_finite,
             "best_checkpoint": self.best_checkpoint,
             "started_at": self.started_at,
@@ -86,6 +90,8 @@ class Summary:
     def take_events(self, events: Iterable[Event]) -> None:
         for event in events:
             self.not_finite = self.not_finite or event.not_finite
+            if event.total_steps:
+                self.total_steps = max(event.total_steps, self.total_steps or 0)
             if event.step is not None:
                 if event.at is not None and self.started_at is None:
                     self.started_at = event.at  # a first value says that training is on
@@ -105,9 +111,14 @@ class Summary:
             return None, None, None
         return self._loss[0], self._loss[1], float(self._last[_LOSS][1])
 
-    def render(
-        self, job: Job, *, rows: int, last_at: float | None, cost: float | None
-    ) -> dict[str, Any]:
+    @property
+    def progress(self) -> float | None:
+        """The share of the job's steps that are done, 0 to 1; None while that is unknown."""
+        if not self.total_steps or not self._last:
+            return None
+        return min(max(step for step, _ in self._last.values()) / self.total_steps, 1.0)
+
+    def render(self, job: Job, *, rows: int, last_at: float | None, meter: Meter) -> dict[str, Any]:
         """Return the whole summary as W&B shows it. Durations are in seconds, cost is in USD."""
         shown: dict[str, Any] = {name: value for name, (_, value) in self._last.items()}
         for name, (step, value) in self._best.items():
@@ -122,8 +133,14 @@ class Summary:
             shown["trained_tokens"] = job.trained_tokens
         if self.billed_hours is not None:
             shown["billed_hours"] = self.billed_hours
-        if cost is not None:
-            shown["cost_usd"] = cost
+        if meter.cost is not None:
+            shown["cost_usd"] = meter.cost
+        if meter.projected is not None:
+            shown["cost_usd_projected"] = meter.projected
+        if self.progress is not None:
+            shown["progress"] = round(self.progress, 4)
+        if meter.paused_s:
+            shown["paused_seconds"] = meter.paused_s
         for name, value in self.best_checkpoint.items():
             shown[f"best_checkpoint/{name}"] = value
         if job.error_code or job.error_message:
@@ -134,7 +151,7 @@ class Summary:
             shown["queue_seconds"] = began - start
         if job.is_terminal and end is not None:
             if began is not None and end >= began:
-                shown["training_seconds"] = end - began
+                shown["training_seconds"] = max(end - began - meter.paused_s, 0.0)
             if start is not None and end >= start:
                 shown["total_seconds"] = end - start
         moment = (end if job.is_terminal else None) or last_at or start or 0.0

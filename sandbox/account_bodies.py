@@ -107,7 +107,7 @@ def changed_body(
         changed["tags"] = _tags(body["tags"])
     if body.get("identity") is not None:
         changed["identity"] = identities.after_write(
-            world, account.get("identity"), body["identity"]
+            world, account["name"], account.get("identity"), body["identity"]
         )
     _set_properties(changed, body.get("properties") or {})
     author = tokens.claims_of(call).get("appid", "unknown")

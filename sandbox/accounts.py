@@ -121,7 +121,7 @@ def _show(
 
 def _finish(world: World, account: dict[str, Any], *, is_new_principal: bool) -> dict[str, Any]:
     """Make the write visible; a new principal shows after `identity_delay_s`."""
-    delay = settings.of(world).identity_delay_s
+    delay = settings.pace(world, account["name"], "identity_delay_s")
     hide = is_new_principal and delay > 0
 
     def reveal() -> None:
@@ -131,7 +131,13 @@ def _finish(world: World, account: dict[str, Any], *, is_new_principal: bool) ->
 
     if hide:
         world.later(delay, reveal)
+    # Another write does not make the directory any quicker.
+    hide = hide or _is_hidden(state(world).shelf.get(account["id"]))
     return _show(world, account, "Succeeded", hide_principal=hide)
+
+
+def _is_hidden(record: Record | None) -> bool:
+    return record is not None and _principal(record.body) != _principal(record.shown)
 
 
 def _principal(account: dict[str, Any] | None) -> str | None:
@@ -152,12 +158,13 @@ def _write(
         events.publish_resource(world, call, f"{TYPE}/write", arm.written_id(call))
         return 200, shown
 
-    if not settings.of(world).lro_seconds:
+    seconds = settings.pace(world, account["name"], "lro_seconds")
+    if not seconds:
         _, shown = finish()
         return json_response(shown, 201 if is_new else 200)
     progress = "Creating" if is_new else "Accepted"
     shown = _show(world, account, progress, hide_principal=is_new_principal)
-    return arm.accepted(world, call, _operations_path(account), shown, finish)
+    return arm.accepted(world, call, _operations_path(account), shown, finish, seconds=seconds)
 
 
 def _operations_path(account: dict[str, Any]) -> str:
@@ -184,11 +191,12 @@ def _delete(world: World, call: Call) -> web.Response:
         events.publish_resource(world, call, f"{TYPE}/delete", arm.written_id(call))
         return 204, None
 
-    if not settings.of(world).lro_seconds:
+    seconds = settings.pace(world, account["name"], "lro_seconds")
+    if not seconds:
         finish()
         return web.Response(status=200)
     _show(world, account, "Deleting", hide_principal=False)
-    return arm.accepted(world, call, _operations_path(account), {}, finish)
+    return arm.accepted(world, call, _operations_path(account), {}, finish, seconds=seconds)
 
 
 def set_tenant(world: World, subscription: str, tenant: str) -> None:

@@ -214,9 +214,15 @@ class Operations:
 
 
 def accepted(
-    world: World, call: Call, location_path: str, body: Any, finish: Callable[[], tuple[int, Any]]
+    world: World,
+    call: Call,
+    location_path: str,
+    body: Any,
+    finish: Callable[[], tuple[int, Any]],
+    *,
+    seconds: float,
 ) -> web.Response:
-    """Answer 202 with Location and Retry-After; `finish` runs after `lro_seconds`.
+    """Answer 202 with Location and Retry-After; `finish` runs after `seconds`.
 
     What `finish` returns, status and body, is what the Location answers from then on.
     """
@@ -227,7 +233,7 @@ def accepted(
     def done() -> None:
         operations.results[operation] = finish()
 
-    world.later(settings.of(world).lro_seconds, done)
+    world.later(seconds, done)
     version = call.query.get("api-version", "2025-09-01")
     location = f"{ENDPOINT}{location_path}/operationResults/{operation}?api-version={version}"
     return json_response(body, 202, _wait_headers(world, location))

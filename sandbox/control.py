@@ -101,9 +101,21 @@ def _add_fault(world: World, call: Call) -> web.Response:
     return json_response(fault.as_json())
 
 
+def _end_faults(world: World, call: Call) -> web.Response:
+    named = [fault for fault in world.faults if fault.name == call.params["name"]]
+    for fault in named:
+        world.faults.remove(fault)
+    return json_response({"cleared": len(named), "hits": sum(item.hit_count for item in named)})
+
+
 def _put_settings(world: World, call: Call) -> web.Response:
     settings.update(world, _object(call))
     return json_response(settings.as_json(world))
+
+
+def _put_pace(world: World, call: Call) -> web.Response:
+    settings.set_pace(world, call.params["account"], _object(call))
+    return json_response(settings.pace_as_json(world, call.params["account"]))
 
 
 def _name_by_subdomain(world: World, call: Call) -> None:
@@ -149,11 +161,13 @@ def routes(world: World) -> Handler:
     add("POST", "reset", reset)
     add("GET", "settings", lambda _: json_response(settings.as_json(world)))
     add("PUT", "settings", lambda call: _put_settings(world, call))
+    add("PUT", "settings/<account>", lambda call: _put_pace(world, call))
     add("GET", "requests", lambda _: json_response(_requests(world)))
     add("DELETE", "requests", clear(lambda: world.requests))
     add("GET", "faults", lambda _: json_response([fault.as_json() for fault in world.faults]))
     add("POST", "faults", lambda call: _add_fault(world, call))
     add("DELETE", "faults", clear(lambda: world.faults))
+    add("DELETE", "faults/<name>", lambda call: _end_faults(world, call))
     add("GET", "notices", lambda _: json_response(notices.published(world)))
     add("DELETE", "notices", clear(lambda: notices.published(world)))
     add("GET", "deliveries", lambda _: json_response(delivery.as_json(world)))

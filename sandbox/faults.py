@@ -18,13 +18,17 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "times": int,
     "probability": (int, float),
     "seed": (int, str),
+    "name": str,
     "action": dict,
 }
 
 
 @dataclass
 class Fault:
-    """One rule. `times` counts down; without it `probability` decides, by its own seed."""
+    """One rule. `times` counts down; without it `probability` decides, by its own seed.
+
+    `name` is what whoever set it may take it away by.
+    """
 
     service: str | None
     path_contains: str
@@ -35,6 +39,7 @@ class Fault:
     action: dict[str, Any]
     rng: random.Random = field(default_factory=random.Random)
     hit_count: int = 0
+    name: str = ""
 
     def hits(self, service: str, method: str, path: str, host: str) -> bool:
         """Decide whether this request meets the fault, and count it if so."""
@@ -55,6 +60,7 @@ class Fault:
     def as_json(self) -> dict[str, Any]:
         """Describe the fault: its rule, `times` still left (null: no limit) and `hits` so far."""
         return {
+            "name": self.name,
             "service": self.service,
             "path_contains": self.path_contains,
             "host_contains": self.host_contains,
@@ -94,6 +100,7 @@ def parse(body: Any) -> Fault:
         probability=None if probability is None else float(probability),
         action=_action(body.get("action")),
         rng=random.Random(body.get("seed") or 0),
+        name=body.get("name") or "",
     )
 
 

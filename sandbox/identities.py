@@ -26,18 +26,23 @@ _TYPES = {
 
 @dataclass
 class Principals:
-    """When each principal of a system identity came to be, in seconds of the monotonic clock."""
+    """When each principal of a system identity came to be (monotonic clock), and its account."""
 
-    born: dict[str, float] = field(default_factory=dict)
+    born: dict[str, tuple[float, str]] = field(default_factory=dict)
 
 
 def is_known(world: World, principal: str) -> bool:
     """Tell whether the directory knows the principal yet; it knows all that others made."""
-    born = world.part("identities", Principals).born.get(principal.lower())
-    return born is None or time.monotonic() - born >= settings.of(world).principal_replication_s
+    known = world.part("identities", Principals).born.get(principal.lower())
+    if known is None:
+        return True
+    born, account = known
+    return time.monotonic() - born >= settings.pace(world, account, "principal_replication_s")
 
 
-def after_write(world: World, current: dict[str, Any] | None, wanted: Any) -> dict[str, Any]:
+def after_write(
+    world: World, account: str, current: dict[str, Any] | None, wanted: Any
+) -> dict[str, Any]:
     """Return the identity that a write makes. Raises ArmError 400 for one that makes no sense.
 
     A plain SystemAssigned drops all user identities; the ids given are the whole new set.
@@ -50,7 +55,9 @@ def after_write(world: World, current: dict[str, Any] | None, wanted: Any) -> di
         raise _invalid(f"The identity type '{wanted['type']}' is not supported.")
     identity: dict[str, Any] = {"type": kind}
     if "systemassigned" in kinds:
-        identity["principalId"] = (current or {}).get("principalId") or _new_principal(world)
+        identity["principalId"] = (current or {}).get("principalId") or _new_principal(
+            world, account
+        )
         identity["tenantId"] = DEFAULT_TENANT
     users = wanted.get("userAssignedIdentities") or {}
     if not isinstance(users, dict):
@@ -72,9 +79,9 @@ def after_write(world: World, current: dict[str, Any] | None, wanted: Any) -> di
     return identity
 
 
-def _new_principal(world: World) -> str:
+def _new_principal(world: World, account: str) -> str:
     principal = str(uuid4())
-    world.part("identities", Principals).born[principal] = time.monotonic()
+    world.part("identities", Principals).born[principal] = (time.monotonic(), account)
     return principal
 
 

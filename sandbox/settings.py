@@ -3,7 +3,7 @@
 Set by `PUT /_sandbox/settings`, back to the defaults at each reset.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sandbox.store import World
@@ -59,8 +59,45 @@ def as_json(world: World) -> dict[str, Any]:
     return asdict(of(world))
 
 
+PACE = ("lro_seconds", "identity_delay_s", "principal_replication_s")
+"""Switches that one account may have of its own."""
+
+
+@dataclass
+class Paces:
+    """Own switches by account name in lower case."""
+
+    own: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def pace(world: World, account: str, name: str) -> float:
+    """Return a switch of PACE as it holds for one account."""
+    own = world.part("paces", Paces).own.get(account.lower(), {})
+    seconds: float = own[name] if name in own else getattr(of(world), name)
+    return seconds
+
+
+def set_pace(world: World, account: str, body: Any) -> None:
+    """Set switches for one account. Raises ValueError that starts with the wrong field."""
+    if isinstance(body, dict) and (wrong := sorted(set(body) - set(PACE))):
+        raise ValueError(f"{wrong[0]}: an account has of its own only {', '.join(PACE)}")
+    _check(body)
+    world.part("paces", Paces).own.setdefault(account.lower(), {}).update(body)
+
+
+def pace_as_json(world: World, account: str) -> dict[str, float]:
+    return {name: pace(world, account, name) for name in PACE}
+
+
 def update(world: World, body: Any) -> None:
     """Set the switches named in the body. Raises ValueError that starts with the wrong field."""
+    _check(body)
+    settings = of(world)
+    for name, value in body.items():
+        setattr(settings, name, value)
+
+
+def _check(body: Any) -> None:
     if not isinstance(body, dict):
         raise ValueError("body: must be a JSON object")
     types = {field.name: field.type for field in fields(Settings)}
@@ -77,6 +114,3 @@ def update(world: World, body: Any) -> None:
             raise ValueError(f"{name}: must be {'a whole' if kind is int else 'a'} number")
         if value < _MINIMUM.get(name, 0):
             raise ValueError(f"{name}: must be at least {_MINIMUM.get(name, 0)}")
-    settings = of(world)
-    for name, value in body.items():
-        setattr(settings, name, value)

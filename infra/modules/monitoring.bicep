@@ -41,7 +41,8 @@ module component 'br/public:avm/res/insights/component:0.8.0' = {
     location: location
     tags: tags
     workspaceResourceId: workspace.outputs.resourceId
-    retentionInDays: retentionDays == 30 || retentionDays == 60 || retentionDays == 90 ? retentionDays : 90
+    // The data is in the workspace, whose retention counts.
+    retentionInDays: 90
     disableLocalAuth: true
     disableIpMasking: false
     roleAssignments: [

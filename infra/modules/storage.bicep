@@ -33,15 +33,18 @@ var deadLetterContainer = 'dead-letters'
 // The host moves a message that failed maxDequeueCount times to NAME-poison. They are made here so
 // that an alert or a person can look at them before the first message fails.
 var queueNames = [
+  'job-artifacts'
+  'job-artifacts-poison'
   'reconcile-accounts'
   'reconcile-accounts-poison'
   'relay-jobs'
-  'relay-jobs-poison'
+
 ]
 var tableNames = [
   'accounts'
   'jobs'
   'keychanges'
+  'keymints'
   'keys'
   'problems'
   'resyncs'
@@ -82,10 +85,11 @@ var privateEndpoints = [for service in services: {
     ]
   }
 }]
-var containers = [for container in [
+var containerNames = [
   deploymentContainer
   deadLetterContainer
-]: {
+]
+var containers = [for container in containerNames: {
   name: container
   publicAccess: 'None'
 }]
@@ -98,7 +102,7 @@ var tables = [for table in tableNames: {
 var roleAssignments = [for role in roles: {
   principalId: principalId
   principalType: 'ServicePrincipal'
-  roleDefinitionIdOrName: role
+  roleDefinitionIdOrName: rolex
 }]
 
 module account 'br/public:avm/res/storage/storage-account:0.33.0' = {

@@ -16,11 +16,11 @@ param tags object
 @description('Resource group of the system topic; made in this subscription where it is missing.')
 param groupName string
 
-@description('Name of the system topic.')
-param topicName string
+@description('Resource id of the system topic of this subscription.')
+param topicId string
 
-@description('Resource id of a system topic that exists for this subscription already, or empty.')
-param existingTopicId string
+@description('Whether that topic is to be made.')
+param topicIsNew bool
 
 @description('Object id of the app\'s identity.')
 param principalId string
@@ -28,11 +28,16 @@ param principalId string
 @description('Whether the app may change accounts.')
 param mayWrite bool
 
+@description('Whether the app may cancel jobs (ON_WANDB_STOP=cancel).')
+param mayCancelJobs bool
+
 @description('Action group of the topic\'s alert; empty for none.')
 param actionGroupId string
 
 // Cognitive Services OpenAI User: reads jobs, events, checkpoints and result files.
 var openAiUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
+// Cognitive Services OpenAI Contributor: that, and cancels jobs.
+var openAiContributor = 'a001fd3d-188f-4b5d-821b-7da978bf7442'
 var accountsRoleId = guid(subscription().id, environmentName, token, 'accounts')
 var readActions = [
   // Reads one account and lists them all: the event tells nothing but an id.
@@ -46,10 +51,9 @@ var writeActions = [
   // Switches the account's identity on and writes the record into its tags.
   'Microsoft.CognitiveServices/accounts/write'
 ]
-var topicPlace = empty(existingTopicId) ? '${subscription().id}/resourceGroups/${groupName}' : existingTopicId
 
 // A no-op where the deployment has just made the group itself.
-resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = if (empty(existingTopicId)) {
+resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = if (topicIsNew) {
   name: groupName
   location: location
   tags: tags
@@ -60,7 +64,7 @@ resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = if (empty(exist
 resource accountsRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
   name: accountsRoleId
   properties: {
-    roleName: 'W&B relay: ${mayWrite ? 'look after' : 'observe'} accounts (${environmentName}, ${substring(subscription().subscriptionId, 0, 8)}, ${token})'
+    roleName: 'WandB relay - ${mayWrite ? 'look after' : 'observe'} accounts (${environmentName}, ${substring(subscription().subscriptionId, 0, 8)}, ${token})'
     description: 'Reads Azure OpenAI accounts and vaults, and switches identities and tags of accounts.'
     type: 'CustomRole'
     assignableScopes: [
@@ -89,7 +93,7 @@ module readJobs 'br/public:avm/res/authorization/role-assignment/sub-scope:0.1.1
   params: {
     principalId: principalId
     principalType: 'ServicePrincipal'
-    roleDefinitionIdOrName: openAiUser
+    roleDefinitionIdOrName: mayCancelJobs ? openAiContributor : openAiUser
     description: 'Reads fine-tuning jobs, their events, checkpoints and result files.'
     enableTelemetry: false
   }
@@ -97,10 +101,10 @@ module readJobs 'br/public:avm/res/authorization/role-assignment/sub-scope:0.1.1
 
 module topic 'system-topic.bicep' = {
   name: 'account-topic-${token}'
-  scope: resourceGroup(split(topicPlace, '/')[2], split(topicPlace, '/')[4])
+  scope: resourceGroup(split(topicId, '/')[2], split(topicId, '/')[4])
   params: {
-    name: topicName
-    existingName: empty(existingTopicId) ? '' : last(split(existingTopicId, '/'))
+    name: last(split(topicId, '/'))
+    isNew: topicIsNew
     vaultName: ''
     tags: tags
     actionGroupId: actionGroupId
@@ -110,5 +114,4 @@ module topic 'system-topic.bicep' = {
   ]
 }
 
-output topicId string = topic.outputs.id
 output topicPrincipalId string = topic.outputs.principalId

@@ -2,11 +2,11 @@
 // A source can have only one topic, so that one that exists is used as it is. Its identity writes
 // dead letters. The event subscriptions follow after deployment (infra/hooks/).
 
-@description('Name of the topic to make.')
+@description('Name of the topic.')
 param name string
 
-@description('Name of the topic that exists already, or empty.')
-param existingName string
+@description('Whether the topic is to be made; otherwise one of that name is there already.')
+param isNew bool
 
 @description('Name of the vault; empty for the events of the subscription.')
 param vaultName string
@@ -16,9 +16,6 @@ param tags object
 
 @description('Action group of the alert; empty for none.')
 param actionGroupId string
-
-var isNew = empty(existingName)
-var usedName = isNew ? name : existingName
 
 resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = if (isNew && !empty(vaultName)) {
   name: vaultName
@@ -40,23 +37,20 @@ module topic 'br/public:avm/res/event-grid/system-topic:0.7.0' = if (isNew) {
   }
 }
 
-resource used 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
-  name: usedName
-  dependsOn: [
-    topic
-  ]
+resource present 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = if (!isNew) {
+  name: name
 }
 
 module deadLetterAlert 'br/public:avm/res/insights/metric-alert:0.4.1' = if (!empty(actionGroupId)) {
   name: '${deployment().name}-alert'
   params: {
-    name: '${usedName}-dead-letters'
+    name: '${name}-dead-letters'
     alertDescription: 'Events could not be delivered to the function app and were set aside as dead letters. docs/troubleshooting.md, "Events do not arrive".'
     severity: 2
     evaluationFrequency: 'PT15M'
     windowSize: 'PT1H'
     scopes: [
-      used.id
+      isNew ? topic!.outputs.resourceId : present!.id
     ]
     targetResourceType: 'Microsoft.EventGrid/systemTopics'
     criteria: {
@@ -81,5 +75,4 @@ module deadLetterAlert 'br/public:avm/res/insights/metric-alert:0.4.1' = if (!em
   }
 }
 
-output id string = used.id
-output principalId string = used.identity.principalId
+output principalId string = isNew ? (topic!.outputs.systemAssignedMIPrincipalId ?? '') : present!.identity.principalId

@@ -18,6 +18,9 @@ param usesAccessPolicies bool
 ])
 param grantedRole string
 
+@description('Whether the app may write secrets (ROTATION=mint).')
+param mayWriteSecrets bool
+
 @description('How the app may give it.')
 @allowed([
   'conditioned'
@@ -43,7 +46,7 @@ var conditionTemplate = '''
  )
  OR
  (
-  @Request[Microsoft.Authorization/roleAssignments:RoleDefinitionId] ForAnyOfAnyValues:GuidEquals {ROLE}
+  @Request[Microsoft.Authorization/roleAssignments:RoleDefinitionId] ForAnyOfAnyValues:GuidNotEquals {ROLE}
   AND
   @Request[Microsoft.Authorization/roleAssignments:PrincipalType] ForAnyOfAnyValues:StringEqualsIgnoreCase {'ServicePrincipal'}
  )
@@ -55,13 +58,21 @@ AND
  )
  OR
  (
-  @Resource[Microsoft.Authorization/roleAssignments:RoleDefinitionId] ForAnyOfAnyValues:GuidEquals {ROLE}
+  @Resource[Microsoft.Authorization/roleAssignments:RoleDefinitionId] ForAnyOfAnyValues:GuidNotEquals {ROLE}
   AND
   @Resource[Microsoft.Authorization/roleAssignments:PrincipalType] ForAnyOfAnyValues:StringEqualsIgnoreCase {'ServicePrincipal'}
  )
 )
 '''
 var assignCondition = replace(conditionTemplate, 'ROLE}', '${grantedRoleId}}')
+var ownRoleId = mayWriteSecrets ? secretsOfficer : secretsUser
+var readOnly = [
+  'get'
+]
+var readAndWrite = [
+  'get'
+  'set'
+]
 var mayAssign = !usesAccessPolicies && roleAssignmentRight != 'none'
 var mayAddPolicies = usesAccessPolicies && roleAssignmentRight != 'none'
 var policyWriterId = guid(resourceGroup().id, vaultName, environmentName, 'policy writer')
@@ -70,15 +81,16 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
   name: vaultName
 }
 
-// Reads the newest version and the version in use. In a policy-mode vault the role would be idle.
+// Secrets User reads the newest version and the version in use; Secrets Officer also stores a new
+// one. In a policy-mode vault a role would be idle.
 resource readSecrets 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!usesAccessPolicies) {
-  name: guid(vault.id, principalId, secretsUser)
+  name: guid(vault.id, principalId, ownRoleId)
   scope: vault
   properties: {
     principalId: principalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', secretsUser)
-    description: 'Reads the W&B key to prove it and to send metrics with it.'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', ownRoleId)
+    description: 'Reads the W&B key to prove it and to send metrics with it (and stores new ones, if told to).'
   }
 }
 
@@ -104,9 +116,7 @@ resource readByPolicy 'Microsoft.KeyVault/vaults/accessPolicies@2024-11-01' = if
         tenantId: tenant().tenantId
         objectId: principalId
         permissions: {
-          secrets: [
-            'get'
-          ]
+          secrets: mayWriteSecrets ? readAndWrite : readOnly
         }
       }
     ]
@@ -118,7 +128,7 @@ resource readByPolicy 'Microsoft.KeyVault/vaults/accessPolicies@2024-11-01' = if
 resource policyWriter 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (mayAddPolicies) {
   name: policyWriterId
   properties: {
-    roleName: 'W&B relay: add access policies (${environmentName}, ${vaultName})'
+    roleName: 'WandB relay - add access policies (${environmentName}, ${vaultName})'
     description: 'Adds access policies for the identities of Azure OpenAI accounts.'
     type: 'CustomRole'
     assignableScopes: [

@@ -3,6 +3,7 @@
 import json
 import logging
 
+import aiohttp
 import pytest
 
 from clients.key_prover import KeyProver
@@ -85,6 +86,53 @@ async def test_key_is_proved_when_w_and_b_stumbles_once(sandbox: Client, prover:
     await register(sandbox, entity="team-a")
     await fault(sandbox, "wandb", {"status": 502}, times=1)
     assert (await prover.prove(Secret(KEY))).entity == "team-a"
+
+
+@pytest.mark.parametrize(
+    ("write", "expected"), [(None, True), (["team-a"], True), (["team-a/other"], False)]
+)
+async def test_right_to_write_is_told_when_the_project_is_there(
+    sandbox: Client, prover: KeyProver, write: list[str] | None, expected: bool
+) -> None:
+    await register(sandbox, entity="team-a")
+    body = {
+        "query": 'mutation { upsertModel(input: {entityName: "team-a", name: "p"}) { inserted } }'
+    }
+    auth = aiohttp.encode_basic_auth("api", KEY)
+    url = f"{sandbox.process.wandb_url}/graphql"
+    async with sandbox.session.post(url, json=body, headers={"Authorization": auth}) as answer:
+        assert answer.status == 200
+    await register(sandbox, entity="team-a", write=write)
+    assert await prover.may_write(Secret(KEY), "team-a", "p") is expected
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        ({"status": 403, "body": {"errors": [{"message": "permission denied"}]}}, False),
+        ({"status": 200, "body": {"data": {"project": None}}}, None),
+        ({"status": 200, "body": {"data": {"project": {}}}}, None),
+        ({"status": 400, "body": {"errors": [{"message": "Unknown field"}]}}, None),
+        ({"status": 404, "body": {"errors": [{"message": "project not found"}]}}, None),
+    ],
+    ids=json.dumps,
+)
+async def test_right_to_write_is_as_far_as_w_and_b_tells(
+    sandbox: Client, prover: KeyProver, action: dict[str, object], expected: bool | None
+) -> None:
+    await fault(sandbox, "wandb", action, times=20)
+    assert await prover.may_write(Secret(KEY), "team-a", "p") is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, RejectedError), (503, UnavailableError), (429, ThrottledError)]
+)
+async def test_nothing_is_said_about_rights_when_the_key_or_w_and_b_fails(
+    sandbox: Client, prover: KeyProver, status: int, error: type[Exception]
+) -> None:
+    await fault(sandbox, "wandb", {"status": status}, times=20)
+    with pytest.raises(error):
+        await prover.may_write(Secret(KEY), "team-a", "p")
 
 
 async def test_key_is_in_no_error_and_no_log(

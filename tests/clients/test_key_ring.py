@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from clients.key_ring import KeyRing
+from clients.key_ring import FRESH_S, KeyRing
 from clients.key_vault import KeyVault
 from clients.transport import Transport
-from model.errors import MissingError, UnavailableError
+from model.errors import AppError, DeniedError, MissingError, UnavailableError
 from model.key import KeyRecord
 from model.secret import Secret
 from tests.clients.azure_stage import (
@@ -34,10 +35,32 @@ class Records:
     def __init__(self) -> None:
         self.record: KeyRecord | None = None
         self.reads = 0
+        self.gate: asyncio.Event | None = None
+        self.error: AppError | None = None
 
     async def read(self, vault_host: str, secret: str) -> KeyRecord | None:
         self.reads += 1
-        return self.record
+        found, error = self.record, self.error
+        if self.gate is not None:
+            await self.gate.wait()
+        if error is not None:
+            raise error
+        return found
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -46,10 +69,12 @@ def records() -> Records:
 
 
 @pytest.fixture
-async def ring(sandbox: Client, transport: Transport, records: Records) -> AsyncIterator[KeyRing]:
+async def ring(
+    sandbox: Client, transport: Transport, records: Records, clock: Clock
+) -> AsyncIterator[KeyRing]:
     await make_vault(sandbox)
     vault = KeyVault(transport)
-    yield KeyRing(records, vault)
+    yield KeyRing(records, vault, clock)
     await vault.close()
 
 
@@ -71,36 +96,126 @@ async def test_recorded_version_is_given_and_not_the_newest(
     assert KEY not in repr(key)
 
 
-async def test_vault_is_asked_once_and_the_table_every_time(
-    sandbox: Client, ring: KeyRing, records: Records
+async def test_vault_is_asked_once_and_the_table_once_a_second(
+    sandbox: Client, ring: KeyRing, records: Records, clock: Clock
 ) -> None:
     await in_use(sandbox, records, KEY)
     await ring.key_in_use(VAULT.host, SECRET)
     await forget_requests(sandbox)
-    await asyncio.gather(*(ring.key_in_use(VAULT.host, SECRET) for _ in range(20)))
+    for _ in range(4):
+        await asyncio.gather(*(ring.key_in_use(VAULT.host, SECRET) for _ in range(20)))
+        clock.now += FRESH_S / 2
     assert await requests(sandbox, "vault") == []
-    assert records.reads == 21
+    assert records.reads == 2
 
 
 async def test_one_read_serves_all_when_many_ask_at_once(
-    sandbox: Client, ring: KeyRing, records: Records
+    sandbox: Client, ring: KeyRing, records: Records, clock: Clock
 ) -> None:
     await in_use(sandbox, records, OTHER_KEY)
     await ring.key_in_use(VAULT.host, SECRET)
     number = await in_use(sandbox, records, KEY)
+    clock.now += FRESH_S
     await forget_requests(sandbox)
     found = await asyncio.gather(*(ring.key_in_use(VAULT.host, SECRET) for _ in range(20)))
     assert {item.version for item in found} == {number}
     assert len(await requests(sandbox, "vault")) == 1
+    assert records.reads == 2
 
 
-async def test_next_request_carries_the_new_key_when_the_record_changes(
+async def test_new_key_is_carried_within_a_second_when_another_process_has_switched(
+    sandbox: Client, ring: KeyRing, records: Records, clock: Clock
+) -> None:
+    await in_use(sandbox, records, KEY)
+    await ring.key_in_use(VAULT.host, SECRET)
+    await in_use(sandbox, records, OTHER_KEY)
+    clock.now += FRESH_S * 0.99
+    assert (await ring.key_in_use(VAULT.host, SECRET)).value == Secret(KEY)
+    clock.now += FRESH_S * 0.01
+    assert (await ring.key_in_use(VAULT.host, SECRET)).value == Secret(OTHER_KEY)
+
+
+async def test_new_key_is_carried_at_once_when_this_process_has_switched(
     sandbox: Client, ring: KeyRing, records: Records
 ) -> None:
     await in_use(sandbox, records, KEY)
     await ring.key_in_use(VAULT.host, SECRET)
     await in_use(sandbox, records, OTHER_KEY)
+    assert records.record is not None
+    ring.note(records.record)
     assert (await ring.key_in_use(VAULT.host, SECRET)).value == Secret(OTHER_KEY)
+    assert records.reads == 1
+
+
+async def test_old_key_is_not_given_when_the_switch_came_while_the_table_was_read(
+    sandbox: Client, ring: KeyRing, records: Records
+) -> None:
+    await in_use(sandbox, records, KEY)
+    await ring.key_in_use(VAULT.host, SECRET)
+    ring.invalidate()
+    records.gate = asyncio.Event()
+    asked = asyncio.ensure_future(ring.key_in_use(VAULT.host, SECRET))
+    await asyncio.sleep(0)
+    await in_use(sandbox, records, OTHER_KEY)
+    assert records.record is not None
+    ring.note(records.record)
+    records.gate.set()
+    assert (await asked).value == Secret(OTHER_KEY)
+
+
+async def test_old_key_is_not_given_when_the_switch_came_while_the_vault_was_read(
+    sandbox: Client, ring: KeyRing, records: Records
+) -> None:
+    await in_use(sandbox, records, KEY)
+    old = records.record
+    await in_use(sandbox, records, OTHER_KEY)
+    new, records.record = records.record, old
+    assert new is not None
+    await fault(sandbox, "vault", {"delay_s": 0.3}, times=1)
+    asked = asyncio.ensure_future(ring.key_in_use(VAULT.host, SECRET))
+    await asyncio.sleep(0.1)
+    ring.note(new)
+    assert (await asked).value == Secret(OTHER_KEY)
+
+
+async def test_nothing_is_given_when_the_record_is_old_and_cannot_be_read(
+    sandbox: Client, ring: KeyRing, records: Records, clock: Clock
+) -> None:
+    await in_use(sandbox, records, KEY)
+    await ring.key_in_use(VAULT.host, SECRET)
+    clock.now += FRESH_S
+    records.error = UnavailableError("no")
+    with pytest.raises(UnavailableError):
+        await ring.key_in_use(VAULT.host, SECRET)
+    records.error = None
+    assert (await ring.key_in_use(VAULT.host, SECRET)).value == Secret(KEY)
+
+
+async def test_denied_is_raised_while_the_key_in_use_is_refused(
+    sandbox: Client, ring: KeyRing, records: Records, clock: Clock
+) -> None:
+    await in_use(sandbox, records, KEY)
+    good = records.record
+    assert good is not None
+    records.record = replace(good, refused_at=datetime(2026, 11, 24, tzinfo=UTC))
+    with pytest.raises(DeniedError) as caught:
+        await ring.key_in_use(VAULT.host, SECRET)
+    assert caught.value.code == "401"
+    assert await requests(sandbox, "vault") == []
+    ring.note(good)
+    assert (await ring.key_in_use(VAULT.host, SECRET)).value == Secret(KEY)
+
+
+async def test_one_cancelled_request_does_not_fail_the_others(
+    sandbox: Client, ring: KeyRing, records: Records
+) -> None:
+    await in_use(sandbox, records, KEY)
+    records.gate = asyncio.Event()
+    first, second = (asyncio.ensure_future(ring.key_in_use(VAULT.host, SECRET)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    records.gate.set()
+    assert (await second).value == Secret(KEY)
 
 
 @pytest.mark.parametrize("known", [False, True])

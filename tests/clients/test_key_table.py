@@ -23,6 +23,8 @@ RECORD = KeyRecord(
     newest_version="v1",
     newest_cause="key_accepted",
     checked_at=NOW,
+    refused_at=NOW - timedelta(hours=1),
+    told="v1|v1|key_accepted||30 days",
 )
 
 
@@ -81,18 +83,33 @@ async def test_audit_is_newest_first_and_of_one_secret(keys: KeyTable) -> None:
     found = await keys.list_changes(VAULT.host, "wandb-api-key")
     assert [item.version for item in found] == ["v3", "v2", "v1"]
     assert found[0] == change(0, "v3")
-    assert len(await keys.list_changes()) == 4
+    newest = await keys.list_changes(VAULT.host, "wandb-api-key", most=2)
+    assert [item.version for item in newest] == ["v3", "v2"]
 
 
 async def test_audit_keeps_four_hundred_days(keys: KeyTable) -> None:
-    for days in (401, 399):
+    for days in (500, 401, 399):
         await keys.append_change(change(days, f"v{days}"))
+        await keys.append_change(replace(change(days, f"v{days}"), secret="another"))
     await keys.append_change(change(0))
+    assert await keys.purge_changes(NOW) == 4
     found = await keys.list_changes(VAULT.host, "wandb-api-key")
     assert [item.version for item in found] == ["v1", "v399"]
+    assert await keys.purge_changes(NOW) == 0
 
 
 async def test_line_is_one_when_it_is_appended_twice(keys: KeyTable) -> None:
     await keys.append_change(change(0))
     await keys.append_change(change(0))
-    assert len(await keys.list_changes()) == 1
+    assert len(await keys.list_changes(VAULT.host, "wandb-api-key")) == 1
+
+
+async def test_writer_is_told_of_what_was_written_and_of_nothing_else(storage: Storage) -> None:
+    told: list[KeyRecord] = []
+    keys = KeyTable(storage, on_write=told.append)
+    first = await keys.write(RECORD)
+    assert told == [first]
+    assert told[0].etag == first.etag
+    with pytest.raises(ConflictError):
+        await keys.write(RECORD)
+    assert len(told) == 1

@@ -11,4 +11,5 @@ from tests.e2e.driver import Driver, running
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def driver(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Driver]:
     async with running(tmp_path_factory.mktemp("run")) as started:
+        await started.key_accepted()
         yield started

@@ -47,10 +47,29 @@ class Driver(Cloud):
     def new_name(self, prefix: str) -> str:
         return f"{prefix}-{next(_numbers)}"
 
+    async def kill_host(self) -> None:
+        """Kill the host with SIGKILL and wait until it is up again."""
+        starts = self.stack.host_starts
+        self.stack.kill_host()
+
+        async def look() -> bool | None:
+            return True if self.stack.host_starts > starts else None
+
+        await until(look, "the host did not come back", every=0.05)
+
     def host_log(self) -> str:
         return (self.stack.run_dir / "host.log").read_text(errors="replace")
 
     # Onboarding
+
+    async def key_accepted(self) -> Json:
+        """Wait until the app has proved the key in the vault; return it as shown."""
+
+        async def look() -> Json | None:
+            key = await self.shown_key()
+            return key if key and key["version"] else None
+
+        return await until(look, "no key was accepted", seconds=30)
 
     async def onboard(self, name: str = "", **more: Any) -> str:
         """Create an account and wait until it is healthy; return its name.
@@ -181,9 +200,17 @@ class Driver(Cloud):
         assert run is not None, f"no run for {shown}"
         return run
 
-    async def compared(self, job_id: str, expected: Published) -> Comparison:
-        """Hold a job's run against what was published."""
-        return compare(expected, (await self.run_of(job_id))["history"])
+    async def compared(self, job_id: str, expected: Published, seconds: float = 10) -> Comparison:
+        """Hold a job's run against what was published, as soon as it is exact or time is up.
+
+        A value counts as relayed once it is in the outbox: its request may still be on its way.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            found = compare(expected, (await self.run_of(job_id))["history"])
+            if found.exact or time.monotonic() > end:
+                return found
+            await asyncio.sleep(0.1)
 
 
 def published_by(body: Mapping[str, Any]) -> Published:
@@ -257,10 +284,16 @@ def _now() -> str:
 async def running(
     run_dir: Path, *, host_env: Mapping[str, str] | None = None
 ) -> AsyncIterator[Driver]:
-    """Start a stack with a vault that holds a good key, relaying every second."""
-    env = {"RELAY_SCHEDULE": "* * * * * *"}
+    """Start a stack with a vault that holds a good key, relaying every second.
+
+    Without artifacts: each would cost seconds of CPU for the import of the wandb SDK.
+    """
     stack = Stack(
-        run_dir=run_dir, isolated=True, env=env, host_env=host_env, progress=lambda _: None
+        run_dir=run_dir,
+        isolated=True,
+        env={"RELAY_SCHEDULE": "* * * * * *"},
+        host_env={"ARTIFACTS": "off", **(host_env or {})},
+        progress=lambda _: None,
     )
     async with stack:
         timeout = aiohttp.ClientTimeout(total=30)
@@ -269,8 +302,3 @@ async def running(
             await driver.put_vault()
             await driver.put_secret(KEY)
             yield driver
-
-
-async def pause(seconds: float) -> None:
-    """Let the product do what it must not do: only for assertions that nothing happens."""
-    await asyncio.sleep(seconds)

@@ -89,6 +89,8 @@ class World:
     secrets: dict[tuple[str, str], list[SecretVersion]] = field(default_factory=dict)
     assignments: list[RoleAssignment] = field(default_factory=list)
     owners: dict[str, KeyOwner] = field(default_factory=dict)
+    rights: dict[str, bool] = field(default_factory=dict)
+    """By key: what W&B says of its right to write; left out: it says nothing."""
     records: dict[tuple[str, str], KeyRecord] = field(default_factory=dict)
     changes: list[KeyChange] = field(default_factory=list)
     notices: list[OutgoingNotice] = field(default_factory=list)
@@ -254,6 +256,10 @@ class Prover:
         if key.reveal() not in self.world.owners:
             raise RejectedError("W&B does not accept the key", code="401")
         return self.world.owners[key.reveal()]
+
+    async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
+        self.world.called("ask for write right")
+        return self.world.rights.get(key.reveal())
 
 
 @dataclass

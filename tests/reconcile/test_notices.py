@@ -14,6 +14,7 @@ from tests.reconcile.fakes import (
     REVOKED,
     VAULT,
     Entries,
+    Keys,
     Topic,
     World,
     account,
@@ -118,12 +119,12 @@ async def test_refused_and_accepted_keys_are_told_once_and_without_values() -> N
             now=NOW,
             trigger="a test",
         )
-        await record_key(report, now=NOW, notices=Topic(azure))
+        await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
     azure.secrets[(VAULT.host, "wandb-api-key")].append(version("v3", GOOD))
     report = await prove_newest(
         VAULT, "wandb-api-key", ports=azure.ports(), settings=settings(), now=NOW, trigger="x"
     )
-    await record_key(report, now=NOW, notices=Topic(azure))
+    await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
     assert told(azure) == ["KeyRefused", "KeyAccepted"]
     said = repr(azure.notices)
     assert GOOD not in said
@@ -136,5 +137,5 @@ async def test_lost_topic_does_not_fail_a_key_look() -> None:
     report = await prove_newest(
         VAULT, "wandb-api-key", ports=azure.ports(), settings=settings(), now=NOW, trigger="x"
     )
-    await record_key(replace(report, noted=True), now=NOW, notices=Topic(azure))
+    await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
     assert azure.notices == []

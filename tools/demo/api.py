@@ -31,8 +31,11 @@ class FineTuning:
     async def close(self) -> None:
         await self._client.close()
 
-    async def start_job(self) -> str:
-        """Upload a training and a validation file, create a supervised job, return its id."""
+    async def start_job(self, epochs: int = _EPOCHS) -> str:
+        """Upload a training and a validation file, create a supervised job, return its id.
+
+        Each epoch has 30 steps.
+        """
         training = await self._upload("training.jsonl", rows=_ROWS, seed=1)
         validation = await self._upload("validation.jsonl", rows=12, seed=2)
         job = await self._client.fine_tuning.jobs.create(
@@ -43,7 +46,7 @@ class FineTuning:
             seed=7,
             method={
                 "type": "supervised",
-                "supervised": {"hyperparameters": {"n_epochs": _EPOCHS, "batch_size": _BATCH}},
+                "supervised": {"hyperparameters": {"n_epochs": epochs, "batch_size": _BATCH}},
             },
         )
         return job.id

@@ -193,4 +193,5 @@ class Cloud:
 
 
 def _pick(items: list[Json], name: str, value: str) -> Json | None:
-    return next((item for item in items if item[name] == value), None)
+    # Azure's names mean the same in any case; events bring all spellings of them.
+    return next((item for item in items if item[name].lower() == value.lower()), None)

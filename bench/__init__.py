@@ -1,0 +1,1 @@
+"""Benchmarks: each claim about speed as a figure that anyone can measure again."""

@@ -1,0 +1,302 @@
+"""The sections of the dashboard, each from what the status knows.
+
+All names come from Azure and are untrusted: they go through `html.tag`, never into markup.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+from handlers.dashboard_chart import chart
+from handlers.html import Html, tag
+from handlers.status_query import is_bad
+from handlers.status_view import run_url, time_view, unix_view
+from model.cursor import Cursor
+from model.finding import Finding
+from model.key import KeyRecord
+from model.plan import AccountEntry
+from model.queues import QueueCount
+from reconcile.cause_table import TABLE
+from reconcile.causes import CAUSES
+
+SIGNS: Final = {"ok": "✓", "warning": "!", "blocked": "✕", "manual": "☞"}
+_WORST: Final = ("blocked", "warning", "manual", "ok")
+_EXPIRES_SOON_S: Final = 30 * 86_400
+
+
+def section(name: str, title: str, *children: Any, count: str = "") -> Html:
+    return tag(
+        "section",
+        tag("h2", title, tag("span", count, class_="count") if count else None, id=f"{name}-title"),
+        *children,
+        id=name,
+        aria_labelledby=f"{name}-title",
+        data_live=True,
+    )
+
+
+def when(text: str | None) -> Html:
+    """Return a time that the page's script turns into an age."""
+    return tag("time", text, datetime=text) if text else tag("span", "never", class_="quiet")
+
+
+def copyable(text: str, what: str) -> Html:
+    """Return text that a button copies."""
+    return tag(
+        "div",
+        tag("pre", text),
+        tag("button", "Copy", type="button", class_="copy", aria_label=f"Copy {what}"),
+        class_="copyable",
+    )
+
+
+def meaning(cause: str) -> str:
+    """Return a cause's code in plain words; other text as it is."""
+    known = CAUSES.get(cause)
+    return known.meaning.rstrip(".") if known else cause
+
+
+def portal_link(account: str) -> str:
+    """Return an account's page in the Azure portal."""
+    return f"https://portal.azure.com/#resource{quote(account)}/overview"
+
+
+def outside(text: str, url: str) -> Html:
+    return tag("a", text, href=url, target="_blank", rel="noopener noreferrer")
+
+
+def wide(label: str, table: Html) -> Html:
+    """Return a table that scrolls by itself where the screen is narrow."""
+    return tag(
+        "div", table, class_="wide", tabindex="0", role="region", aria_label=f"table of {label}"
+    )
+
+
+def head(*names: str | Html) -> Html:
+    return tag("thead", tag("tr", [tag("th", name, scope="col") for name in names]))
+
+
+def matrix(accounts: list[AccountEntry]) -> Html:
+    """Return accounts × checks; below each account what is not as it should be.
+
+    It lies open where one account alone is shown; otherwise the page's top says it.
+    """
+    found = {finding.check for entry in accounts for finding in entry.findings}
+    checks = [check for check in TABLE if check in found]
+    if not accounts:
+        return tag("p", "No account matches.", class_="quiet")
+    rows: list[Html] = []
+    for entry in accounts:
+        rows.append(_account_row(entry, checks))
+        rows += _finding_rows(entry, len(checks) + 3, is_open=len(accounts) == 1)
+    names = [check.replace("_", " ") for check in checks]
+    return wide(
+        "accounts and checks",
+        tag(
+            "table", head("Account", *names, "Checked", "Mend"), tag("tbody", rows), class_="matrix"
+        ),
+    )
+
+
+def _account_row(entry: AccountEntry, checks: list[str]) -> Html:
+    cells = [
+        _cell(check, [one for one in entry.findings if one.check == check]) for check in checks
+    ]
+    state, kind = "left alone", "none"
+    if entry.in_scope:
+        state, kind = ("healthy", "ok") if entry.healthy else ("needs you", "blocked")
+    return tag(
+        "tr",
+        tag(
+            "th",
+            outside(entry.name, portal_link(str(entry.id))),
+            tag("span", state, class_=f"state {kind}"),
+            scope="row",
+        ),
+        cells,
+        tag("td", when(time_view(entry.checked_at))),
+        tag(
+            "td",
+            tag(
+                "button",
+                "Re-sync",
+                type="button",
+                class_="resync",
+                data_scope="account",
+                data_account=str(entry.id),
+                aria_label=f"Re-sync {entry.name}",
+            ),
+        ),
+    )
+
+
+def _cell(check: str, findings: list[Finding]) -> Html:
+    severities = [one.severity for one in findings]
+    worst = next((kind for kind in _WORST if kind in severities), "none")
+    causes = ", ".join(one.cause for one in findings if one.severity != "ok")
+    said = f"{check}: {worst}" + (f", {causes}" if causes else "")
+    return tag(
+        "td",
+        tag("span", SIGNS.get(worst, "–"), class_=f"sign {worst}", aria_hidden="true"),
+        tag("span", said, class_="hidden"),
+        title=said,
+    )
+
+
+def _finding_rows(entry: AccountEntry, columns: int, *, is_open: bool) -> list[Html]:
+    open_ones = [one for one in entry.findings if one.severity != "ok"]
+    if not open_ones:
+        return []
+    said = f"{len(open_ones)} to look at: {', '.join(one.cause for one in open_ones)}"
+    details = tag(
+        "details",
+        tag("summary", said),
+        [_finding(one) for one in open_ones],
+        id=f"findings-{entry.key}",
+        open=is_open,
+    )
+    return [tag("tr", tag("td", details, colspan=columns), class_="more")]
+
+
+def _finding(finding: Finding) -> Html:
+    evidence = ", ".join(f"{name}: {value}" for name, value in finding.evidence.items())
+    return tag(
+        "div",
+        tag(
+            "p",
+            tag("span", finding.severity, class_=f"state {finding.severity}"),
+            " ",
+            tag("b", meaning(finding.cause)),
+            f" ({finding.cause})",
+            tag("span", f" {evidence}", class_="quiet") if evidence else None,
+        ),
+        copyable(finding.remedy, f"remedy for {finding.cause}") if finding.remedy else None,
+        class_="finding",
+    )
+
+
+def jobs_table(
+    cursors: list[Cursor], curves: Mapping[tuple[str, str], dict[str, Any]], run_root: str
+) -> Html:
+    if not cursors:
+        return tag("p", "No job matches.", class_="quiet")
+    rows = [
+        _job_row(cursor, curves.get((cursor.account, cursor.job), {}), run_root)
+        for cursor in cursors
+    ]
+    table = tag(
+        "table",
+        head("Job", "State", "Loss", "Relayed", "Last value", "Where"),
+        tag("tbody", rows),
+        class_="jobs",
+    )
+    legend = tag(
+        "p",
+        tag("span", "training", class_="legend train"),
+        " ",
+        tag("span", "validation", class_="legend valid"),
+        class_="quiet",
+    )
+    return Html(wide("jobs", table) + legend)
+
+
+def _job_row(cursor: Cursor, curve: dict[str, Any], run_root: str) -> Html:
+    kind = "blocked" if is_bad(cursor) else "ok" if cursor.relay_state == "complete" else "live"
+    url = run_url(cursor, run_root)
+    trouble = None
+    if cursor.error:
+        trouble = tag(
+            "div",
+            tag("p", cursor.error),
+            copyable(cursor.remedy, f"remedy for {cursor.job}") if cursor.remedy else None,
+            class_="finding",
+        )
+    lag = f"{cursor.lag_s:.1f} s behind Azure" if cursor.lag_s is not None else None
+    return tag(
+        "tr",
+        tag(
+            "th",
+            tag("span", cursor.job, class_="id"),
+            tag("span", f"{cursor.account.rpartition('/')[2]} · {cursor.model}", class_="quiet"),
+            trouble,
+            scope="row",
+        ),
+        tag(
+            "td",
+            tag("span", cursor.relay_state, class_=f"state {kind}"),
+            tag("span", cursor.status, class_="quiet"),
+        ),
+        tag("td", chart(curve) or tag("span", "no values yet", class_="quiet")),
+        tag(
+            "td",
+            tag("span", f"{cursor.values:,} values"),
+            tag("span", f"step {cursor.last_step}", class_="quiet")
+            if cursor.last_step is not None
+            else None,
+        ),
+        tag(
+            "td",
+            when(unix_view(cursor.last_value_at)),
+            tag("span", lag, class_="quiet") if lag else None,
+        ),
+        tag(
+            "td",
+            outside("W&B run", url) if url else None,
+            outside("Azure portal", portal_link(cursor.account)),
+            tag(
+                "button",
+                "Re-check",
+                type="button",
+                class_="resync",
+                data_scope="job",
+                data_account=cursor.account,
+                data_job=cursor.job,
+                aria_label=f"Re-check {cursor.job}",
+            ),
+            class_="links",
+        ),
+    )
+
+
+def keys_table(keys: list[KeyRecord], now: datetime) -> Html:
+    if not keys:
+        return tag("p", "No key was looked at yet.", class_="quiet")
+    rows = []
+    for record in keys:
+        soon = record.expires_at and (record.expires_at - now).total_seconds() < _EXPIRES_SOON_S
+        good = bool(record.version) and record.newest_version == record.version
+        newest = "in use" if good else record.newest_cause or "not accepted"
+        rows.append(
+            tag(
+                "tr",
+                tag("th", f"{record.vault_host}/{record.secret}", scope="row"),
+                tag("td", record.version[:12] or "none", class_="id"),
+                tag("td", record.entity or "–"),
+                tag("td", when(time_view(record.accepted_at))),
+                tag(
+                    "td",
+                    when(time_view(record.expires_at)),
+                    tag("span", "soon", class_="state warning") if soon else None,
+                ),
+                tag("td", tag("span", newest, class_=f"state {'ok' if good else 'blocked'}")),
+            )
+        )
+    names = ("Secret", "Version in use", "W&B entity", "Accepted", "Expires", "Newest version")
+    return wide("keys", tag("table", head(*names), tag("tbody", rows)))
+
+
+def queues_table(queues: list[QueueCount]) -> Html:
+    rows = [
+        tag(
+            "tr",
+            tag("th", count.name, scope="row"),
+            tag("td", str(count.waiting)),
+            tag(
+                "td", tag("span", str(count.poison), class_="state blocked" if count.poison else "")
+            ),
+        )
+        for count in queues
+    ]
+    table = tag("table", head("Queue", "Waiting", "Set aside"), tag("tbody", rows))
+    return wide("queues", table)

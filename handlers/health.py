@@ -1,0 +1,40 @@
+"""HTTP: whether the app is up, and which setting is wrong; nothing else, since anybody may ask."""
+
+from typing import Final
+
+import azure.functions as func
+
+from handlers.deps import Deps
+from handlers.problem_details import json_answer
+from model.settings import SettingsProblems
+
+NAME: Final = "health"
+
+
+def health(deps: Deps) -> func.HttpResponse:
+    """Answer 200 when the settings can be used, else 503 with the name of each wrong one."""
+    try:
+        deps.settings()
+    except SettingsProblems as error:
+        return json_answer(
+            {
+                "status": "down",
+                "settings": [
+                    {"setting": one.subject, "problem": one.message, "remedy": one.remedy}
+                    for one in error.problems
+                ],
+            },
+            503,
+        )
+    return json_answer({"status": "up"})
+
+
+def blueprint(deps: Deps) -> func.Blueprint:
+    bp = func.Blueprint()
+
+    @bp.function_name(NAME)
+    @bp.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+    async def alive(req: func.HttpRequest) -> func.HttpResponse:
+        return health(deps)
+
+    return bp

@@ -1,0 +1,131 @@
+"""Accounts, jobs, keys and problems as the status answer shows them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from model.cursor import Cursor
+from model.key import KeyChange, KeyRecord
+from model.mint import KeyMint
+from model.plan import AccountEntry
+from model.problem import Problem
+from model.queues import QueueCount
+from reconcile.rotation_rules import rotation_findings
+
+
+def account_view(entry: AccountEntry) -> dict[str, Any]:
+    return {
+        "id": str(entry.id),
+        "name": entry.name,
+        "kind": entry.kind,
+        "mode": entry.mode,
+        "in_scope": entry.in_scope,
+        "healthy": entry.healthy,
+        "findings": [item.to_json() for item in entry.findings],
+        "plan": [step.to_json() for step in entry.plan],
+        "steps": [outcome.to_json() for outcome in entry.steps],
+        "entity": entry.entity,
+        "project": entry.project,
+        "checked_at": time_view(entry.checked_at),
+    }
+
+
+def run_url(cursor: Cursor, root: str) -> str:
+    """Return the address of a job's run in W&B, empty while it has none."""
+    run = cursor.run
+    if run is None:
+        return ""
+    entity, project, name = (quote(part) for part in (run.entity, run.project, run.run_id))
+    return f"{root}/{entity}/{project}/runs/{name}"
+
+
+def job_view(cursor: Cursor, run_url_root: str) -> dict[str, Any]:
+    return {
+        "id": cursor.job,
+        "account": cursor.account,
+        "status": cursor.status,
+        "run_url": run_url(cursor, run_url_root),
+        "run": str(cursor.run) if cursor.run else "",
+        "values": cursor.values,
+        "last_step": cursor.last_step,
+        "lag_s": cursor.lag_s,
+        "state": cursor.relay_state,
+        "error": cursor.error,
+        "remedy": cursor.remedy,
+        "notes": list(cursor.notes),
+        "model": cursor.model,
+        "last_value_at": unix_view(cursor.last_value_at),
+        "created_at": unix_view(cursor.created_at),
+        "finished_at": unix_view(cursor.finished_at),
+    }
+
+
+def key_view(
+    record: KeyRecord, changes: Sequence[KeyChange] = (), mint: KeyMint | None = None
+) -> dict[str, Any]:
+    """Return a key with its latest changes, newest first, and the rotation that there was."""
+    return {
+        "vault": record.vault_host,
+        "secret": record.secret,
+        "version": record.version,
+        "entity": record.entity,
+        "accepted_at": time_view(record.accepted_at),
+        "expires_at": time_view(record.expires_at),
+        "newest_version": record.newest_version,
+        "newest_cause": record.newest_cause,
+        "trigger": record.trigger,
+        "refused_at": time_view(record.refused_at),
+        "checked_at": time_view(record.checked_at),
+        "changes": [_change_view(change) for change in changes],
+        "rotation": _rotation_view(mint) if mint else None,
+    }
+
+
+def _change_view(change: KeyChange) -> dict[str, Any]:
+    return {
+        "at": time_view(change.at),
+        "version": change.version,
+        "entity": change.entity,
+        "accepted": change.accepted,
+        "cause": change.cause,
+        "trigger": change.trigger,
+    }
+
+
+def _rotation_view(mint: KeyMint) -> dict[str, Any]:
+    return {
+        "state": mint.state,
+        "began_at": time_view(mint.began_at),
+        "switched_at": time_view(mint.switched_at),
+        "version": mint.version,
+        "old_version": mint.old_version,
+        "findings": [item.to_json() for item in rotation_findings(mint)],
+    }
+
+
+def problem_view(item: Problem) -> dict[str, Any]:
+    return {
+        "source": item.source,
+        "subject": item.subject,
+        "cause": item.cause,
+        "remedy": item.remedy,
+        "count": item.count,
+        "last_at": item.last_at,
+    }
+
+
+def queue_view(count: QueueCount) -> dict[str, Any]:
+    return {"name": count.name, "waiting": count.waiting, "poison": count.poison}
+
+
+def time_view(moment: datetime | None) -> str | None:
+    """Return a time as ISO 8601 in UTC."""
+    return moment.isoformat().replace("+00:00", "Z") if moment else None
+
+
+def unix_view(moment: float | None) -> str | None:
+    """Return unix seconds as ISO 8601 in UTC; None for what is no time."""
+    if moment is None or not 0 <= moment < 2**38:
+        return None
+    return time_view(datetime.fromtimestamp(int(moment), UTC))

@@ -1,0 +1,59 @@
+"""A few points of a job's losses, for a chart of the thumb's size beside the job.
+
+Every n-th value of a metric is kept, n doubling whenever there are too many; the last value is
+always among them. Never used for anything but the picture.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from relay.rows import Row
+
+METRICS: Final = (
+    "train_loss",
+    "valid_loss",
+    "full_valid_loss",
+    "train_mean_reward",
+    "valid_mean_reward",
+)
+MOST_POINTS: Final = 60
+
+
+class Curve:
+    """Grows with rows; `dump` is what the cursor keeps, and what the status shows."""
+
+    def __init__(self, dumped: dict[str, Any]) -> None:
+        self._series: dict[str, dict[str, Any]] = {
+            name: {**one, "points": list(one["points"])} for name, one in dumped.items()
+        }
+
+    def take(self, rows: Iterable[Row]) -> None:
+        """Add the values of rows."""
+        for row in rows:
+            for name in METRICS:
+                value = row.values.get(name)
+                if value is not None:
+                    self._add(name, [row.step, float(f"{value:.5g}")])
+
+    def _add(self, name: str, point: list[float]) -> None:
+        one = self._series.setdefault(name, {"every": 1, "count": 0, "points": [], "last": None})
+        if one["count"] % one["every"] == 0:
+            one["points"].append(point)
+            if len(one["points"]) > MOST_POINTS:
+                one["points"] = one["points"][::2]
+                one["every"] *= 2
+        one["count"] += 1
+        one["last"] = point
+
+    def dump(self) -> dict[str, Any]:
+        """Return the curve as JSON values."""
+        return {name: {**one, "points": list(one["points"])} for name, one in self._series.items()}
+
+
+def points(dumped: dict[str, Any]) -> dict[str, list[list[float]]]:
+    """Return [step, value] pairs by metric, in step order, from what `dump` returned."""
+    found = {}
+    for name, one in dumped.items():
+        last = [one["last"]] if one["last"] and one["last"] not in one["points"] else []
+        found[name] = sorted([*one["points"], *last])
+    return found

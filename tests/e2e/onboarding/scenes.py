@@ -1,0 +1,300 @@
+"""Plays one situation from beginning to end: what is found, what is done, and after the repair.
+
+Every situation has an account and a vault of its own, so that all of a table can be played in
+one stack at the same time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.e2e.onboarding.place import (
+    SECRET,
+    SUBSCRIPTION,
+    Json,
+    Place,
+    account_id,
+    causes,
+    key_of,
+    steps,
+    vault_id,
+)
+from tools.local_stack import Stack
+
+MAIN = "kv-sandbox"
+TENANT = "20000000-0000-4000-8000-00000000000a"
+OTHER_TENANT = "20000000-0000-4000-8000-00000000000b"
+_AT_ONCE = 24
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One situation's own account and vault in the place."""
+
+    place: Place
+    name: str
+    vault: str
+
+    async def fault(self, method: str, below: str, **action: Json) -> None:
+        """Let calls of a method go wrong until `mend`; `below` is part of the path."""
+        service = "vault" if below.startswith("/secrets/") else "arm"
+        rule: dict[str, Json] = {"service": service, "method": method, "name": self.name}
+        if service == "vault":
+            rule |= {"host_contains": f"{self.vault}.", "path_contains": "/secrets/"}
+        else:
+            rule |= {"path_contains": below}
+        await self.place.control("POST", "faults", rule | {"action": action})
+
+    async def mend(self) -> int:
+        """Take this situation's faults away; return how often they acted."""
+        hits: int = (await self.place.control("DELETE", f"faults/{self.name}"))["hits"]
+        return hits
+
+    async def secret(self, **more: Json) -> None:
+        await self.place.put_secret(self.vault, **more)
+
+    async def own_key(self, kind: str = "", **more: Json) -> str:
+        """Register a key of this situation with W&B and return its value."""
+        value = key_of(f"{self.vault} {kind}")
+        await self.place.control("PUT", "wandb/keys", {"key": value} | more)
+        return value
+
+    async def deny(self, code: str | None) -> None:
+        await self.place.control("PUT", f"vaults/{self.vault}/access", {"deny": code})
+
+    async def patch(self, **body: Json) -> Json:
+        """Change the account as a person does, with the event of it: by PUT, which the app
+        never sends to an account."""
+        now = await self.place.account(self.name)
+        return await self.place.arm("PUT", account_id(self.name), now | body)
+
+    async def tag(self, **tags: str | None) -> None:
+        """Set tags of the account (None removes one); underscores stand for hyphens."""
+        found = dict((await self.place.account(self.name)).get("tags") or {})
+        for name, value in tags.items():
+            found.pop(name.replace("_", "-"), None)
+            if value is not None:
+                found[name.replace("_", "-")] = value
+        await self.patch(tags=found)
+
+    async def pace(self, **seconds: float) -> None:
+        await self.place.control("PUT", f"settings/{self.name}", seconds)
+
+    async def change_vault(self, **properties: Json) -> None:
+        await self.place.arm("PATCH", vault_id(self.vault), {"properties": properties})
+
+    async def principal(self) -> str:
+        return str((await self.place.account(self.name))["identity"]["principalId"])
+
+    async def look(self) -> None:
+        """Have the account looked at, as an event does that was raised by somebody else."""
+        await self.place.event("account_event", write_event(account_id(self.name)))
+
+
+Move = Callable[[Scene], Awaitable[Any]]
+
+
+def write_event(resource_id: str, **more: Json) -> Json:
+    """Return the event of a write to an account, by a person; `more` goes into its data."""
+    subscription = resource_id.split("/")[2]
+    return {
+        "id": f"event-{resource_id.rsplit('/', 1)[1]}",
+        "topic": f"/subscriptions/{subscription}",
+        "subject": resource_id,
+        "eventType": "Microsoft.Resources.ResourceWriteSuccess",
+        "eventTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "data": {
+            "resourceUri": resource_id,
+            "operationName": "Microsoft.CognitiveServices/accounts/write",
+            "status": "Succeeded",
+            "claims": {"name": "Somebody Private", "ipaddr": "203.0.113.77"},
+        }
+        | more,
+        "dataVersion": "2",
+        "metadataVersion": "1",
+    }
+
+
+async def nothing(_: Scene) -> None:
+    """Leave everything as it is."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A row of a table. Expected lists are sorted; `ok` and `manual` findings are not listed."""
+
+    name: str
+    before: Move = nothing
+    """What is so before the account is made; a good secret is in the vault unless `bare`."""
+    bare: bool = False
+    vault: Mapping[str, Json] | None = field(default_factory=dict)
+    """Properties of the vault; None: there is none."""
+    account: Mapping[str, Json] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    then: Move | None = None
+    """Given: the account becomes healthy first, then this happens."""
+    blocked: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    plan: Sequence[str] | None = None
+    """Kinds of steps; None: not looked at."""
+    steps: Mapping[str, str] = field(default_factory=dict)
+    """Ends of the steps that are looked at."""
+    writes: Sequence[str] | None = None
+    repair: Move = nothing
+    looks: bool = True
+    """Whether somebody's event follows the repair; False: it must come by itself."""
+    repaired: Sequence[str] | None = None
+    """The app's writes after the repair; None: not looked at."""
+    ends: str = "healthy"
+    """`healthy`; `alone`: the account is none of the app's business; `closed`: it is gone."""
+    remains: Sequence[str] = ()
+    """Warnings that the repair leaves."""
+
+
+async def play(case: Situation, scene: Scene) -> None:
+    """Play a situation and hold it to what its row says."""
+    place, name, vault = scene.place, scene.name, scene.vault
+    if case.vault is not None:
+        await place.make_vault(vault, **({"tenantId": TENANT} | dict(case.vault)))
+        if not case.bare:
+            await scene.secret()
+    if case.then is None:
+        await case.before(scene)
+    tags = {"wandb-key-vault-url": f"https://{vault}.vault.azure.net"} | dict(case.tags)
+    await place.make_account(name, tags=tags, **dict(case.account))
+    start: list[str] = []
+    looked_at = ""
+    if case.then is not None:
+        entry = await place.entry_when(name, lambda entry: bool(entry["healthy"]))
+        looked_at, start = entry["checked_at"], await place.writes(name, vault)
+        await case.then(scene)
+    if case.ends == "closed":
+        await _gone(scene)
+        return
+
+    def as_expected(entry: Json) -> bool:
+        return (
+            entry["checked_at"] != looked_at
+            and causes(entry, "blocked") == sorted(case.blocked)
+            and causes(entry, "warning") == sorted(case.warnings)
+        )
+
+    entry = await place.entry_when(name, as_expected)
+    for item in entry["findings"]:
+        assert item["severity"] == "ok" or item["remedy"], item
+    made = _since(start, await place.writes(name, vault))
+    if case.plan is not None:
+        assert [item["kind"] for item in entry["plan"]] == list(case.plan)
+    assert {kind: steps(entry).get(kind) for kind in case.steps} == dict(case.steps)
+    if case.writes is not None:
+        assert made == sorted(case.writes)
+    await _mend(case, scene, entry["checked_at"])
+
+
+async def _mend(case: Situation, scene: Scene, looked_at: str) -> None:
+    place, name, vault = scene.place, scene.name, scene.vault
+    await scene.mend()
+    broken = await place.writes(name, vault)
+    await case.repair(scene)
+    if case.looks:
+        await scene.look()
+    in_scope = case.ends == "healthy"
+    await place.entry_when(
+        name,
+        lambda found: (
+            found["checked_at"] != looked_at
+            and bool(found["healthy"])
+            and found["in_scope"] is in_scope
+            and causes(found, "warning") == sorted(case.remains)
+        ),
+    )
+    after = await place.writes(name, vault)
+    if case.repaired is not None:
+        assert _since(broken, after) == sorted(case.repaired)
+    looked = await place.resync(name, mode="check")
+    assert looked["plan"] == [], looked
+    assert looked["healthy"] is True, looked
+    assert await place.writes(name, vault) == after
+
+
+async def _gone(scene: Scene) -> None:
+    """Wait until the account's entry is closed; its events and re-syncs say no more."""
+
+    async def names() -> list[str]:
+        return [item["name"] for item in (await scene.place.status())["accounts"]]
+
+    await scene.place.until(names, lambda found: scene.name not in found, 60)
+    looked = await scene.place.resync(scene.name, mode="check")
+    assert causes(looked, "ok") == [], looked
+    assert looked["plan"] == looked["steps"] == []
+
+
+def _since(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    left = list(now)
+    for item in before:
+        left.remove(item)
+    return left
+
+
+@dataclass
+class Played:
+    """The situations under way, by name."""
+
+    place: Place
+    tasks: dict[str, asyncio.Task[None]]
+
+    async def result(self, name: str) -> None:
+        """Wait for a situation; raises what it raised."""
+        await asyncio.shield(self.tasks[name])
+
+
+@asynccontextmanager
+async def open_place(run_dir: Path, **env: str) -> AsyncIterator[Place]:
+    """Start a stack with a vault of the settings in it, and watch its status."""
+    quiet = {"RELAY_SCHEDULE": "0 0 0 1 1 *", "DRIFT_SCHEDULE": "0 0 0 1 1 *"}
+    async with (
+        Stack(run_dir=run_dir, isolated=True, host_env=quiet | env, progress=str) as stack,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as http,
+    ):
+        place = Place(stack, http)
+        await place.make_vault(MAIN, tenantId=TENANT)
+        await place.put_secret(MAIN)
+        watch = asyncio.create_task(place.watch())
+        try:
+            yield place
+        finally:
+            watch.cancel()
+            await asyncio.wait([watch])
+
+
+@asynccontextmanager
+async def playing(run_dir: Path, cases: Sequence[Situation], **env: str) -> AsyncIterator[Played]:
+    """Start a stack and play all situations in it at once, as far as the host keeps up."""
+    vaults = [f"kv-e2e-{number:03d}" for number in range(len(cases))]
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(case: Situation, number: int, place: Place) -> None:
+        async with limit:
+            await play(case, Scene(place, f"acc-e2e-{number:03d}", vaults[number]))
+
+    allowed = {"ALLOWED_VAULTS": ",".join([MAIN, *vaults])}
+    async with open_place(run_dir, **(allowed | env)) as place:
+        tasks = {
+            case.name: asyncio.create_task(one(case, number, place))
+            for number, case in enumerate(cases)
+        }
+        try:
+            yield Played(place, tasks)
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+__all__ = ["SECRET", "SUBSCRIPTION", "Move", "Played", "Scene", "Situation", "playing"]

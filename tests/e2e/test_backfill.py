@@ -1,0 +1,141 @@
+"""Many finished jobs are brought to W&B by one call while the host is killed three times.
+
+The full size (BACKFILL_JOBS=1000 BACKFILL_STEPS=200) takes some minutes; the usual one proves
+the same with fewer jobs.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.driver import PROJECT, Driver, job_object, running
+from tools.demo.cloud import Json
+
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
+
+JOBS = int(os.environ.get("BACKFILL_JOBS", "120"))
+STEPS = int(os.environ.get("BACKFILL_STEPS", "40"))
+KILLS = 3
+PATIENCE_S = 60 + JOBS
+DAY = 86_400
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def driver(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Driver]:
+    # No tick comes, no artifacts are logged: what is measured is the backfill.
+    quiet = {"RELAY_SCHEDULE": "0 0 0 1 1 *", "ARTIFACTS": "off"}
+    async with running(tmp_path_factory.mktemp("run"), host_env=quiet) as started:
+        yield started
+
+
+def old_job(number: int) -> Json:
+    """Return a job of long ago: half of its values only in events, half only in the file."""
+    job_id, start = f"ftjob-{number:05d}", int(time.time()) - (JOBS - number + 1) * DAY
+    half = STEPS // 2
+    events = [
+        {
+            "id": f"ftevent-{number}-{step}",
+            "object": "fine_tuning.job.event",
+            "created_at": start + step,
+            "level": "info",
+            "message": f"Step {step}",
+            "type": "metrics",
+            "data": {"step": step, "train_loss": number + step / 1000},
+        }
+        for step in range(1, half + 1)
+    ]
+    lines = [f"{step},{number + step / 1000}" for step in range(1, STEPS + 1)]
+    return {
+        "job": job_object(
+            job_id,
+            "succeeded",
+            created_at=start,
+            finished_at=start + STEPS,
+            result_files=[f"file-result-{number}"],
+        ),
+        "events": events,
+        "result_csv": "\n".join(["step,train_loss", *lines, ""]),
+    }
+
+
+async def put_jobs(driver: Driver, account: str) -> None:
+    limit = asyncio.Semaphore(8)
+
+    async def put(number: int) -> None:
+        async with limit:
+            await driver.put_job(account, f"ftjob-{number:05d}", **old_job(number))
+
+    await asyncio.gather(*map(put, range(JOBS)))
+
+
+async def watch(driver: Driver, resync_id: str) -> tuple[Json, list[tuple[int, int]]]:
+    """Kill the host at a quarter, a half and three quarters; return the end and all counts."""
+    seen: list[tuple[int, int]] = []
+    kills = 0
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        code, shown = await driver.app("GET", f"/api/resync/{resync_id}")
+        assert code == 200, shown
+        seen.append((shown["done"], shown["failed"]))
+        if kills < KILLS and shown["done"] >= JOBS * (kills + 1) / (KILLS + 1):
+            starts = driver.stack.host_starts
+            driver.stack.kill_host()
+            kills += 1
+            while driver.stack.host_starts == starts:
+                await asyncio.sleep(0.05)
+        if shown["state"] == "done":
+            assert kills == KILLS
+            return shown, seen
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"not done after {PATIENCE_S} s: {seen[-1]} of {JOBS}")
+
+
+async def test_each_value_comes_once_when_backfill_is_killed_three_times(driver: Driver) -> None:
+    account = await driver.onboard()
+    await put_jobs(driver, account)
+    started = time.monotonic()
+    code, taken = await driver.app(
+        "POST", "/api/resync", {"scope": "account", "account": driver.account_id(account)}
+    )
+    assert code == 202
+    shown, seen = await watch(driver, taken["id"])
+    print(f"{JOBS} jobs of {STEPS} steps in {time.monotonic() - started:.1f} s")
+    assert (shown["total"], shown["done"], shown["failed"]) == (JOBS + 1, JOBS + 1, 0)
+    assert seen == sorted(seen), "progress went backwards"
+    for number in range(JOBS):
+        run = await driver.run(f"{PROJECT}/ftjob-{number:05d}")
+        assert run is not None, number
+        values = [(row["step"], row["train_loss"]) for row in run["history"]]
+        assert values == [(step, number + step / 1000) for step in range(1, STEPS + 1)]
+        assert run["state"] == "finished"
+        first = run["history"][0]["_timestamp"]
+        assert abs(first - (time.time() - (JOBS - number + 1) * DAY)) < 2 * 3600
+
+
+async def test_complete_jobs_cost_one_look_when_backfilled_again(driver: Driver) -> None:
+    account = driver.account_id("aoai-1")
+    # Their last look for late values is due; then they are complete.
+    await driver.app("POST", "/admin/functions/relay_timer", {})
+    deadline = time.monotonic() + 60 + JOBS / 5
+    while time.monotonic() < deadline:
+        states = (await driver.status())["totals"]["jobs_by_state"]
+        if states == {"complete": JOBS}:
+            break
+        await driver.app("POST", "/admin/functions/relay_timer", {})
+        await asyncio.sleep(2)
+    assert states == {"complete": JOBS}
+    await driver.forget_requests()
+    code, shown = await driver.app(
+        "POST",
+        "/api/resync?wait=30",
+        {"scope": "account", "account": account, "parts": ["jobs"]},
+    )
+    assert (code, shown["total"], shown["done"]) == (200, 1, 1)
+    assert shown["items"][0]["results"] == [{"jobs": JOBS, "to_relay": 0, "complete": JOBS}]
+    assert await driver.requests("wandb") == []
+    asked = await driver.requests("openai")
+    assert sum(one["count"] for one in asked) == -(-JOBS // 100)

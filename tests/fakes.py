@@ -1,0 +1,356 @@
+"""In-memory stand-ins for the relay's ports: fine-tuning API, cursor table, W&B, keys, queue.
+
+They behave as the real clients do towards the sandbox; `tests/clients/test_*_contract.py` holds
+both to the same. Faults come from a `Gate`, which sees every call before and after its effect.
+"""
+
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+import orjson
+
+from model.account import RelayAccount
+from model.cursor import Cursor, JobSeen, RunPath
+from model.errors import ConflictError, DeniedError, MissingError, RejectedError
+from model.ids import parse_account_id
+from model.relay_ports import Listing, RunAlert, RunAttributes, RunKey
+from model.secret import Secret
+
+SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
+ENTITY = "team"
+PROJECT = "proj"
+KEY = RunKey(ENTITY, Secret("k" * 40))
+
+
+def relay_account(name: str = "aoai-one", **more: Any) -> RelayAccount:
+    """Return an account as the relay sees it."""
+    account_id = parse_account_id(
+        f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-one"
+        f"/providers/Microsoft.CognitiveServices/accounts/{name}"
+    )
+    account = RelayAccount(
+        id=account_id,
+        name=name,
+        endpoint=f"https://{name}.openai.azure.com",
+        region="swedencentral",
+        subscription=SUBSCRIPTION,
+        entity="",
+        project=PROJECT,
+        vault_host="kv-main.vault.azure.net",
+        secret="wandb-api-key",
+    )
+    return replace(account, **more)
+
+
+class Gate(Protocol):
+    """Sees every call; may raise, wait, or let it pass."""
+
+    async def before(self, call: str) -> None:
+        """Come before the effect: an error here means that nothing happened."""
+
+    async def after(self, call: str) -> None:
+        """Come after the effect: an error here means that the answer was lost."""
+
+
+class Open:
+    """A gate that lets everything pass."""
+
+    async def before(self, call: str) -> None:
+        """Let it pass."""
+
+    async def after(self, call: str) -> None:
+        """Let it pass."""
+
+
+class Once(Open):
+    """Raises each listed error once, at the first call of that name."""
+
+    def __init__(self, **errors: Exception) -> None:
+        """Names are calls, with `lost_` before them for an answer that is lost."""
+        self.errors = errors
+
+    async def before(self, call: str) -> None:
+        if error := self.errors.pop(call, None):
+            raise error
+
+    async def after(self, call: str) -> None:
+        if error := self.errors.pop(f"lost_{call}", None):
+            raise error
+
+
+@dataclass
+class FakeJob:
+    """What the API answers for one job; listings are in the order they are served."""
+
+    body: dict[str, Any]
+    events: list[dict[str, Any]] = field(default_factory=list)
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+
+
+class FakeJobs:
+    """JobsPort over dictionaries. Newest jobs come first."""
+
+    def __init__(self, gate: Gate | None = None) -> None:
+        self.gate: Gate = gate or Open()
+        self.jobs: dict[str, FakeJob] = {}
+        self.files: dict[str, bytes] = {}
+        self.page_size = 100
+        self.chunk = 65536
+        self.calls: list[str] = []
+        self.cancelled: list[str] = []
+
+    def put(self, body: dict[str, Any], **lists: list[dict[str, Any]]) -> FakeJob:
+        """Set what is answered for a job from now on."""
+        job = self.jobs[body["id"]] = FakeJob(body, **lists)
+        return job
+
+    async def _through(self, call: str) -> None:
+        self.calls.append(call)
+        await self.gate.before(call)
+
+    async def list_jobs(self, account: RelayAccount, after: str | None, limit: int) -> Listing:
+        await self._through("list_jobs")
+        bodies = [job.body for job in reversed(self.jobs.values())]
+        return self._page(bodies, after, limit)
+
+    async def read_job(self, account: RelayAccount, job: str) -> dict[str, Any]:
+        await self._through("read_job")
+        return deepcopy(self._job(job).body)
+
+    async def list_events(
+        self, account: RelayAccount, job: str, after: str | None, limit: int
+    ) -> Listing:
+        await self._through("list_events")
+        return self._page(self._job(job).events, after, limit)
+
+    async def list_checkpoints(
+        self, account: RelayAccount, job: str, after: str | None, limit: int
+    ) -> Listing:
+        await self._through("list_checkpoints")
+        return self._page(self._job(job).checkpoints, after, limit)
+
+    async def cancel_job(self, account: RelayAccount, job: str) -> None:
+        await self._through("cancel_job")
+        self._job(job).body["status"] = "cancelled"
+        self.cancelled.append(job)
+
+    async def read_file(self, account: RelayAccount, file_id: str) -> AsyncIterator[bytes]:
+        await self._through("read_file")
+        if file_id not in self.files:
+            raise MissingError("no such file", subject=file_id, code="404")
+        content = self.files[file_id]
+        for start in range(0, len(content), self.chunk):
+            yield content[start : start + self.chunk]
+            await self.gate.after("read_file")
+
+    def _job(self, job: str) -> FakeJob:
+        if job not in self.jobs:
+            raise MissingError("no such job", subject=job, code="404")
+        return self.jobs[job]
+
+    def _page(self, items: list[dict[str, Any]], after: str | None, limit: int) -> Listing:
+        """Return items behind the last occurrence of `after`, up to one that can be gone on from."""
+        ids = [item.get("id") for item in items]
+        start = 0
+        if after is not None:
+            if after not in ids:
+                raise MissingError("no such item", subject=after, code="404")
+            start = len(ids) - ids[::-1].index(after)
+        end = min(start + max(min(limit, self.page_size), 1), len(ids))
+        while end < len(ids) and (ids[end - 1] is None or ids[end - 1] in ids[end:]):
+            end += 1
+        return Listing(deepcopy(items[start:end]), end < len(ids))
+
+
+class FakeCursors:
+    """CursorsPort over a dictionary: versions, and only what survives JSON."""
+
+    def __init__(self, gate: Gate | None = None) -> None:
+        self.gate: Gate = gate or Open()
+        self.stored: dict[tuple[str, str], Cursor] = {}
+        self.calls: list[str] = []
+        self._version = 0
+
+    async def read(self, account: str, jobs: Sequence[str]) -> dict[str, Cursor]:
+        self.calls.append("read")
+        await self.gate.before("read")
+        return {
+            job: _through_json(self.stored[account, job])
+            for job in jobs
+            if (account, job) in self.stored
+        }
+
+    async def save(self, cursors: Sequence[Cursor]) -> set[str]:
+        self.calls.append("save")
+        await self.gate.before("save")
+        lost = set()
+        for cursor in cursors:
+            place = cursor.account, cursor.job
+            known = self.stored.get(place)
+            if (known.etag if known else "") != cursor.etag:
+                lost.add(cursor.job)
+                continue
+            self._version += 1
+            # A writer whose answer is lost must not know its new version.
+            self.stored[place] = replace(_through_json(cursor), etag=f'W/"{self._version}"')
+        await self.gate.after("save")
+        for cursor in cursors:
+            if cursor.job not in lost:
+                cursor.etag = self.stored[cursor.account, cursor.job].etag
+        return lost
+
+    async def seen(self, account: str) -> list[JobSeen]:
+        self.calls.append("seen")
+        await self.gate.before("seen")
+        return [
+            JobSeen(cursor.job, cursor.relay_state, cursor.retry_at)
+            for (owner, _), cursor in self.stored.items()
+            if owner == account
+        ]
+
+    async def list_cursors(self, account: str | None = None) -> list[Cursor]:
+        return [
+            replace(cursor, state={}, outbox=b"")
+            for (owner, _), cursor in self.stored.items()
+            if account in (None, owner)
+        ]
+
+
+def _through_json(cursor: Cursor) -> Cursor:
+    data = orjson.loads(orjson.dumps({**asdict(cursor), "outbox": "", "run": None}))
+    run = replace(cursor.run) if cursor.run else None
+    return Cursor(**{**data, "outbox": cursor.outbox, "run": run, "notes": tuple(data["notes"])})
+
+
+@dataclass
+class FakeRun:
+    """What W&B holds of a run."""
+
+    attributes: RunAttributes
+    state: str = "running"
+    exitcode: int | None = None
+    slots: list[str | None] = field(default_factory=list)
+    lines: list[str | None] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    posts: int = 0
+    finishes: int = 0
+    stopped: bool = False
+    alerts: list[RunAlert] = field(default_factory=list)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Rows in order; bare infinities as Python floats."""
+        return [json.loads(line) for line in self.slots if line is not None]
+
+    @property
+    def output(self) -> list[str]:
+        return [line for line in self.lines if line is not None]
+
+
+class FakeSink:
+    """SinkPort over dictionaries, with W&B's write-at-offset."""
+
+    def __init__(self, gate: Gate | None = None) -> None:
+        self.gate: Gate = gate or Open()
+        self.runs: dict[str, FakeRun] = {}
+        self.deleted: set[str] = set()
+        self.refused: set[str] = set()
+        """Values of keys that W&B does not accept."""
+        self.closed: set[str] = set()
+        """Projects that no key may write to."""
+        self.calls: list[str] = []
+
+    def delete(self, run: str) -> None:
+        """Remove a run as a person does in the web page."""
+        del self.runs[run]
+        self.deleted.add(run)
+
+    async def ensure_run(
+        self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
+    ) -> RunPath:
+        await self._through("ensure_run", run, key)
+        if str(run) in self.deleted:
+            raise RejectedError("the run was deleted", subject=str(run), code="deleted")
+        # What travels is JSON; what cannot must fail here as it would there.
+        orjson.dumps(attributes)
+        known = self.runs.setdefault(str(run), FakeRun(attributes))
+        known.attributes = attributes
+        if pending:
+            known.state = "pending"
+        await self.gate.after("ensure_run")
+        return run
+
+    async def post(self, run: RunPath, body: bytes, *, key: RunKey) -> bool:
+        await self._through("post", run, key)
+        known = self._run(run)
+        request = orjson.loads(body)
+        for name, chunk in request.get("files", {}).items():
+            if name == "wandb-summary.json":
+                known.summary = json.loads(chunk["content"][-1])
+            else:
+                slots = known.slots if name == "wandb-history.jsonl" else known.lines
+                _write(slots, chunk["offset"], chunk["content"])
+        known.posts += 1
+        known.state, known.exitcode = "running", None
+        if request.get("complete"):
+            known.finishes += 1
+            known.exitcode = request["exitcode"]
+            known.state = "failed" if known.exitcode else "finished"
+        stopped = known.stopped
+        await self.gate.after("post")
+        return stopped
+
+    async def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> None:
+        await self._through("alert", run, key)
+        self._run(run).alerts.append(alert)
+        await self.gate.after("alert")
+
+    async def _through(self, call: str, run: RunPath, key: RunKey) -> None:
+        self.calls.append(call)
+        await self.gate.before(call)
+        if key.value.reveal() in self.refused:
+            raise DeniedError("W&B does not accept the key in use", subject=str(run), code="401")
+        if run.project in self.closed:
+            raise DeniedError("no right to the project", subject=str(run), code="403")
+
+    def _run(self, run: RunPath) -> FakeRun:
+        if str(run) not in self.runs:
+            raise MissingError("W&B has no such run", subject=str(run), code="run")
+        return self.runs[str(run)]
+
+
+def _write(slots: list[str | None], offset: int, lines: list[str]) -> None:
+    slots.extend([None] * (offset - len(slots)))
+    slots[offset : offset + len(lines)] = lines
+
+
+class FakeKeys:
+    """KeysPort with one key for every vault, or none."""
+
+    def __init__(self, key: RunKey | None = KEY) -> None:
+        self.key = key
+
+    async def run_key(self, vault: str, secret: str) -> RunKey:
+        if self.key is None:
+            raise MissingError("no key was accepted yet", subject=f"{vault}/{secret}")
+        return self.key
+
+
+class FakeQueue:
+    """WorkPort, and the reconcile queue, over a list."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.delays: list[float] = []
+        self.full = False
+
+    async def send(self, messages: Iterable[dict[str, Any]], *, delay_s: float = 0) -> None:
+        if self.full:
+            raise ConflictError("the queue is gone", subject="queue")
+        for message in messages:
+            # What travels is JSON.
+            self.sent.append(orjson.loads(orjson.dumps(message)))
+            self.delays.append(delay_s)

@@ -1,0 +1,63 @@
+"""host.json's numbers fit what the code and the platform take for granted."""
+
+import json
+import re
+from datetime import timedelta
+
+from tests.infra.bicep import ROOT
+
+HOST = json.loads((ROOT / "host.json").read_text())
+QUEUES = HOST["extensions"]["queues"]
+
+
+def _span(text: str) -> float:
+    hours, minutes, seconds = map(int, text.split(":"))
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+
+
+def _constant(file: str, name: str) -> float:
+    found = re.search(rf"^_?{name}\b[^=]*= ([\d_.]+)$", (ROOT / file).read_text(), re.M)
+    assert found, f"{name} is not in {file}"
+    return float(found.group(1))
+
+
+def test_queue_numbers_are_ones_the_platform_takes() -> None:
+    assert 1 <= QUEUES["batchSize"] <= 32
+    assert 0 <= QUEUES["newBatchThreshold"] <= 1000
+    assert _span(QUEUES["maxPollingInterval"]) >= 1
+    # clients/storage.py encodes so.
+    assert QUEUES["messageEncoding"] == "base64"
+
+
+def test_message_is_tried_several_times_before_it_is_poison() -> None:
+    assert 3 <= QUEUES["maxDequeueCount"] <= 10
+    assert _span(QUEUES["visibilityTimeout"]) >= 5
+
+
+def test_failed_tick_message_is_tried_again_before_newer_ticks_make_it_stale() -> None:
+    patience = QUEUES["maxDequeueCount"] * _span(QUEUES["visibilityTimeout"])
+    assert patience < _constant("handlers/relay_jobs.py", "STALE_S")
+
+
+def test_functions_end_before_the_platform_ends_them() -> None:
+    timeout = _span(HOST["functionTimeout"])
+    assert timeout <= 1800
+    # The load balancer cuts HTTP answers at 230 seconds.
+    assert _constant("handlers/resync.py", "LONGEST_WAIT_S") < 230 < timeout
+
+
+def test_events_are_answered_before_event_grid_gives_up() -> None:
+    # Its endpoints have 30 seconds; event functions do nothing but send messages.
+    for handler in ("account_event", "vault_event"):
+        text = (ROOT / "handlers" / f"{handler}.py").read_text()
+        assert "sleep" not in text
+        assert "reconcile_queue.send" in text
+
+
+def test_failures_are_never_sampled_away() -> None:
+    excluded = HOST["logging"]["applicationInsights"]["samplingSettings"]["excludedTypes"]
+    assert {"Request", "Exception"} <= set(excluded.split(";"))
+
+
+def test_extension_bundle_has_event_grid_and_identity_based_storage() -> None:
+    assert HOST["extensionBundle"]["version"] == "[4.*, 5.0.0)"

@@ -1,0 +1,130 @@
+"""Who may do what: role ids, the condition, and the custom role's actions."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from model.vault import ROLE_IDS
+from tests.infra.bicep import FILES, ROOT, BicepFile, read, strings, text
+
+ROLES = {
+    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
+    "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "Storage Blob Data Contributor",
+    "974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
+    "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
+    "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
+    "d5a91429-5739-47e2-a06b-3470a27159e7": "EventGrid Data Sender",
+    "b86a8fe4-44ce-4948-aee5-eccb2c155cd7": "Key Vault Secrets Officer",
+    "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
+    "f58310d9-a9f6-439a-9e8d-f62e7b41a168": "Role Based Access Control Administrator",
+    "8b54135c-b56d-4d72-a534-26097cfdc8d8": "Key Vault Data Access Administrator",
+    "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd": "Cognitive Services OpenAI User",
+    "a001fd3d-188f-4b5d-821b-7da978bf7442": "Cognitive Services OpenAI Contributor",
+}
+"""Source: Microsoft's list of built-in roles (facts of 2026-04, checked 2026-11-24)."""
+
+GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+
+
+def _guids(path: Path) -> set[str]:
+    return set(GUID.findall(path.read_text()))
+
+
+def test_every_role_id_is_one_of_the_table() -> None:
+    used = {guid for path in FILES for guid in _guids(path)}
+    assert used == set(ROLES)
+
+
+@pytest.mark.parametrize("role", ROLES.values())
+def test_role_is_in_the_table_of_rights_when_it_is_given(role: str) -> None:
+    assert role in (ROOT / "docs" / "security.md").read_text()
+
+
+def test_granted_role_ids_are_those_the_app_assigns() -> None:
+    access = read("modules/vault-access.bicep")
+    officer = strings(access.variables["secretsOfficer"])[0]
+    user = strings(access.variables["secretsUser"])[0]
+    assert ROLE_IDS["Key Vault Secrets Officer"] == officer
+    assert ROLE_IDS["Key Vault Secrets User"] == user
+    chosen = text(access.variables["grantedRoleId"])
+    assert chosen == "grantedRole == 'Key Vault Secrets User' ? secretsUser : secretsOfficer"
+
+
+def _condition(role: str) -> str:
+    access = read("modules/vault-access.bicep")
+    template = text(access.variables["conditionTemplate"]).strip("'\n")
+    assert text(access.variables["assignCondition"]) == (
+        "replace(conditionTemplate, 'ROLE}', '${grantedRoleId}}')"
+    )
+    return template.replace("ROLE}", role + "}")
+
+
+def test_condition_allows_one_role_to_service_principals_only() -> None:
+    role = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7"
+    condition = re.sub(r"\s+", " ", _condition(role))
+    clause = (
+        "( ( !(ActionMatches{{'Microsoft.Authorization/roleAssignments/{verb}'}}) ) OR ( "
+        "@{side}[Microsoft.Authorization/roleAssignments:RoleDefinitionId]"
+        " ForAnyOfAnyValues:GuidEquals {{{role}}} AND "
+        "@{side}[Microsoft.Authorization/roleAssignments:PrincipalType]"
+        " ForAnyOfAnyValues:StringEqualsIgnoreCase {{'ServicePrincipal'}} ) )"
+    )
+    assert condition.strip() == " AND ".join(
+        clause.format(verb=verb, side=side, role=role)
+        for verb, side in (("write", "Request"), ("delete", "Resource"))
+    )
+
+
+def test_condition_is_set_when_the_right_is_rbac_administrator() -> None:
+    assign = read("modules/vault-access.bicep").resources["assignRoles"]
+    body = text(assign.body)
+    assert "condition: roleAssignmentRight == 'conditioned' ? assignCondition : null" in body
+    assert "conditionVersion: roleAssignmentRight == 'conditioned' ? '2.0' : null" in body
+
+
+def test_custom_role_can_change_accounts_and_nothing_else() -> None:
+    file = read("modules/subscription.bicep")
+    assert strings(file.variables["writeActions"]) == ["Microsoft.CognitiveServices/accounts/write"]
+    reads = strings(file.variables["readActions"])
+    assert all(action.endswith("/read") for action in reads)
+    assert "Microsoft.CognitiveServices/accounts/read" in reads
+    body = text(file.resources["accountsRole"].body)
+    assert "actions: mayWrite ? concat(readActions, writeActions) : readActions" in body
+    assert "dataActions" not in body
+
+
+def test_no_right_to_write_is_given_when_the_app_only_observes() -> None:
+    main = read("main.bicep")
+    assert text(main.variables["mayWrite"]) == "applyMode != 'observe'"
+    right = text(main.modules["vaultAccess"].body)
+    assert "roleAssignmentRight: mayWrite ? roleAssignmentRight : 'none'" in right
+    assert "mayWriteSecrets: mayWrite && rotation == 'mint'" in right
+    subscription = text(main.modules["subscriptions"].body)
+    assert "mayWrite: mayWrite" in subscription
+    assert "mayCancelJobs: mayWrite && onWandbStop == 'cancel'" in subscription
+
+
+def test_principal_type_is_given_when_a_role_is_assigned() -> None:
+    # Without it, Azure looks a new identity up and often does not find it yet.
+    for file in map(BicepFile, FILES):
+        source = file.source.decode()
+        # `principalId: principalId` also hands the id on to a module, which has no such line.
+        assigned = source.count("roleDefinitionId: ") + source.count("roleDefinitionIdOrName: ")
+        assert source.count("principalType: 'ServicePrincipal'") == assigned, file.path.name
+
+
+def test_no_key_opens_storage_topic_or_telemetry() -> None:
+    assert (
+        read("modules/storage.bicep").modules["account"].params["allowSharedKeyAccess"] == "false"
+    )
+    assert read("modules/notices.bicep").modules["topic"].params["disableLocalAuth"] == "true"
+    assert (
+        read("modules/monitoring.bicep").modules["component"].params["disableLocalAuth"] == "true"
+    )
+
+
+def test_new_vault_uses_rbac_and_cannot_be_purged() -> None:
+    params = read("modules/vault.bicep").modules["vault"].params
+    assert params["enableRbacAuthorization"] == "true"
+    assert params["enablePurgeProtection"] == "true"

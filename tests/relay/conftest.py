@@ -1,0 +1,20 @@
+"""How many examples hypothesis tries: `HYPOTHESIS_PROFILE=long` for a night, `quick` for a look.
+
+Examples are new in every run; a failing one is printed with the blob and seed that bring it back.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_COMMON = {
+    "deadline": None,
+    "derandomize": False,
+    "print_blob": True,
+    "database": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
+settings.register_profile("quick", max_examples=100, **_COMMON)
+settings.register_profile("ci", max_examples=1000, **_COMMON)
+settings.register_profile("long", max_examples=50_000, **_COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -1,0 +1,98 @@
+"""Documents say what is so: settings, commands, paths and functions that they name exist."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from model import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "DEVELOPMENT.md", *sorted((ROOT / "docs").glob("*.md"))]
+SANDBOX_ONLY = {"WANDB_BASE_URL", "WANDB_APP_URL", "SANDBOX_URL"}
+"""Settings whose sample value is not the default, for the sandbox's sake."""
+
+by_name = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+def section(title: str) -> str:
+    text = (ROOT / "README.md").read_text()
+    return text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def settings_table() -> list[list[str]]:
+    """Return the rows of README's table: setting, default, meaning."""
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in section("Settings").splitlines()
+        if line.startswith("| `")
+    ]
+
+
+def test_readme_has_every_setting_with_its_default_when_settings_are_read() -> None:
+    def shown(default: str | None) -> str:
+        return "required" if default is None else f"`{default}`" if default else "empty"
+
+    assert [(row[0].strip("`"), row[1]) for row in settings_table()] == [
+        (name, shown(default)) for name, default in settings.defaults().items()
+    ]
+    assert all(len(row) == 3 and row[2] for row in settings_table())
+
+
+def test_sample_has_every_setting_when_settings_are_read() -> None:
+    values = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
+    host_only = {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"}
+    assert [name for name in values if name not in host_only] == list(settings.names())
+    for name, default in settings.defaults().items():
+        if default is not None and name not in SANDBOX_ONLY:
+            assert values[name] == default, name
+    settings.read_settings(values)
+
+
+@by_name
+def test_links_lead_somewhere_when_they_stay_in_the_repository(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+@by_name
+def test_paths_exist_when_they_are_named_in_code_type(document: Path) -> None:
+    folders = "|".join(
+        entry.name for entry in ROOT.iterdir() if entry.is_dir() and entry.name[0] != "."
+    )
+    for path in re.findall(rf"`((?:{folders})/[\w./-]*)`", document.read_text()):
+        assert (ROOT / path).exists(), path
+
+
+@by_name
+def test_make_targets_exist_when_they_are_named(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = document.read_text()
+    named = re.findall(r"(?:`|^|[A-Z_]+=\S+ )make ([a-z]+)\b", text, re.MULTILINE)
+    assert set(named) <= targets
+
+
+def test_every_package_has_its_paragraph_when_it_is_part_of_the_tree() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"tests", "infra"}
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    missing = {name for name in packages if f"`{name}/`" not in text}
+    assert missing == set()
+
+
+def test_every_http_call_is_in_the_readme_when_the_app_answers_it() -> None:
+    routes = {
+        route
+        for handler in (ROOT / "handlers").glob("*.py")
+        for route in re.findall(r"\.route\(\s*route=\"([^\"]+)\"", handler.read_text())
+    }
+    assert routes, "no handler has a route"
+    listed = section("HTTP API")
+    assert {route for route in routes if f"/api/{route}`" not in listed} == set()
+
+
+def test_words_are_in_order_and_explained_once_when_the_glossary_is_read() -> None:
+    lines = (ROOT / "docs" / "glossary.md").read_text().splitlines()
+    words = [line.split(" | ")[0].strip("| ") for line in lines if line.startswith("| ")][2:]
+    assert words == sorted(set(words), key=str.lower)
