@@ -59,6 +59,8 @@ check: $(VENV) ## formatting, lint, types, import rules
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+	@if command -v bicep >/dev/null; then \
+	  bicep build --stdout infra/main.bicep >/dev/null && bicep lint infra/main.bicep; fi
 
 .PHONY: bench
 bench: setup ## compare with the peers and the floor, into .bench/results.json

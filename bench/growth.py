@@ -55,10 +55,9 @@ async def _ticks(place: Stage, size: Size) -> Findings:
     costs: dict[str, list[Usage]] = {job: [] for job in steps}
     for turn in range(-2, size.repetitions):
         for job in steps:
-            await place.put_job(
-                _ACCOUNT, job, job=data.job_object(job, "running"), events=events[job]
-            )
-            usage = await relay(place, job, "running")
+            running = data.job_object(job, "running")
+            await place.put_job(_ACCOUNT, job, job=running, events=events[job])
+            usage = await relay(place, running)
             if turn >= 0:  # the first brings the past, the second is warm
                 costs[job].append(usage)
             last = steps[job] + _NEW_ROWS
@@ -89,15 +88,11 @@ async def _memory(place: Stage, size: Size, findings: Findings) -> None:
     seconds: dict[str, float] = {}
     for job, values in (("ftjob-small", size.small_values), ("ftjob-large", size.large_values)):
         steps = values // _VALUES_PER_10 * 10
+        finished = data.job_object(job, "succeeded", result_files=[f"file-{job}"])
         await place.put_job(
-            _ACCOUNT,
-            job,
-            job=data.job_object(job, "succeeded"),
-            events=[],
-            result_csv=data.result_csv(steps),
+            _ACCOUNT, job, job=finished, events=[], result_csv=data.result_csv(steps)
         )
-        shown = await place.read_job(_ACCOUNT, job)
-        usage = await relay(place, job, "succeeded", shown["job"]["result_files"])
+        usage = await relay(place, finished)
         await _check(place, job, steps)
         peaks[job], seconds[job] = usage.peak_bytes, usage.wall_s
     findings.figures.append(
@@ -119,12 +114,11 @@ async def _check(place: Stage, job: str, steps: int) -> None:
         raise RuntimeError(f"{PROJECT}/{job} was not relayed to step {steps}: {shown}")
 
 
-async def relay(place: Stage, job: str, status: str, files: list[str] | None = None) -> Usage:
+async def relay(place: Stage, job: data.Json) -> Usage:
     """Let the queue function relay one job; return what that cost the host."""
-    body = data.job_object(job, status, result_files=files)
     message: dict[str, Any] = {
         "account": place.account_id(_ACCOUNT),
-        "jobs": [body],
+        "jobs": [job],
         "sent_at": time.time(),
         "trigger": "bench",
     }

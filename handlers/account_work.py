@@ -20,7 +20,7 @@ from reconcile.run import reconcile_account
 
 log = logging.getLogger(__name__)
 
-_MOST_ATTEMPTS: Final = 8
+_MOST_ATTEMPTS: Final = 10
 """After these the drift timer goes on looking."""
 
 
@@ -86,7 +86,7 @@ async def prove_key(message: ReconcileMessage, app: App) -> KeyReport:
         report, now=app.now(), keys=app.reconcile.keys, notices=app.notices
     )
     if report.retry_after_s is not None or report.temporary:
-        pause = min(report.retry_after_s or 15.0 * 2 ** min(message.attempt, 7), 1800.0)
+        pause = min(report.retry_after_s or 5.0 * 2 ** min(message.attempt, 9), 1800.0)
         later = replace(message, attempt=message.attempt + 1)
         if later.attempt <= _MOST_ATTEMPTS:
             await app.reconcile_queue.send([later.to_json()], delay_s=pause)

@@ -68,7 +68,9 @@ def _filters(most: int) -> list[dict[str, Any]]:
         _parameter("account", "Name or ARM id of one account.", {"type": "string"}),
         _parameter("job", "Id of one job.", {"type": "string"}),
         _parameter(
-            "unhealthy", "1: only what needs somebody.", {"type": "string", "enum": ["0", "1"]}
+            "unhealthy",
+            "1: only what needs somebody.",
+            {"type": "string", "enum": ["0", "1", "true", "false"]},
         ),
         _parameter("page", "From 1.", {**number, "maximum": 1_000_000, "default": 1}),
         _parameter(

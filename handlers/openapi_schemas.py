@@ -5,6 +5,7 @@ from typing import Any, Final
 from model.resync import MODES, PARTS, SCOPES
 
 _TEXT: Final = {"type": "string"}
+_MAYBE: Final = {"type": ["string", "null"]}
 _COUNT: Final = {"type": "integer", "minimum": 0}
 _TIME: Final = {"type": ["string", "null"], "description": "ISO 8601, UTC."}
 _LIST: Final = {"type": "array", "items": {"type": "object"}}
@@ -126,11 +127,11 @@ _REQUEST: Final = {
     "additionalProperties": False,
     "properties": {
         "scope": {"enum": list(SCOPES), "default": "all"},
-        "account": {**_TEXT, "description": "ARM id; with scope account or job."},
-        "job": {**_TEXT, "description": "Id; with scope job."},
-        "parts": {"type": "array", "items": {"enum": list(PARTS)}, "minItems": 1},
+        "account": {**_MAYBE, "description": "ARM id; with scope account or job."},
+        "job": {**_MAYBE, "description": "Id; with scope job."},
+        "parts": {"type": ["array", "null"], "items": {"enum": list(PARTS)}, "minItems": 1},
         "mode": {"enum": list(MODES), "default": "apply"},
-        "since": {**_TEXT, "description": "Date or time: only jobs created since then."},
+        "since": {**_MAYBE, "description": "Date or time: only jobs created since then."},
         "force": {
             "type": "boolean",
             "default": False,

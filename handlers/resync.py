@@ -108,7 +108,7 @@ def _body(request: func.HttpRequest) -> object:
     if len(raw) > MOST_BYTES:
         raise Refusal(413, f"must be at most {MOST_BYTES} bytes", field="body")
     if not raw.strip():
-        return None
+        return {}
     media = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
     if media != "application/json":
         raise Refusal(415, "must be application/json", field="Content-Type")

@@ -10,8 +10,8 @@ from model.plan import AccountEntry
 
 MOST: Final = 5000
 """Accounts and jobs, each, in one answer; also what an answer has where nothing is said."""
-_TRUE: Final = frozenset({"1", "true", "yes"})
-_FALSE: Final = frozenset({"", "0", "false", "no"})
+_TRUE: Final = frozenset({"1", "true"})
+_FALSE: Final = frozenset({"", "0", "false"})
 BAD_STATES: Final = frozenset({"parked"})
 
 

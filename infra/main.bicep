@@ -264,7 +264,7 @@ module alerts 'modules/alerts.bicep' = if (alertsEnabled) {
     actionGroupName: '${abbreviations.actionGroup}${token}'
     location: location
     tags: tags
-    workspaceIdx: monitoring.outputs.workspace
+    workspaceId: monitoring.outputs.workspaceId
     emails: emails
     relaySilenceWindow: relaySilenceWindow
   }

@@ -15,8 +15,6 @@ _JOB: Final = re.compile(r"^[^\s/\\?#%\x00-\x1f\x7f]{1,200}$")
 
 def request_from_body(body: object, *, subscriptions: tuple[str, ...]) -> ResyncRequest:
     """Return the request in a JSON body. Raises NoticeError naming the field that is wrong."""
-    if body is None:
-        body = {}
     if not isinstance(body, Mapping):
         raise NoticeError("the body must be a JSON object", subject="body")
     if unknown := sorted(set(map(str, body)) - _FIELDS):

@@ -38,7 +38,7 @@ var queueNames = [
   'reconcile-accounts'
   'reconcile-accounts-poison'
   'relay-jobs'
-
+  'relay-jobs-poison'
 ]
 var tableNames = [
   'accounts'
@@ -102,7 +102,7 @@ var tables = [for table in tableNames: {
 var roleAssignments = [for role in roles: {
   principalId: principalId
   principalType: 'ServicePrincipal'
-  roleDefinitionIdOrName: rolex
+  roleDefinitionIdOrName: role
 }]
 
 module account 'br/public:avm/res/storage/storage-account:0.33.0' = {

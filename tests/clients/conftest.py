@@ -61,7 +61,7 @@ async def storage(table_url: str) -> AsyncIterator[Storage]:
     )
     made = Storage(StorageAddress(connection_string=text), Transport())
     yield made
-    for name in ("accounts", "keys", "keychanges"):
+    for name in ("accounts", "keys", "keychanges", "keymints"):
         table = await made.table(name)
         async for row in table.list_entities(select=["PartitionKey", "RowKey"]):
             await table.delete_entity(row["PartitionKey"], row["RowKey"])

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.driver import PROJECT, Driver, job_object, running
-from tools.demo.cloud import Json
+from tools.demo.cloud import Json, until
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
@@ -72,6 +72,10 @@ async def put_jobs(driver: Driver, account: str) -> None:
     await asyncio.gather(*map(put, range(JOBS)))
 
 
+async def back(driver: Driver, starts: int) -> bool | None:
+    return True if driver.stack.host_starts > starts else None
+
+
 async def watch(driver: Driver, resync_id: str) -> tuple[Json, list[tuple[int, int]]]:
     """Kill the host at a quarter, a half and three quarters; return the end and all counts."""
     seen: list[tuple[int, int]] = []
@@ -85,8 +89,7 @@ async def watch(driver: Driver, resync_id: str) -> tuple[Json, list[tuple[int, i
             starts = driver.stack.host_starts
             driver.stack.kill_host()
             kills += 1
-            while driver.stack.host_starts == starts:
-                await asyncio.sleep(0.05)
+            await until(lambda: back(driver, starts), "the host does not come back", every=0.05)
         if shown["state"] == "done":
             assert kills == KILLS
             return shown, seen

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pycep import BicepParser
+from tree_sitter import Node
 
 from tests.infra.bicep import FILES, INFRA, BicepFile, problems, text, walk
 
@@ -86,6 +87,30 @@ def test_name_is_used_when_it_is_declared(file: BicepFile) -> None:
     names = [text(node) for node in walk(file.root) if node.type == "identifier"]
     for name in [*file.params, *file.variables]:
         assert names.count(name) > 1, f"{name} is declared and not used"
+
+
+@every_file
+def test_name_is_declared_when_it_is_used(file: BicepFile) -> None:
+    known = {*file.params, *file.variables, *file.resources, *file.modules}
+    known |= {text(node) for node in walk(file.root) if _binds_a_name(node)}
+    for node in walk(file.root):
+        parent = node.parent
+        if node.type != "identifier" or parent is None:
+            continue
+        called = file.source[node.end_byte : node.end_byte + 1] == b"("
+        key = parent.type == "object_property" and parent.named_children[0] == node
+        if not called and not key and not parent.type.endswith(("_declaration", "_assignment")):
+            assert text(node) in known, f"line {node.start_point.row + 1}: {text(node)}"
+
+
+def _binds_a_name(node: Node) -> bool:
+    """Whether the node is the variable of a loop or the parameter of a lambda."""
+    parent = node.parent
+    if node.type in ("loop_variable", "loop_enumerator") or parent is None:
+        return node.type in ("loop_variable", "loop_enumerator")
+    if parent.type == "for_statement":
+        return parent.child_by_field_name("initializer") == node
+    return parent.type == "lambda_expression" and parent.named_children[0] == node
 
 
 @every_file

@@ -3,7 +3,7 @@
 `Killed` stands for the end of the process: nothing of the product catches it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -46,6 +46,8 @@ class Stage:
     """How many proofs it takes until W&B knows a key that it has just made."""
     old_is_used: bool = False
     made: int = 0
+    while_made: Callable[[], None] = lambda: None
+    """What happens elsewhere while a key is made."""
     hidden: bool = False
     """Whether W&B shows its keys to nobody."""
 
@@ -114,6 +116,7 @@ class Minter:
         value = f"wandb_v1_{number:060d}"
         self.stage.listed[f"id-{number}"] = (description, value)
         self.stage.let_in()
+        self.stage.while_made()
         self.stage.done("generate")
         return MintedKey(f"id-{number}", Secret(value))
 

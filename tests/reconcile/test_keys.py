@@ -178,6 +178,150 @@ async def test_nothing_is_read_when_vault_or_secret_is_not_allowed(vault, secret
     assert not report.usable
 
 
+async def test_key_in_use_is_known_as_refused_when_a_newer_version_is_bad_too() -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", REVOKED))
+    assert (await look(azure)).usable
+    del azure.owners[GOOD]
+    report = await look(azure)
+    record = azure.records[PLACE]
+    assert (record.version, record.newest_version, record.refused_at) == ("v1", "v2", NOW)
+    assert not report.usable
+    refused = [item for item in report.key_findings if item.severity == "blocked"]
+    assert [item.evidence["version"] for item in refused] == ["v2", "v1"]
+    assert [(item.version, item.cause) for item in azure.changes] == [
+        ("v1", "key_accepted"),
+        ("v2", "key_rejected"),
+        ("v1", "key_rejected"),
+    ]
+    calls = len(azure.changes)
+    await look(azure)
+    assert len(azure.changes) == calls
+    assert azure.records[PLACE] == record
+
+
+async def test_refused_key_is_used_again_when_w_and_b_takes_it_back() -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", REVOKED))
+    owner = azure.owners.pop(GOOD)
+    await look(azure)
+    azure.owners[GOOD] = owner
+    report = await look(azure)
+    assert azure.records[PLACE].refused_at is None
+    assert report.usable
+    assert (azure.changes[-1].version, azure.changes[-1].accepted) == ("v1", True)
+
+
+async def test_good_version_ends_a_refusal() -> None:
+    azure = world()
+    await look(azure)
+    del azure.owners[GOOD]
+    await look(azure)
+    assert azure.records[PLACE].refused_at == NOW
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    report = await look(azure)
+    record = azure.records[PLACE]
+    assert (record.version, record.refused_at) == ("v2", None)
+    assert report.usable
+
+
+@pytest.mark.parametrize("call", ["prove key", "read version"])
+async def test_nothing_is_said_against_the_key_in_use_when_nobody_answers(call: str) -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", "x"))
+    azure.errors[call] = [UnavailableError("no")]
+    report = await look(azure)
+    assert azure.records[PLACE].refused_at is None
+    assert report.usable
+
+
+async def test_expired_version_is_used_until_w_and_b_refuses_it() -> None:
+    azure = world()
+    azure.secrets[PLACE] = [version("v1", expires=NOW + timedelta(hours=1))]
+    await look(azure)
+    azure.secrets[PLACE] = [version("v1", expires=NOW)]
+    report = await look(azure)
+    record = azure.records[PLACE]
+    assert (record.version, record.refused_at, record.expires_at) == ("v1", None, NOW)
+    assert [item.cause for item in report.findings] == ["secret_expired"]
+    del azure.owners[GOOD]
+    report = await look(azure)
+    assert azure.records[PLACE].refused_at == NOW
+    assert [item.cause for item in report.findings] == ["secret_expired", "key_rejected"]
+
+
+async def test_disabled_newest_version_leaves_the_older_one_in_use() -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    # The real vault refuses to show a disabled version at all.
+    azure.errors["read secret"] = [DeniedError("no", code="SecretDisabled")]
+    report = await look(azure)
+    assert azure.records[PLACE].version == "v1"
+    assert report.usable
+    assert [item.cause for item in report.findings if item.severity == "warning"] == [
+        "secret_disabled"
+    ]
+
+
+@pytest.mark.parametrize("right", [True, None])
+async def test_version_is_taken_when_it_may_write_as_far_as_w_and_b_tells(
+    right: bool | None,
+) -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    if right is not None:
+        azure.rights[BETTER] = right
+    assert (await look(azure)).record.version == "v2"
+
+
+async def test_version_is_not_taken_when_it_may_only_read_the_project() -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    azure.rights[BETTER] = False
+    report = await look(azure)
+    assert (report.record.version, report.record.newest_cause) == ("v1", "key_read_only")
+    azure.rights[BETTER] = True
+    assert (await look(azure)).record.version == "v2"
+
+
+async def test_version_is_not_taken_when_nobody_can_say_whether_it_may_write() -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    azure.errors["ask for write right"] = [UnavailableError("no")]
+    report = await look(azure)
+    assert report.temporary
+    assert report.record.version == "v1"
+
+
+@pytest.mark.parametrize(
+    ("days", "within"), [(31, ""), (30, "30 days"), (7, "7 days"), (1, "1 days"), (0.5, "1 days")]
+)
+async def test_near_end_is_a_finding_at_thirty_seven_and_one_days(days: float, within: str) -> None:
+    azure = world()
+    azure.secrets[PLACE] = [version("v1", expires=NOW + timedelta(days=days))]
+    report = await look(azure)
+    found = [item.evidence["within"] for item in report.findings if "within" in item.evidence]
+    assert found == ([within] if within else [])
+    assert report.usable
+
+
+async def test_new_end_of_the_version_in_use_is_noticed_beside_a_bad_newer_one() -> None:
+    azure = world()
+    await look(azure)
+    soon = NOW + timedelta(days=2)
+    azure.secrets[PLACE] = [version("v1", expires=soon), version("v2", REVOKED)]
+    report = await look(azure)
+    assert azure.records[PLACE].expires_at == soon
+    assert "secret_expires_soon" in {item.cause for item in report.findings}
+
+
 class _Raced(Keys):
     """Another process proves a newer version between this one's look and its writing."""
 

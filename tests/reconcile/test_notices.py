@@ -1,14 +1,15 @@
 """People are told once per change, of states that last, and never of a key's value."""
 
-from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from model.errors import DeniedError, UnavailableError
+from model.key import KeyReport
 from reconcile.keys import prove_newest
-from reconcile.record import record_key, record_report
+from reconcile.record import is_untold, record_key, record_report
 from tests.reconcile.fakes import (
+    BETTER,
     GOOD,
     NOW,
     REVOKED,
@@ -131,6 +132,15 @@ async def test_refused_and_accepted_keys_are_told_once_and_without_values() -> N
     assert REVOKED not in said
 
 
+PLACE = (VAULT.host, "wandb-api-key")
+
+
+async def look(azure: World, now: datetime = NOW) -> KeyReport:
+    return await prove_newest(
+        VAULT, "wandb-api-key", ports=azure.ports(), settings=settings(), now=now, trigger="a test"
+    )
+
+
 async def test_lost_topic_does_not_fail_a_key_look() -> None:
     azure = world()
     azure.errors["publish"] = [UnavailableError("no")]
@@ -139,3 +149,56 @@ async def test_lost_topic_does_not_fail_a_key_look() -> None:
     )
     await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
     assert azure.notices == []
+
+
+async def test_key_news_is_told_by_a_later_look_when_the_topic_was_away() -> None:
+    azure = world()
+    azure.errors["publish"] = [UnavailableError("no")]
+    for _ in range(3):
+        report = await look(azure)
+        await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    assert told(azure) == ["KeyAccepted"]
+
+
+async def test_what_a_pass_over_an_account_found_is_told_by_the_next_look_at_the_key() -> None:
+    azure = world()
+    await run_pass(azure)
+    assert is_untold(azure.records[PLACE])
+    report = await look(azure)
+    assert not report.noted
+    assert await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    assert told(azure) == ["KeyAccepted"]
+    assert not is_untold(azure.records[PLACE])
+
+
+async def test_refused_key_in_use_is_told_beside_a_bad_newer_version() -> None:
+    azure = world()
+    azure.owners[BETTER] = azure.owners[GOOD]
+    steps = (
+        lambda: None,
+        lambda: azure.secrets[PLACE].append(version("v2", REVOKED)),
+        lambda: azure.owners.pop(GOOD),
+        lambda: azure.secrets[PLACE].append(version("v3", BETTER)),
+    )
+    for step in steps:
+        step()
+        for _ in range(2):
+            report = await look(azure)
+            await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    assert told(azure) == ["KeyAccepted", "KeyRefused", "KeyRefused", "KeyAccepted"]
+    assert len({item.id for item in azure.notices}) == 4
+
+
+async def test_near_end_is_told_once_at_each_threshold() -> None:
+    azure = world()
+    azure.secrets[PLACE] = [version("v1", expires=NOW + timedelta(days=40))]
+    for days in (0, 5, 11, 12, 34, 35, 39.5, 39.6, 41, 42):
+        moment = NOW + timedelta(days=days)
+        report = await look(azure, moment)
+        await record_key(report, now=moment, keys=Keys(azure), notices=Topic(azure))
+    assert told(azure) == ["KeyAccepted", *["KeyExpiring"] * 3, "KeyRefused"]
+    causes = [[item["cause"] for item in notice.data["findings"]] for notice in azure.notices]
+    assert causes[1:4] == [["secret_expires_soon"]] * 3
+    within = [notice.data["findings"][0]["evidence"]["within"] for notice in azure.notices[1:4]]
+    assert within == ["30 days", "7 days", "1 days"]
+    assert causes[4] == ["secret_expired"]

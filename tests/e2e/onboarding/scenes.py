@@ -59,6 +59,15 @@ class Scene:
     async def secret(self, **more: Json) -> None:
         await self.place.put_secret(self.vault, **more)
 
+    async def until_hit(self) -> None:
+        """Wait until a fault of this situation has begun to act."""
+
+        async def hits() -> int:
+            rules = await self.place.control("GET", "faults")
+            return sum(rule["hits"] for rule in rules if rule["name"] == self.name)
+
+        await self.place.until(hits, lambda found: found > 0, 60)
+
     async def own_key(self, kind: str = "", **more: Json) -> str:
         """Register a key of this situation with W&B and return its value."""
         value = key_of(f"{self.vault} {kind}")
@@ -137,6 +146,8 @@ class Situation:
     """Properties of the vault; None: there is none."""
     account: Mapping[str, Json] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    meanwhile: Move = nothing
+    """What happens once the account is made, while its first pass may be under way."""
     then: Move | None = None
     """Given: the account becomes healthy first, then this happens."""
     blocked: Sequence[str] = ()
@@ -168,6 +179,7 @@ async def play(case: Situation, scene: Scene) -> None:
         await case.before(scene)
     tags = {"wandb-key-vault-url": f"https://{vault}.vault.azure.net"} | dict(case.tags)
     await place.make_account(name, tags=tags, **dict(case.account))
+    await case.meanwhile(scene)
     start: list[str] = []
     looked_at = ""
     if case.then is not None:

@@ -124,8 +124,14 @@ def interrupted(step: str, failure: str) -> Situation:
     )
 
 
-async def slow(scene: Scene) -> None:
-    await scene.pace(lro_seconds=25)
+async def held_back(scene: Scene) -> None:
+    """The first pass cannot begin before something else is so."""
+    await scene.fault("GET", account_id(scene.name), delay_s=3)
+
+
+async def slow_from_now_on(scene: Scene) -> None:
+    await scene.until_hit()
+    await scene.pace(lro_seconds=24)
 
 
 async def quick(scene: Scene) -> None:
@@ -140,18 +146,14 @@ async def late_principal(scene: Scene) -> None:
     await scene.pace(identity_delay_s=8)
 
 
-async def delete(scene: Scene) -> None:
+def slowed(step: str) -> Move:
+    """The step's call takes a moment."""
+    return failing(*STEPS[step]["call"], {"delay_s": 3})
+
+
+async def deleted_meanwhile(scene: Scene) -> None:
+    await scene.until_hit()
     await scene.place.arm("DELETE", account_id(scene.name))
-
-
-def deleted_before(step: str) -> Move:
-    """The step's call takes a moment, in which somebody deletes the account."""
-    method, below = STEPS[step]["call"]
-
-    async def move(scene: Scene) -> None:
-        await failing(method, below, {"delay_s": 3})(scene)
-
-    return move
 
 
 CASES = [
@@ -175,6 +177,44 @@ CASES = [
         writes=("PATCH account 200", "PATCH account 200"),
         looks=False,
         repaired=("PUT role 201",),
+    ),
+    Situation(
+        "enable_identity: goes on for longer than a pass waits",
+        before=held_back,
+        meanwhile=slow_from_now_on,
+        blocked=("access_missing", "identity_off", "step_waiting"),
+        warnings=("record_missing",),
+        plan=("enable_identity", "grant_role", "write_record"),
+        steps=dict.fromkeys(("enable_identity", "grant_role", "write_record"), WAITING),
+        writes=("PATCH account 202",),
+        repair=quick,
+        looks=False,
+        repaired=("PATCH account 200", "PUT role 201"),
+    ),
+    Situation(
+        "write_record: goes on for longer than a pass waits",
+        before=held_back,
+        account=ON,
+        meanwhile=slow_from_now_on,
+        blocked=("step_waiting",),
+        warnings=("record_missing",),
+        plan=("grant_role", "write_record"),
+        steps={"grant_role": "done", "write_record": WAITING},
+        writes=("PATCH account 202", "PUT role 201"),
+        repair=quick,
+        looks=False,
+        repaired=(),
+    ),
+    *(
+        Situation(
+            f"{step}: the account is deleted meanwhile",
+            before=slowed(step),
+            account=STEPS[step].get("account", {}),
+            vault=STEPS[step].get("vault", {}),
+            meanwhile=deleted_meanwhile,
+            ends="closed",
+        )
+        for step in STEPS
     ),
 ]
 

@@ -153,7 +153,7 @@ async def new_identity(scene: Scene) -> None:
 
 async def busy(scene: Scene) -> None:
     """Somebody's own change of the account goes on for a while."""
-    await scene.pace(lro_seconds=6)
+    await scene.pace(lro_seconds=25)
     await scene.patch(tags={**(await scene.place.account(scene.name))["tags"], "team": "ml"})
     await scene.pace(lro_seconds=0)
 

@@ -1,0 +1,85 @@
+"""Many jobs that train at once, and what must be true of all their runs."""
+
+import asyncio
+from typing import Any
+
+from tests.e2e.driver import Driver, job_object, metric_events, published_by, until
+from tools.demo.cloud import Json
+from tools.demo.compare import compare
+from tools.demo.values import Published
+
+
+class Fleet:
+    """Jobs of one account. `step` is how far all of them have come."""
+
+    def __init__(self, driver: Driver, account: str, size: int, prefix: str = "ftjob") -> None:
+        self._driver = driver
+        self._account = account
+        self.jobs = [driver.new_name(f"{prefix}-fleet") for _ in range(size)]
+        self.step = 0
+        self._bodies: dict[str, Json] = {}
+        self._status = "running"
+
+    async def advance(self, steps: int = 4, status: str = "running") -> None:
+        """Publish so many more steps of every job."""
+        first, self.step = self.step + 1, self.step + steps
+        self._status = status
+
+        async def one(job: str) -> None:
+            events = self._bodies.get(job, {}).get("events", [])
+            body = {"events": [*events, *metric_events(job, self.step, first)]}
+            self._bodies[job] = body
+            await self._driver.put_job(
+                self._account, job, job=job_object(job, status), **body
+            )
+
+        await asyncio.gather(*(one(job) for job in self.jobs))
+
+    def expected(self, job: str) -> Published:
+        return published_by(self._bodies[job])
+
+    async def shown(self) -> dict[str, Json]:
+        """Return the jobs as /api/status shows them, by id."""
+        wanted = set(self.jobs)
+        return {job["id"]: job for job in (await self._driver.status())["jobs"] if job["id"] in wanted}
+
+    async def all_relayed(self, seconds: float = 30) -> None:
+        """Wait until every published value of every job is relayed and no error is left."""
+        values = {job: len(self.expected(job)) for job in self.jobs}
+
+        async def look() -> bool | None:
+            shown = await self.shown()
+            behind = [
+                job
+                for job in self.jobs
+                if job not in shown
+                or shown[job]["values"] != values[job]
+                or shown[job]["error"]
+                or shown[job]["status"] != self._status
+            ]
+            self.behind = len(behind)
+            self.example: Any = shown.get(behind[0]) if behind else None
+            return None if behind else True
+
+        self.behind, self.example = len(self.jobs), None
+        await until(
+            look, lambda: f"{self.behind} jobs are behind, such as {self.example}", seconds=seconds
+        )
+
+    async def all_parked(self, seconds: float = 20) -> None:
+        """Wait until every job is set aside with a cause."""
+
+        async def look() -> bool | None:
+            shown = await self.shown()
+            return True if all(shown[job]["state"] == "parked" for job in self.jobs) else None
+
+        await until(look, "not all jobs are parked", seconds=seconds)
+
+    async def check(self, entity: str = "sandbox-team") -> None:
+        """Every published value is in its run exactly once. Fails with the first that is not."""
+        project = f"{entity}/azure-openai-fine-tuning"
+        runs = await asyncio.gather(*(self._driver.run(f"{project}/{job}") for job in self.jobs))
+        for job, run in zip(self.jobs, runs, strict=True):
+            assert run is not None, job
+            found = compare(self.expected(job), run["history"])
+            assert found.exact, (job, found)
