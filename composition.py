@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from handlers.deps import App
 from model.relay_ports import RunKey
 from model.secret import Secret
 from model.settings import Settings, read_settings
+from model.telemetry import NoTelemetry, Telemetry
 
 if TYPE_CHECKING:
     from clients.key_ring import KeyRing
@@ -69,7 +70,10 @@ def _connect(settings: Settings, environ: Mapping[str, str]) -> App:
     from relay.options import options_of
     from relay.ports import RelayPorts
 
-    transport = Transport(settings.sandbox_url, environ.get("AZURE_CLIENT_ID", ""))
+    telemetry = _telemetry(environ)
+    transport = Transport(
+        settings.sandbox_url, environ.get("AZURE_CLIENT_ID", ""), on_call=_call_counter(telemetry)
+    )
     storage = Storage(read_address(environ), transport)
     vault = KeyVault(transport)
     ring = KeyRing(KeyTable(storage), vault)
@@ -125,9 +129,26 @@ def _connect(settings: Settings, environ: Mapping[str, str]) -> App:
         artifacts=Artifacts(settings.wandb_base_url),
         artifact_queue=WorkQueue(storage, ARTIFACTS),
         queues=QueueStats(storage, (RECONCILE, RELAY, ARTIFACTS)),
+        telemetry=telemetry,
         # Set by the platform; it then strips these headers from what clients send.
         signed_in=environ.get("WEBSITE_AUTH_ENABLED", "").lower() == "true",
     )
+
+
+def _telemetry(environ: Mapping[str, str]) -> Telemetry:
+    if environ.get("PYTHON_ENABLE_OPENTELEMETRY", "").lower() not in ("true", "1"):
+        return NoTelemetry()
+    # Half a second of import that a cold start without it does not pay.
+    from clients.telemetry import start
+
+    return start(environ)
+
+
+def _call_counter(telemetry: Telemetry) -> Callable[[str, int], None]:
+    def count(service: str, status: int) -> None:
+        telemetry.count("calls", 1, service=service, status=status)
+
+    return count
 
 
 class _RunKeys:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 
 async def replay(
@@ -44,6 +45,7 @@ async def replay(
 async def _serve(requests: list[dict[str, Any]], at_once: int) -> None:
     for item in requests:
         item["data"] = item.pop("body").encode() or None
+        item["url"] = URL(item["url"], encoded=True)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         while await asyncio.to_thread(sys.stdin.readline):

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 _MAX_BODY: Final = 64 * 1024 * 1024
 _KEPT: Final = ("Authorization", "Content-Type", "User-Agent")
@@ -76,7 +77,7 @@ class Recorder:
             headers = {key: value for key, value in request.headers.items() if key != "Host"}
             async with self._session.request(
                 request.method,
-                f"{target}{request.raw_path}",
+                URL(f"{target}{request.raw_path}", encoded=True),
                 headers=headers,
                 data=body or None,
                 allow_redirects=False,

@@ -135,7 +135,9 @@ class Http:
             ) as response:
                 answer = Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
+            self._transport.on_call(self._service, 0)
             raise self._unreachable(error, subject) from error
+        self._transport.on_call(self._service, answer.status)
         if 200 <= answer.status < 300:
             return answer
         raise self._error(answer, subject)

@@ -8,6 +8,7 @@ SDKs' authentication policies, so they run unchanged.
 import asyncio
 import base64
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -30,8 +31,18 @@ SANDBOX_PRINCIPAL = "00000000-0000-0000-0000-00000000a99a"
 class Transport:
     """Owns the shared HTTP session, the credential and the token cache of one process."""
 
-    def __init__(self, sandbox_url: str = "", client_id: str = "") -> None:
-        """`client_id` names a user-assigned identity; empty takes the system-assigned one."""
+    def __init__(
+        self,
+        sandbox_url: str = "",
+        client_id: str = "",
+        *,
+        on_call: Callable[[str, int], None] = lambda service, status: None,
+    ) -> None:
+        """`client_id` names a user-assigned identity; empty takes the system-assigned one.
+
+        `on_call` is told service and status of each answer; status 0 when none came.
+        """
+        self.on_call = on_call
         self._sandbox_url = sandbox_url
         self._client_id = client_id
         self._session: aiohttp.ClientSession | None = None
@@ -97,7 +108,7 @@ class Transport:
         """Return the transport to hand to an Azure SDK client; the client closes it."""
         from clients.sdk_transport import SeamTransport
 
-        return SeamTransport(self.url)
+        return SeamTransport(self.url, self.on_call)
 
     async def token(self, scope: str) -> str:
         """Return a bearer token for `scope`, from the cache until five minutes before its end.

@@ -11,6 +11,7 @@ from typing import Final
 from handlers import key_rotation
 from handlers.account_end import settle_runs
 from handlers.deps import App
+from handlers.outcomes import tell_account
 from model import ids
 from model.key import KeyReport
 from model.messages import ReconcileMessage
@@ -47,13 +48,7 @@ async def check_account(message: ReconcileMessage, app: App) -> AccountReport:
         )
         await app.reconcile_queue.send([later.to_json()], delay_s=report.retry_after_s)
     await _send_untold(report, app)
-    log.info(
-        "account %s: %s, %d steps, %s",
-        target,
-        "healthy" if stored.healthy else "not healthy",
-        len(report.steps),
-        ", ".join(item.cause for item in report.findings if item.severity == "blocked") or "-",
-    )
+    tell_account(stored, app)
     return stored
 
 

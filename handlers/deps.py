@@ -21,6 +21,7 @@ from model.problem import Problem
 from model.queues import QueueCount
 from model.resync import Resync, ResyncItem
 from model.settings import Settings
+from model.telemetry import Telemetry
 from reconcile.ports import ReconcilePorts
 from reconcile.rotation_ports import RotationPorts
 from relay.artifacts import ArtifactPort
@@ -133,6 +134,7 @@ class App:
     artifact_queue: QueuePort
     queues: QueueStatsPort
     refused_keys: RefusedKeys = field(default_factory=RefusedKeys)
+    telemetry: Telemetry
     signed_in: bool
     """Whether App Service Authentication is on, so that its headers can be believed."""
 

@@ -8,6 +8,7 @@ from typing import Final
 import azure.functions as func
 
 from handlers.deps import App, Deps
+from handlers.levels import tell_levels
 from model.errors import AppError
 from model.messages import ReconcileMessage
 from model.problem import Problem
@@ -81,6 +82,9 @@ def blueprint(deps: Deps) -> func.Blueprint:
         arg_name="timer", schedule="%DRIFT_SCHEDULE%", run_on_startup=False, use_monitor=True
     )
     async def trigger(timer: func.TimerRequest) -> None:
-        log.info("drift pass: %d messages", await drift_pass(await deps.app()))
+        app = await deps.app()
+        with app.telemetry.span(NAME):
+            log.info("drift pass: %d messages", await drift_pass(app))
+            await tell_levels(app)
 
     return bp

@@ -80,6 +80,36 @@ _KEY: Final = _object(
     newest_version=_TEXT,
     newest_cause=_TEXT,
     trigger=_TEXT,
+    refused_at=_TIME,
+    checked_at=_TIME,
+    changes={
+        "type": "array",
+        "items": _object(
+            {
+                "at": _TIME,
+                "version": _TEXT,
+                "entity": _TEXT,
+                "accepted": {"type": "boolean"},
+                "cause": _TEXT,
+                "trigger": _TEXT,
+            }
+        ),
+    },
+    rotation={
+        "oneOf": [
+            {"type": "null"},
+            _object(
+                {
+                    "state": {"enum": ["idle", "intent", "minted", "stored", "switched"]},
+                    "began_at": _TIME,
+                    "switched_at": _TIME,
+                    "version": _TEXT,
+                    "old_version": _TEXT,
+                    "findings": _list("Finding"),
+                }
+            ),
+        ]
+    },
 )
 _QUEUE: Final = _object({"name": _TEXT, "waiting": _COUNT, "poison": _COUNT})
 _TOTALS: Final = _object(

@@ -34,7 +34,11 @@ async def handle(message: ReconcileMessage, app: App) -> None:
 async def run(message: ReconcileMessage, tries: int | None, app: App) -> None:
     """Handle a message; at its last try say in its re-sync that it is set aside."""
     try:
-        await handle(message, app)
+        with app.telemetry.span(
+            f"reconcile {message.kind}",
+            **{"azure.account.id": message.account.lower(), "trigger": message.trigger},
+        ):
+            await handle(message, app)
     except TemporaryError as error:
         if (tries or 0) >= LAST_TRY:
             await resync_work.give_up(message, error, app)

@@ -8,12 +8,14 @@ import azure.functions as func
 
 from handlers import resync_jobs
 from handlers.deps import LAST_TRY, App, Deps
+from handlers.outcomes import tell_job
 from handlers.resync_work import ASIDE
 from model.account import RelayAccount
 from model.errors import AppError, MissingError, TemporaryError
 from model.job import Job, parse_job
 from model.messages import ReconcileMessage, RelayMessage, read_relay
 from model.problem import Problem
+from model.telemetry import Attribute
 from relay import select
 from relay.run import JobOutcome, relay_account
 
@@ -71,8 +73,7 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
     if finished := [outcome.job for outcome in outcomes if outcome.wants_artifacts]:
         await app.artifact_queue.send([{"account": str(account.id), "jobs": finished}])
     for outcome in outcomes:
-        if outcome.error:
-            log.warning("job %s: %s", outcome.job, outcome.error)
+        tell_job(outcome, account, app)
         if message.force and outcome.relay_state not in select.CLOSED:
             # The run was made anew: the timer has to see to the job's end again.
             app.finder.forget(account.key, outcome.job)
@@ -83,8 +84,13 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
 
 async def run(message: RelayMessage, tries: int | None, app: App) -> None:
     """Handle a message; at its last try say in its re-sync that it is set aside."""
+    attributes: dict[str, Attribute] = {
+        "azure.account.id": message.account.key,
+        "relay.jobs": len(message.jobs),
+    }
     try:
-        await handle(message, app)
+        with app.telemetry.span("relay jobs", **attributes):
+            await handle(message, app)
     except TemporaryError as error:
         if message.resync and (tries or 0) >= LAST_TRY:
             await resync_jobs.jobs_left(message, error, app, advice=ASIDE)

@@ -88,6 +88,8 @@ def blueprint(deps: Deps) -> func.Blueprint:
     @bp.function_name(NAME)
     @bp.event_grid_trigger(arg_name="event")
     async def trigger(event: func.EventGridEvent) -> None:
-        await vault_event(event, await deps.app())
+        app = await deps.app()
+        with app.telemetry.span(NAME, **{"event.id": str(event.id)[:100]}) as span:
+            span.note(messages=await vault_event(event, app))
 
     return bp

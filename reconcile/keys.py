@@ -77,7 +77,8 @@ def _next_record(
         after = replace(after, expires_at=used.found.expires)
     if used.refused is not None:
         after = replace(after, refused_at=(before.refused_at or now) if used.refused else None)
-    if look.temporary:
+    if look.temporary and look.version in ("", before.version):
+        # It says nothing about any version. A new one that cannot be proved yet is worth saying.
         return after
     return replace(after, newest_version=look.version, newest_cause=look.cause)
 

@@ -104,8 +104,8 @@ async def record_key(
     and nobody was told. Where the topic cannot be reached a later look tells it.
     """
     record = await keys.read(report.vault_host, report.secret)
-    if record is None or report.temporary or record.news != report.record.news:
-        # Nothing certain, or somebody has looked since: theirs is to be told.
+    if record is None or record.news != report.record.news:
+        # Somebody has looked since: theirs is to be told.
         return False
     news = f"{record.news}|{nearness(record.expires_at, now)}"
     if not record.news or news == record.told:
@@ -128,7 +128,9 @@ def is_untold(record: KeyRecord | None) -> bool:
 def _key_notice(
     report: KeyReport, record: KeyRecord, news: str, now: datetime
 ) -> OutgoingNotice | None:
-    kind: NoticeType = "WandbRelay.KeyAccepted" if report.accepted else "WandbRelay.KeyRefused"
+    kind: NoticeType = "WandbRelay.KeyRefused"
+    if record.newest_cause == "key_accepted" and record.refused_at is None:
+        kind = "WandbRelay.KeyAccepted"
     if not is_untold(record):
         if not nearness(record.expires_at, now):
             return None
@@ -142,7 +144,7 @@ def _key_notice(
         data={
             "vault": record.vault_host,
             "secret": record.secret,
-            "version": report.newest_version,
+            "version": record.newest_version,
             "in_use": record.version,
             "entity": record.entity,
             "findings": [item.to_json() for item in report.findings if item.severity != "ok"],

@@ -96,7 +96,7 @@ def _show(item: Mapping[str, Any]) -> dict[str, Any]:
         and messages[-1].get("role") == "assistant"
     )
     return {
-        "format": _format(messages, tools, reference, ends_with_answer),
+        "format": _format(messages, tools, ends_with_answer),
         "input": _talk(messages[:-1] if ends_with_answer else messages),
         "output": _talk(messages[-1:]) if ends_with_answer else "",
         "reference": reference or None,
@@ -104,16 +104,14 @@ def _show(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _format(
-    messages: list[Any], tools: object, reference: Mapping[str, Any], has_answer: bool
-) -> str:
+def _format(messages: list[Any], tools: object, has_answer: bool) -> str:
     known = [message for message in messages if isinstance(message, Mapping)]
     if any(isinstance(message.get("content"), list) for message in known):
         return "vision"
     if tools or any(message.get("tool_calls") or message.get("function_call") for message in known):
         return "tools"
-    if reference and not has_answer:
-        return "reinforcement"
+    if not has_answer:
+        return "reinforcement"  # the answer is the model's, and is graded
     answers = [message for message in known if message.get("role") == "assistant"]
     return "turns" if len(answers) > 1 else "chat"
 

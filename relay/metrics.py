@@ -120,11 +120,13 @@ def metric_name(name: str) -> str:
 def cannot_be_negative(name: str) -> bool:
     """Say whether -1 under this name stands for "no value" (Azure's result files write it so)."""
     lowered = name.lower()
-    if any(part in lowered for part in _MAY_BE_NEGATIVE):
-        return False
-    return any(part in lowered for part in _NEVER_NEGATIVE) or bool(
-        _NEVER_NEGATIVE_WORD.search(lowered)
-    )
+    # Its own name says more than those of the objects it lies in: `scores/error_count`.
+    for text in dict.fromkeys((lowered.rpartition("/")[2], lowered)):
+        if any(part in text for part in _MAY_BE_NEGATIVE):
+            return False
+        if any(part in text for part in _NEVER_NEGATIVE) or _NEVER_NEGATIVE_WORD.search(text):
+            return True
+    return False
 
 
 def _walk(prefix: str, value: object, depth: int) -> Iterator[tuple[str, Number]]:

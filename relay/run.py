@@ -38,6 +38,8 @@ class JobOutcome:
     key_refused: bool = False
     wants_artifacts: bool = False
     temporary: bool = False
+    lag_s: float | None = None
+    """How long after Azure published them the newest of these values were in W&B."""
 
 
 async def relay_account(
@@ -233,4 +235,5 @@ def _outcome(item: JobPass, lost: bool) -> JobOutcome:
         or (item.key_missing and not isinstance(error, TemporaryError)),
         wants_artifacts=item.wants_artifacts,
         temporary=isinstance(error, TemporaryError),
+        lag_s=item.cursor.lag_s if item.sent_values else None,
     )

@@ -132,11 +132,12 @@ def _finish(world: World, account: dict[str, Any], *, is_new_principal: bool) ->
     if hide:
         world.later(delay, reveal)
     # Another write does not make the directory any quicker.
-    hide = hide or _is_hidden(state(world).shelf.get(account["id"]))
+    hide = hide or (not is_new_principal and _is_hidden(world, account))
     return _show(world, account, "Succeeded", hide_principal=hide)
 
 
-def _is_hidden(record: Record | None) -> bool:
+def _is_hidden(world: World, account: dict[str, Any]) -> bool:
+    record = state(world).shelf.get(account["id"])
     return record is not None and _principal(record.body) != _principal(record.shown)
 
 
@@ -163,7 +164,8 @@ def _write(
         _, shown = finish()
         return json_response(shown, 201 if is_new else 200)
     progress = "Creating" if is_new else "Accepted"
-    shown = _show(world, account, progress, hide_principal=is_new_principal)
+    hide = is_new_principal or _is_hidden(world, account)
+    shown = _show(world, account, progress, hide_principal=hide)
     return arm.accepted(world, call, _operations_path(account), shown, finish, seconds=seconds)
 
 

@@ -137,6 +137,12 @@ class FakeJobs:
         self._job(job).body["status"] = "cancelled"
         self.cancelled.append(job)
 
+    async def describe_file(self, account: RelayAccount, file_id: str) -> dict[str, Any]:
+        await self._through("describe_file")
+        if file_id not in self.files:
+            raise MissingError("no such file", subject=file_id, code="404")
+        return {"id": file_id, "filename": file_id, "bytes": len(self.files[file_id])}
+
     async def read_file(self, account: RelayAccount, file_id: str) -> AsyncIterator[bytes]:
         await self._through("read_file")
         if file_id not in self.files:

@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.e2e.secrets_scan import Witness
 from tools.demo.cloud import Cloud, Json, until
 from tools.demo.compare import Comparison, compare
 from tools.demo.values import Published, published
@@ -34,7 +35,7 @@ _numbers = itertools.count(1)
 class Driver(Cloud):
     """A stack under test. Names made by `new_name` let tests share it."""
 
-    def __init__(self, http: aiohttp.ClientSession, stack: Stack) -> None:
+    def __init__(self, http: aiohttp.ClientSession, stack: Stack, witness: Witness) -> None:
         super().__init__(
             http,
             sandbox_url=stack.sandbox_url,
@@ -43,6 +44,8 @@ class Driver(Cloud):
             group="rg-e2e",
         )
         self.stack = stack
+        self.witness = witness
+        """Looks for keys in whatever the product writes, sends and answers."""
 
     def new_name(self, prefix: str) -> str:
         return f"{prefix}-{next(_numbers)}"
@@ -297,8 +300,14 @@ async def running(
     )
     async with stack:
         timeout = aiohttp.ClientTimeout(total=30)
-        async with aiohttp.ClientSession(timeout=timeout) as http:
-            driver = Driver(http, stack)
+        witness = Witness(stack)
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trace_configs=[witness.trace()]) as http,
+            witness.watching(),
+        ):
+            driver = Driver(http, stack, witness)
             await driver.put_vault()
             await driver.put_secret(KEY)
             yield driver
+            await witness.take_all()
+        assert not witness.found, witness.found

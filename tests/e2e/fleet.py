@@ -29,9 +29,7 @@ class Fleet:
             events = self._bodies.get(job, {}).get("events", [])
             body = {"events": [*events, *metric_events(job, self.step, first)]}
             self._bodies[job] = body
-            await self._driver.put_job(
-                self._account, job, job=job_object(job, status), **body
-            )
+            await self._driver.put_job(self._account, job, job=job_object(job, status), **body)
 
         await asyncio.gather(*(one(job) for job in self.jobs))
 
@@ -41,7 +39,9 @@ class Fleet:
     async def shown(self) -> dict[str, Json]:
         """Return the jobs as /api/status shows them, by id."""
         wanted = set(self.jobs)
-        return {job["id"]: job for job in (await self._driver.status())["jobs"] if job["id"] in wanted}
+        return {
+            job["id"]: job for job in (await self._driver.status())["jobs"] if job["id"] in wanted
+        }
 
     async def all_relayed(self, seconds: float = 30) -> None:
         """Wait until every published value of every job is relayed and no error is left."""

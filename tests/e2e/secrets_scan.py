@@ -10,7 +10,7 @@ import base64
 import contextlib
 import re
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -53,7 +53,7 @@ def leaks(data: bytes, values: Iterable[str] = ()) -> list[str]:
     found = ["a key in clear"] if _IN_CLEAR.search(data) else []
     lowered = data.lower()
     for shape in _SHAPES:
-        if shape != _PREFIX and (shape in data or shape.lower() in lowered and b"%" in shape):
+        if shape != _PREFIX and (shape in data or (shape.lower() in lowered and b"%" in shape)):
             found.append("an encoded key")
     for value in values:
         forms = (value.encode(), *encodings(value.encode()))
@@ -63,24 +63,37 @@ def leaks(data: bytes, values: Iterable[str] = ()) -> list[str]:
 
 
 class Witness:
-    """Keeps what passes by; at the end, everything that was left behind comes to it."""
+    """Looks at what passes by; at the end, everything that was left behind comes to it."""
 
     def __init__(self, stack: Stack) -> None:
-        self.seen: dict[str, set[bytes]] = defaultdict(set)
-        """By where it was seen: the bytes themselves, and what they hold compressed."""
+        self.values: set[str] = set()
+        """Values of no key's shape that a test stores, to be looked for from then on."""
+        self.looked_at: Counter[str] = Counter()
+        """How many bytes came from where: a witness that saw nothing proves nothing."""
+        self.found: set[str] = set()
+        """Where keys were found and in which form; never the key."""
+        self._seen: set[int] = set()
         self._stack = stack
 
     def take(self, where: str, data: bytes) -> None:
-        if data not in self.seen[where]:
-            self.seen[where].add(data)
-            with contextlib.suppress(zlib.error):
-                self.seen[where].add(zlib.decompress(data))
+        self.looked_at[where] += len(data)
+        mark = hash(data)
+        if mark in self._seen:
+            return
+        self._seen.add(mark)
+        pieces = [data]
+        with contextlib.suppress(zlib.error):
+            pieces.append(zlib.decompress(data))
+        for piece in pieces:
+            self.found |= {f"{where}: {how}" for how in leaks(piece, self.values)}
 
     def trace(self) -> aiohttp.TraceConfig:
         """Return what makes a session's answers from the Functions host known here."""
         config = aiohttp.TraceConfig()
 
-        async def received(_: Any, __: Any, params: aiohttp.TraceResponseChunkReceivedParams) -> None:
+        async def received(
+            _: Any, __: Any, params: aiohttp.TraceResponseChunkReceivedParams
+        ) -> None:
             if str(params.url).startswith(self._stack.host_url):
                 self.take(f"answer {params.method} {params.url.path}", params.chunk)
 
@@ -148,15 +161,3 @@ class Witness:
         await self.take_queues()
         await self.take_tables()
         self.take_logs()
-
-    def leaks(self, values: Iterable[str] = ()) -> list[str]:
-        """Return where keys were found and in which form."""
-        wanted = list(values)
-        return sorted(
-            {
-                f"{where}: {how}"
-                for where, pieces in self.seen.items()
-                for piece in pieces
-                for how in leaks(piece, wanted)
-            }
-        )

@@ -104,13 +104,12 @@ async def test_bad_version_is_noted_once_and_the_good_one_stays(newest, cause: s
     assert [item.severity for item in found] == ["warning"]
 
 
-@pytest.mark.parametrize("call", ["read secret", "prove key"])
-async def test_nothing_changes_when_nobody_answers(call: str) -> None:
+async def test_nothing_changes_when_the_vault_does_not_answer() -> None:
     azure = world()
     await look(azure)
     before = dict(azure.records)
     azure.secrets[PLACE].append(version("v2", BETTER))
-    azure.errors[call] = [UnavailableError("no", retry_after=33.0)]
+    azure.errors["read secret"] = [UnavailableError("no", retry_after=33.0)]
     report = await look(azure)
     assert azure.records == before
     assert report.temporary
@@ -118,6 +117,42 @@ async def test_nothing_changes_when_nobody_answers(call: str) -> None:
     assert report.usable
     assert len(azure.changes) == 1
     assert (await look(azure)).changed
+
+
+async def test_nothing_changes_when_w_and_b_does_not_answer_about_the_key_in_use() -> None:
+    azure = world()
+    await look(azure)
+    before = dict(azure.records)
+    azure.errors["prove key"] = [UnavailableError("no")]
+    report = await look(azure)
+    assert azure.records == before
+    assert report.temporary
+    assert report.usable
+    assert len(azure.changes) == 1
+
+
+async def test_new_version_is_noted_as_unproved_while_w_and_b_does_not_answer() -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    azure.errors["prove key"] = [UnavailableError("no", retry_after=33.0) for _ in range(2)]
+    for _ in range(2):
+        report = await look(azure)
+    record = azure.records[PLACE]
+    assert (record.version, record.newest_version, record.newest_cause) == (
+        "v1",
+        "v2",
+        "key_unknown",
+    )
+    assert report.temporary
+    assert report.retry_after_s == 33.0
+    assert report.usable
+    assert (await look(azure)).changed
+    assert [(item.version, item.cause) for item in azure.changes] == [
+        ("v1", "key_accepted"),
+        ("v2", "key_unknown"),
+        ("v2", "key_accepted"),
+    ]
 
 
 async def test_key_in_use_stays_and_blocks_when_w_and_b_no_longer_accepts_it() -> None:

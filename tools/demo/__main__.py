@@ -15,7 +15,6 @@ from tools.demo.screen import Screen
 from tools.errors import StackError
 from tools.local_stack import ROOT, Stack
 
-_REPORT: Final = ROOT / ".demo" / "report.json"
 _OWN_JOB: Final = """\
   from openai import OpenAI
   azure = OpenAI(base_url="{endpoint}/openai/v1", api_key="any")
@@ -52,6 +51,8 @@ async def _play(arguments: argparse.Namespace, screen: Screen, stopped: asyncio.
         env=stage.host_environ(os.environ),
         progress=screen.say,
     )
+    # A verdict of an earlier run must not be taken for this one's.
+    arguments.report.unlink(missing_ok=True)
     stage.check_sandbox(stack, os.environ)
     stage.keys(stack, os.environ)
     screen.act("Sandbox, storage and the local Functions host start")
@@ -61,8 +62,10 @@ async def _play(arguments: argparse.Namespace, screen: Screen, stopped: asyncio.
         except StoryError as error:
             report.problems.append(str(error))
         report.seconds = screen.seconds
-        report.write(_REPORT)
-        _verdict(report, screen, stack)
+        report.write(arguments.report)
+        _verdict(report, screen)
+        screen.say(f"logs: {stack.run_dir}/*.log", "dim")
+        screen.say(f"report: {arguments.report}")
         if not arguments.once and not stopped.is_set():
             _addresses(stack, screen)
             await _until_stopped(stack, stopped)
@@ -103,7 +106,7 @@ async def _until_stopped(stack: Stack, stopped: asyncio.Event) -> None:
     failure.cancel()
 
 
-def _verdict(report: Report, screen: Screen, stack: Stack) -> None:
+def _verdict(report: Report, screen: Screen) -> None:
     counts = report.to_json()["values"]
     screen.console.print()
     if report.ok:
@@ -119,8 +122,6 @@ def _verdict(report: Report, screen: Screen, stack: Stack) -> None:
                 screen.bad(f"{proof.job}: {complaint}")
         if report.old_key_requests:
             screen.bad(f"{report.old_key_requests} requests carried the old key after the switch")
-        screen.say(f"logs: {stack.run_dir}/*.log")
-    screen.say(f"report: {_REPORT}")
 
 
 def _addresses(stack: Stack, screen: Screen) -> None:
@@ -160,6 +161,12 @@ def main() -> None:
         type=Path,
         default=ROOT / ".run",
         help="folder for logs and process ids (default: .run of this project)",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=ROOT / ".demo" / "report.json",
+        help="where the verdict is written (default: .demo/report.json of this project)",
     )
     arguments = parser.parse_args()
     try:

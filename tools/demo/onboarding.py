@@ -1,5 +1,6 @@
 """Act one: an Azure OpenAI account appears, and is wired to W&B without hands."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from reconcile.causes import CAUSES
@@ -15,7 +16,7 @@ _APPLIED: Final = {
 }
 
 
-async def play(cloud: Cloud, screen: Screen, key: str) -> Json:
+async def play(cloud: Cloud, screen: Screen, key: str, tags: Mapping[str, str]) -> Json:
     """Create vault, secret and account, wait until the app calls it healthy; return its entry.
 
     Raises StoryError with the findings when it does not become healthy.
@@ -23,7 +24,7 @@ async def play(cloud: Cloud, screen: Screen, key: str) -> Json:
     await cloud.put_vault()
     version = await cloud.put_secret(key)
     screen.say(f"key vault {cloud.vault} holds the W&B key (version {version[:8]}…)")
-    await cloud.put_account(ACCOUNT)
+    await cloud.put_account(ACCOUNT, tags=dict(tags))
     screen.say(f"Azure OpenAI account {ACCOUNT} created; Event Grid tells the app")
     told: set[str] = set()
     last: Json = {}

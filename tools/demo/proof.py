@@ -26,12 +26,6 @@ class RunProof:
     comparison: Comparison = field(default_factory=Comparison)
 
     @property
-    def page(self) -> str:
-        """The run's page below the address of W&B's pages."""
-        entity, project, run = self.path.split("/")
-        return f"{entity}/{project}/runs/{run}"
-
-    @property
     def holds(self) -> bool:
         return self.comparison.exact and self.state == "finished" and self.status == "succeeded"
 

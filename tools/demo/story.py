@@ -35,7 +35,9 @@ async def tell(stack: Stack, screen: Screen, report: Report, environ: Mapping[st
             secret=settings.wandb_secret_name,
         )
         screen.act("An Azure OpenAI account appears")
-        entry = await onboarding.play(cloud, screen, keys.first)
+        # Where accounts are taken by their tag alone, this one has it.
+        tags = {"wandb-integration": "on"} if settings.onboarding_scope == "tagged" else {}
+        entry = await onboarding.play(cloud, screen, keys.first, tags)
         report.account_healthy = bool(entry["healthy"])
 
         screen.act("Fine-tuning jobs run; their values arrive in W&B while they train")
@@ -53,6 +55,7 @@ async def tell(stack: Stack, screen: Screen, report: Report, environ: Mapping[st
             await training.start()
             await training.watch()
             jobs = await training.settle()
+            pages = {job["id"]: job["run_url"] for job in jobs}
             report.key_version = rotation.version
             report.lag_s = training.lags
 
@@ -66,7 +69,7 @@ async def tell(stack: Stack, screen: Screen, report: Report, environ: Mapping[st
             report.old_key_requests, report.new_key_requests = await rotation.counts()
         for proof in report.proofs:
             url = f"{stack.sandbox_url}/_sandbox/wandb/runs/{proof.path}"
-            _show(proof, screen, url if own_wandb else f"{settings.run_url_root}/{proof.page}")
+            _show(proof, screen, url if own_wandb else pages[proof.job])
         if report.old_key_requests is not None:
             screen.say(
                 f"requests for rows since the switch of keys: {report.new_key_requests} with the "

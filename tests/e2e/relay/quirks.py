@@ -4,6 +4,7 @@ import random
 
 from tests.e2e.relay.scenarios import (
     CHECKPOINTS,
+    MADE,
     NOW,
     Scenario,
     event,
@@ -112,7 +113,7 @@ def quirks() -> list[Scenario]:
                     "job": make_job(trained_tokens=2**62),
                     "events": [
                         event(1, {"train_loss": 1.7e308, "tokens": 2**53 + 2}),
-                        event(2**40, {"train_loss": 1e-300, "big": -1e300}),
+                        event(2**40, {"train_loss": 1e-300, "big": -1e300}, created_at=MADE + 900),
                     ],
                 }
             ],

@@ -54,6 +54,11 @@ def _artifacts(found: Any) -> list[dict[str, Any]]:
             "type": one.type,
             "metadata": dict(one.metadata),
             "files": sorted(one.manifest.entries),
+            "tables": {
+                name: {"columns": table.columns, "data": table.data}
+                for name in ("rows", "checkpoints")
+                if (table := one.get(name)) is not None
+            },
         }
         for one in found
     ]

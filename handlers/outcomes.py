@@ -1,0 +1,89 @@
+"""What came of a piece of work: one log line, one span or its end, and the metrics.
+
+A line has the shape `outcome job id=… state=… values=…`: one event per line, `name=value` pairs,
+values with blanks in quotes. Ids and codes only, never a secret.
+"""
+
+import logging
+from typing import Final
+
+from handlers.deps import App
+from model.account import RelayAccount
+from model.plan import AccountReport
+from model.telemetry import Attribute
+from relay.run import JobOutcome
+
+log = logging.getLogger(__name__)
+
+_QUIET: Final = ("", None)
+
+
+def line(kind: str, **values: object) -> str:
+    """Return an outcome as a line of text; what is empty is left out."""
+    shown = " ".join(
+        f"{name}={_text(value)}" for name, value in values.items() if value not in _QUIET
+    )
+    return f"outcome {kind} {shown}"
+
+
+def _text(value: object) -> str:
+    text = " ".join(str(value).replace('"', "'").split())
+    return f'"{text}"' if not text or " " in text or "=" in text else text
+
+
+def tell_job(outcome: JobOutcome, account: RelayAccount, app: App) -> None:
+    """Say what came of one job in one pass."""
+    watch = app.telemetry
+    state = outcome.relay_state
+    attributes: dict[str, Attribute] = {
+        "azure.account.id": account.key,
+        "finetune.job.id": outcome.job,
+        "relay.state": state,
+        "relay.values": outcome.values,
+    }
+    with watch.span("relay job", **attributes) as span:
+        if outcome.error:
+            span.fail(outcome.error)
+    watch.count("relay.passes", 1, state=state, failed=bool(outcome.error))
+    if outcome.values:
+        watch.count("relay.values", outcome.values, account=account.name)
+        if outcome.lag_s is not None:
+            watch.measure("relay.lag", outcome.lag_s, account=account.name)
+    said = line(
+        "job",
+        id=outcome.job,
+        account=account.key,
+        state=state,
+        values=outcome.values,
+        lag_s=None if outcome.lag_s is None else round(outcome.lag_s, 1),
+        error=outcome.error,
+        remedy=outcome.remedy,
+    )
+    if outcome.error:
+        log.warning("%s", said)
+    elif outcome.values or state == "complete":
+        log.info("%s", said)
+
+
+def tell_account(report: AccountReport, app: App) -> None:
+    """Say what one pass over an account found and did."""
+    blocked = [one.cause for one in report.findings if one.severity == "blocked"]
+    for finding in report.findings:
+        if finding.severity != "ok":
+            app.telemetry.count(
+                "account.findings", 1, cause=finding.cause, severity=finding.severity
+            )
+    failed = [step.step.kind for step in report.steps if step.state == "failed"]
+    said = line(
+        "account",
+        id=report.key,
+        healthy=report.healthy,
+        mode=report.mode,
+        steps=len(report.steps),
+        failed=",".join(failed),
+        blocked=",".join(blocked),
+    )
+    if blocked or failed:
+        log.warning("%s", said)
+    else:
+        log.info("%s", said)

@@ -1,0 +1,217 @@
+"""Artifacts through the official SDK in a process of its own: what arrives, and what cannot hurt."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from clients.artifacts import Artifacts
+from model.artifact import ArtifactFile, JobArtifacts
+from model.cursor import RunPath
+from model.errors import UnavailableError
+from model.relay_ports import RunKey
+from model.secret import Secret
+from tests.sandbox.wandb_fixture import WandbServer, wandb_server
+
+VALUE = "wandb_v1_" + "q" * 77
+KEY = RunKey("sandbox-team", Secret(VALUE))
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[WandbServer]:
+    async with wandb_server() as running:
+        yield running
+
+
+async def run_in(server: WandbServer, name: str) -> RunPath:
+    """Make a run as the relay makes it, with two rows and its end."""
+    await server.upsert(name, config='{"_wandb":{"value":{"t":{"12":"relay"}}}}')
+    rows = [f'{{"step":{n},"loss":0.5,"_step":{n},"_timestamp":{n}}}' for n in range(2)]
+    await server.rows(name, 0, *rows)
+    status, _ = await server.stream(name, {"files": {}, "complete": True, "exitcode": 0})
+    assert status == 200
+    return RunPath("sandbox-team", "proj", name)
+
+
+def task(run: RunPath, folder: Path, **more: Any) -> JobArtifacts:
+    result = folder / "result"
+    result.write_text("step,train_loss\n1,0.5\n")
+    facts = {"id": "file-1", "name": "train.jsonl", "bytes": 5, "rows": 1, "sha256": "ab"}
+    given: dict[str, Any] = {
+        "job": run.run_id,
+        "run": run,
+        "exit_code": 0,
+        "files": (
+            ArtifactFile(role="training", id="file-1", metadata=facts),
+            ArtifactFile(role="result", id="file-r", metadata={"rows": 2}, path=str(result)),
+        ),
+        "checkpoint_columns": ("step", "model", "loss"),
+        "checkpoint_rows": ((5, "m:ckpt-5", 0.5), (10, "m:ckpt-10", None)),
+        "model": {"fine_tuned_model": "m", "base_model": "b"},
+    }
+    return JobArtifacts(**{**given, **more})
+
+
+def _digests(shown: Any) -> list[tuple[str, str]]:
+    found = [*shown["artifacts_logged"], *shown["artifacts_used"]]
+    return sorted((one["name"], one["digest"]) for one in found)
+
+
+async def test_lineage_is_logged_when_a_job_is_over(server: WandbServer, tmp_path: Path) -> None:
+    run = await run_in(server, "ftjob-1")
+    artifacts = Artifacts(server.url)
+    (result,) = await artifacts.log([task(run, tmp_path)], key=KEY)
+    assert (result.error, result.lost) == ("", False)
+    shown = await server.shown("ftjob-1")
+    logged = {one["name"].split(":")[0]: one for one in shown["artifacts_logged"]}
+    assert {name: one["type"] for name, one in logged.items()} == {
+        "results-ftjob-1": "result",
+        "checkpoints-ftjob-1": "checkpoints",
+        "model-ftjob-1": "model",
+    }
+    assert "results.csv" in logged["results-ftjob-1"]["files"]
+    assert json.loads(logged["model-ftjob-1"]["metadata"])["base_model"] == "b"
+    (used,) = shown["artifacts_used"]
+    assert (used["type"], json.loads(used["metadata"])["sha256"]) == ("dataset", "ab")
+    assert used["files"] == ["facts.json"]
+    assert (shown["state"], shown["exitcode"]) == ("finished", 0)
+    assert [row["step"] for row in shown["history"]] == [0, 1]
+    # Again, as after a lost message: the same contents are no new versions.
+    (result,) = await artifacts.log([task(run, tmp_path)], key=KEY)
+    assert result.error == ""
+    again = await server.shown("ftjob-1")
+    assert _digests(again) == _digests(shown)
+    assert all(one["name"].endswith(":v0") for one in again["artifacts_logged"])
+
+
+async def test_other_jobs_are_logged_when_one_of_them_cannot_be(
+    server: WandbServer, tmp_path: Path
+) -> None:
+    known = await run_in(server, "ftjob-1")
+    odd = await run_in(server, "ftjob größe")
+    gone = RunPath("sandbox-team", "proj", "ftjob-gone")
+    results = await Artifacts(server.url).log(
+        [task(gone, tmp_path), task(known, tmp_path), task(odd, tmp_path, exit_code=1)], key=KEY
+    )
+    assert [bool(result.error) for result in results] == [True, False, False], results
+    assert [result.job for result in results] == ["ftjob-gone", "ftjob-1", "ftjob größe"]
+    shown = await server.shown("ftjob gr%C3%B6%C3%9Fe")
+    assert (shown["state"], len(shown["artifacts_logged"])) == ("failed", 3)
+    assert all(one["name"].isascii() for one in shown["artifacts_logged"])
+
+
+async def test_error_does_not_show_the_key_when_wandb_refuses_it(
+    server: WandbServer, tmp_path: Path
+) -> None:
+    run = await run_in(server, "ftjob-1")
+    await server.control("PUT", "settings", {"default_keys": "reject"})
+    (result,) = await Artifacts(server.url).log([task(run, tmp_path)], key=KEY)
+    assert result.error
+    assert VALUE not in repr(result)
+
+
+def _processes(marker: str) -> Iterator[tuple[int, bytes]]:
+    """Yield id and everything public of the processes that have the marker in it."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            shown = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if marker.encode() in shown:
+            yield int(folder.name), shown
+
+
+async def test_key_is_nowhere_to_be_seen_while_artifacts_are_logged(
+    server: WandbServer, tmp_path: Path
+) -> None:
+    run = await run_in(server, "ftjob-1")
+    fault = {"service": "wandb", "path_contains": "graphql", "times": 4, "action": {"delay_s": 1}}
+    status, _ = await server.call("POST", "/_sandbox/faults", fault, key=None)
+    assert status < 300
+    work = asyncio.create_task(Artifacts(server.url).log([task(run, tmp_path)], key=KEY))
+    seen: set[int] = set()
+    while not work.done():
+        # Every process of the logging has its own folder as HOME.
+        for number, shown in _processes("HOME=" + os.path.join(_tmp(), "wandb-")):
+            assert VALUE.encode() not in shown
+            assert b"AZURE" not in shown.upper()
+            seen.add(number)
+        await asyncio.sleep(0.05)
+    assert len(seen) >= 2, "neither the process nor the SDK's core was seen"
+    assert (await work)[0].error == ""
+    assert not list(_processes("HOME=" + os.path.join(_tmp(), "wandb-")))
+
+
+def _tmp() -> str:
+    import tempfile
+
+    return tempfile.gettempdir()
+
+
+# Faults, with a process that misbehaves on purpose
+
+
+def jobs(*names: str) -> list[JobArtifacts]:
+    return [
+        JobArtifacts(job=name, run=RunPath("e", "p", f"run-{name}"), exit_code=0) for name in names
+    ]
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifacts:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return Artifacts(
+        "http://nowhere", module="tests.clients.artifact_faults", start_s=3, per_job_s=0
+    )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+
+
+async def test_jobs_before_are_kept_when_the_process_hangs(
+    faulty: Artifacts, tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    done, hung, after = await faulty.log(jobs("good", "hang", "later"), key=KEY)
+    assert time.monotonic() - started < 20
+    assert (done.error, done.logged) == ("", ("one",))
+    assert (hung.error, hung.lost) == ("logging artifacts took too long", True)
+    assert after.lost
+    child = int((tmp_path / "child.pid").read_text())
+    for _ in range(40):
+        if not _alive(child):
+            break
+        await asyncio.sleep(0.05)
+    assert not _alive(child), "what the process had started outlived it"
+
+
+@pytest.mark.parametrize("fault", ["crash", "garbage"])
+async def test_jobs_before_are_kept_when_the_process_dies(faulty: Artifacts, fault: str) -> None:
+    done, dead = await faulty.log(jobs("chatter", fault), key=KEY)
+    assert (done.error, done.lost) == ("", False)
+    assert "ended early" in dead.error
+    assert dead.lost
+
+
+@pytest.mark.parametrize("fault", ["crash", "garbage"])
+async def test_it_is_temporary_when_the_process_comes_to_nothing(
+    faulty: Artifacts, fault: str
+) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        await faulty.log(jobs(fault), key=KEY)
+    assert VALUE not in str(caught.value)
+
+
+async def test_one_process_runs_at_a_time_when_many_ask(faulty: Artifacts) -> None:
+    results = await asyncio.gather(*(faulty.log(jobs("chatter"), key=KEY) for _ in range(4)))
+    assert [one.logged for (one,) in results] == [("one",)] * 4

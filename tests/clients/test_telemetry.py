@@ -1,0 +1,62 @@
+"""Failures are kept when spans are sampled; nothing of it is loaded while it is off."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from clients.span_sampler import FailuresKept
+from clients.telemetry import OpenTelemetry
+
+ROOT = Path(__file__).resolve().parents[2]
+OFF = """
+import asyncio, sys
+from pathlib import Path
+from composition import Composition
+from devhost.settings import read_file
+values = dict(read_file(Path("local.settings.sample.json")).values)
+asyncio.run(Composition(values).app())
+print(sorted(name for name in sys.modules if name.startswith("opentelemetry.sdk")))
+"""
+
+
+def traced(ratio: float) -> tuple[OpenTelemetry, InMemorySpanExporter]:
+    exporter, tracers = InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(FailuresKept(SimpleSpanProcessor(exporter), ratio))
+    return OpenTelemetry(tracers.get_tracer("t"), MeterProvider().get_meter("t")), exporter
+
+
+@pytest.mark.parametrize(("ratio", "kept"), [(0.0, ["bad", "worse"]), (1.0, None)])
+def test_failures_are_kept_when_sampled(ratio: float, kept: list[str] | None) -> None:
+    telemetry, exporter = traced(ratio)
+    with telemetry.span("good"):
+        pass
+    with telemetry.span("bad") as span:
+        span.fail("refused")
+    with pytest.raises(OSError, match="secret text"), telemetry.span("worse"):
+        raise OSError("secret text")
+    spans = exporter.get_finished_spans()
+    assert [span.name for span in spans] == (kept or ["good", "bad", "worse"])
+    # Whose text an exception carries is not known here.
+    assert spans[-1].status.description == "OSError"
+    assert spans[-1].events == ()
+
+
+def test_half_is_kept_when_ratio_is_a_half() -> None:
+    telemetry, exporter = traced(0.5)
+    for _ in range(400):
+        with telemetry.span("good"):
+            pass
+    assert 120 < len(exporter.get_finished_spans()) < 280
+
+
+def test_nothing_is_imported_when_off() -> None:
+    out = subprocess.run(
+        [sys.executable, "-c", OFF], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert out.strip() == "[]"

@@ -1,0 +1,76 @@
+"""Two workers on one job: the slow one's late request must not undo the quick one's end."""
+
+import asyncio
+
+import pytest
+
+from tests.fakes import FakeSink, Open
+from tests.relay.race import Died
+from tests.relay.stage import Stage, body, event
+
+
+class Slow(Open):
+    """Holds one post back until it is let go; then it takes effect, and the worker may die."""
+
+    def __init__(self, dies: bool) -> None:
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+        self._dies = dies
+
+    async def before(self, call: str) -> None:
+        if call == "post" and not self.begun.is_set():
+            self.begun.set()
+            await self.go.wait()
+
+    async def after(self, call: str) -> None:
+        if call == "post" and self._dies:
+            raise Died
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+async def test_run_keeps_its_end_when_a_slow_worker_posts_late(dies: bool) -> None:
+    stage = Stage()
+    job = stage.api.put(body(), events=[event(1, train_loss=2.0)])
+    gate = Slow(dies)
+    sink = FakeSink(gate)
+    sink.runs = stage.sink.runs
+    slow = asyncio.ensure_future(stage.tick(sink=sink))
+    await gate.begun.wait()
+
+    # The quick worker finds the outbox, sends it, and goes on until the job's end.
+    job.body = body("succeeded", fine_tuned_model="ft:m")
+    job.events = [event(2, train_loss=1.0), *job.events]
+    await stage.tick()
+    assert stage.run.state == "finished"
+    assert [step for step, _, _ in stage.values()] == [1, 2]
+
+    gate.go.set()
+    (result,) = await asyncio.gather(slow, return_exceptions=True)
+    if dies:
+        assert isinstance(result, Died)
+        assert stage.run.state == "running"  # the late request has revived it
+    else:
+        assert [one.relay_state for one in result] == ["overtaken"]
+        assert stage.run.state == "finished"
+    stage.now += 60
+    await stage.finish()
+    assert (stage.run.state, stage.run.exitcode) == ("finished", 0)
+    assert stage.run.summary["fine_tuned_model"] == "ft:m"
+    assert stage.run.summary["train_loss"] == 1.0
+    assert stage.values() == [(1, "train_loss", 2.0), (2, "train_loss", 1.0)]
+
+
+async def test_run_is_finished_once_when_nobody_is_slow() -> None:
+    """People's own alerts hang on a run's end: it is not repeated without need."""
+    stage = Stage()
+    stage.api.put(body("succeeded"), events=[event(1, train_loss=2.0)])
+    await stage.finish()
+    assert stage.run.finishes == 1
+
+
+async def test_second_worker_leaves_the_job_when_the_first_one_saved_before() -> None:
+    stage = Stage()
+    stage.api.put(body(), events=[event(1, train_loss=2.0)])
+    first, second = await asyncio.gather(stage.tick(), stage.tick())
+    states = sorted(one.relay_state for one in (*first, *second))
+    assert states == ["live", "overtaken"] or states == ["live", "live"]
+    assert stage.values() == [(1, "train_loss", 2.0)]

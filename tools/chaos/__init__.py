@@ -1,0 +1,1 @@
+"""Random faults against the full stack, and the truth compared afterwards; docs/reliability.md."""

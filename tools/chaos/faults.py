@@ -1,0 +1,79 @@
+"""Which faults a run meets: boundary × kind, drawn from its seed.
+
+A fault is a rule of the sandbox (docs/sandbox.md). It is limited to the run's own names where
+the path has them; Resource Manager's vault and role paths and W&B's GraphQL endpoint are shared,
+so there a fault hits whoever comes, and only a few times.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Any, Final
+
+KINDS: Final[dict[str, dict[str, Any]]] = {
+    "dropped before": {"drop": "before"},
+    "dropped after": {"drop": "after"},
+    "429": {"status": 429, "headers": {"Retry-After": "1"}, "body": {"error": {"code": "429"}}},
+    "500": {"status": 500, "body": {"error": {"code": "InternalServerError"}}},
+    "503": {"status": 503, "headers": {"Retry-After": "1"}, "body": "<html>busy</html>"},
+    "slow": {"delay_s": 1.5},
+    "slow, then dropped": {"delay_s": 0.8, "drop": "after"},
+    "timeout": {"delay_s": 6.0, "drop": "before"},
+    "truncated": {"truncate": True},
+    "no JSON": {"raw_body": "<html><body>gateway</body></html>"},
+    "wrong JSON": {"raw_body": '{"unexpected": [null, 1]}'},
+}
+_GARBLED: Final = ("no JSON", "wrong JSON")
+_MOST_SHARED: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A rule for the sandbox, from `at` to `until` seconds into the run."""
+
+    boundary: str
+    at: float
+    until: float
+    rule: dict[str, Any]
+
+
+def draw(
+    rng: random.Random, account: str, secret: str, job_ids: list[str], span: float
+) -> list[Fault]:
+    """Return two to seven faults."""
+    return [_one(rng, account, secret, rng.choice(job_ids), span) for _ in range(rng.randint(2, 7))]
+
+
+def _one(rng: random.Random, account: str, secret: str, job: str, span: float) -> Fault:
+    host = f"{account}.openai.azure.com"
+    places: dict[str, dict[str, str]] = {
+        "list of jobs": {"service": "openai", "host_contains": host, "path_contains": "/jobs"},
+        "events": {"service": "openai", "host_contains": host, "path_contains": f"{job}/events"},
+        "checkpoints": {
+            "service": "openai",
+            "host_contains": host,
+            "path_contains": f"{job}/checkpoints",
+        },
+        "result file": {"service": "openai", "host_contains": host, "path_contains": "/content"},
+        "rows": {"service": "wandb", "path_contains": f"/{job}/file_stream"},
+        "runs and keys": {"service": "wandb", "path_contains": "/graphql"},
+        "secret": {"service": "vault", "path_contains": f"/secrets/{secret}"},
+        "account": {"service": "arm", "path_contains": f"/accounts/{account}"},
+        "roles": {"service": "arm", "path_contains": "/roleAssignments"},
+        "vault": {"service": "arm", "path_contains": "/Microsoft.KeyVault/vaults"},
+    }
+    # Rows are what must be exact: they are hit most.
+    boundary = rng.choice([*places, "rows", "rows", "events", "result file"])
+    kind = rng.choice(list(KINDS))
+    if boundary == "result file" and kind in _GARBLED:
+        # A result file is any bytes: nobody could tell that these are not the ones.
+        kind = "truncated"
+    at = rng.uniform(0, span - 0.5)
+    rule: dict[str, Any] = {**places[boundary], "action": KINDS[kind]}
+    if boundary in ("runs and keys", "roles", "vault"):
+        rule["times"] = rng.randint(1, _MOST_SHARED)
+    elif rng.random() < 0.6:
+        rule["times"] = rng.randint(1, 6)
+    else:
+        rule["probability"] = rng.choice((0.3, 0.6, 1.0))
+        rule["seed"] = rng.randrange(2**31)
+    return Fault(f"{boundary}: {kind}", at, min(at + rng.uniform(0.5, 5), span), rule)
