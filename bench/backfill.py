@@ -36,7 +36,7 @@ class Size:
     artifact_repetitions: int
 
 
-FULL: Final = Size(50, 1000, 3, 5, 14, 3, 2)
+FULL: Final = Size(50, 1000, 3, 3, 50, 5, 1)
 QUICK: Final = Size(4, 100, 1, 1, 2, 1, 1)
 
 

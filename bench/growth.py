@@ -34,7 +34,7 @@ class Size:
     small_values: int
 
 
-FULL: Final = Size(100_000, 100, 16, 1_000_000, 2_200)
+FULL: Final = Size(100_000, 100, 10, 1_000_000, 2_200)
 QUICK: Final = Size(1_000, 100, 3, 22_000, 2_200)
 
 

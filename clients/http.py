@@ -5,6 +5,7 @@ Redirects are never followed: a credential must not travel to a host that an ans
 """
 
 import asyncio
+import io
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ ATTEMPTS = 4
 _TOTAL_S = 20.0
 _LONGEST_WAIT_S = 5.0
 _CHUNK = 256 * 1024
+_LARGE = 1024 * 1024
+"""Larger bodies are given to aiohttp as a stream, as it asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ class Http:
                 method,
                 url,
                 headers=headers,
-                data=body,
+                data=io.BytesIO(body) if body and len(body) > _LARGE else body,
                 allow_redirects=False,
                 proxy=self._transport.proxy(url),
             ) as response:

@@ -5,6 +5,7 @@ say `has_more`; result files come as octet streams.
 """
 
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -25,6 +26,8 @@ _HOSTS = (
     ".cognitiveservices.azure.cn",
 )
 """A token for the fine-tuning API is sent to no other host, whatever an account's endpoint says."""
+_NAME = re.compile(r"^[a-z0-9.-]+$")
+"""Not every reader of URLs takes a backslash for a part of the name."""
 
 
 class Jobs:
@@ -98,7 +101,8 @@ class Jobs:
 
     def _url(self, account: RelayAccount, path: str, query: dict[str, str] | None = None) -> str:
         host = (urlsplit(account.endpoint).hostname or "").lower()
-        if not account.endpoint.startswith("https://") or not host.endswith(_HOSTS):
+        is_https = account.endpoint.startswith("https://")
+        if not is_https or not host.endswith(_HOSTS) or not _NAME.match(host):
             raise RejectedError(
                 "the account's endpoint is not an Azure OpenAI address",
                 subject=str(account.id),

@@ -37,7 +37,7 @@ class KeyProver:
         data = await self._asked(key, _VIEWER, {}, field="viewer")
         if data["viewer"] is None:
             raise RejectedError("W&B knows no owner of the key", subject=self._base_url, code="200")
-        return _owner_of(data["viewer"])
+        return self._owner(data["viewer"])
 
     async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
         """Return whether the key may write to a project, None where W&B does not tell.
@@ -112,6 +112,15 @@ class KeyProver:
             raise self._unusable(code, pause)
         return data
 
+    def _owner(self, viewer: Any) -> KeyOwner:
+        if not isinstance(viewer, dict):
+            # A proxy's answer says nothing about the key, however much it looks like W&B's.
+            raise self._unusable("200", "")
+        entity = viewer.get("entity")
+        teams = map(_name, _edges(viewer.get("teams")))
+        names = (entity if isinstance(entity, str) else "", *teams)
+        return KeyOwner(names[0], tuple(dict.fromkeys(name for name in names if name)))
+
     def _unusable(self, code: str, pause: str) -> AppError:
         return UnavailableError(
             f"W&B's answer ({code}) says nothing about the key",
@@ -132,8 +141,12 @@ def _says_no(errors: Any) -> bool:
     return bool(errors) and any(word in str(errors).lower() for word in _NO)
 
 
-def _owner_of(viewer: dict[str, Any]) -> KeyOwner:
-    edges = (viewer.get("teams") or {}).get("edges") or ()
-    teams = [str((edge.get("node") or {}).get("name") or "") for edge in edges]
-    entity = str(viewer.get("entity") or "")
-    return KeyOwner(entity, tuple(dict.fromkeys(name for name in (entity, *teams) if name)))
+def _edges(teams: Any) -> list[Any]:
+    edges = teams.get("edges") if isinstance(teams, dict) else None
+    return edges if isinstance(edges, list) else []
+
+
+def _name(edge: Any) -> str:
+    node = edge.get("node") if isinstance(edge, dict) else None
+    name = node.get("name") if isinstance(node, dict) else None
+    return name if isinstance(name, str) else ""

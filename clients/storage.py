@@ -6,10 +6,11 @@ parts), so that the app can never look at another storage than its triggers do.
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from clients.translate import translated
 from clients.transport import Transport
 from model.errors import SettingsError
 
@@ -101,8 +102,7 @@ class Storage:
                 credential=self.transport.credential(),
                 **_RETRY,
             )
-        with contextlib.suppress(ResourceExistsError):
-            await client.create_table()
+        await _made(client, client.create_table, ResourceExistsError, f"table {name}")
         return client
 
     async def _open_queue(self, name: str) -> "QueueClient":
@@ -114,8 +114,7 @@ class Storage:
             "message_decode_policy": TextBase64DecodePolicy(),
         }
         client = self._queue_client(name, codec)
-        with contextlib.suppress(ResourceExistsError):
-            await client.create_queue()
+        await _made(client, client.create_queue, ResourceExistsError, f"queue {name}")
         return client
 
     def _queue_client(self, name: str, codec: dict[str, Any]) -> "QueueClient":
@@ -123,14 +122,14 @@ class Storage:
 
         if self.address.connection_string:
             return QueueClient.from_connection_string(
-                self.address.connection_string, name, **codec, **_RETRY
+                self.address.connection_string, name, **codec, **_QUEUE_RETRY
             )
         return QueueClient(
             self.address.queue_url,
             name,
             credential=self.transport.credential(),
             **codec,
-            **_RETRY,
+            **_QUEUE_RETRY,
         )
 
     async def close(self) -> None:
@@ -141,5 +140,28 @@ class Storage:
             await queue.close()
 
 
+async def _made(
+    client: Any, create: Callable[[], Awaitable[Any]], exists: type[Exception], subject: str
+) -> None:
+    """Create what the client is for unless it is there; a client that cannot is closed.
+
+    Raises our errors.
+    """
+    try:
+        with translated(subject, "Storage"), contextlib.suppress(exists):
+            await create()
+    except BaseException:
+        # The next caller opens a new one; this one's session must not stay behind.
+        await client.close()
+        raise
+
+
 _RETRY: dict[str, Any] = {"retry_total": 4, "retry_backoff_factor": 0.2, "retry_backoff_max": 4}
 """Clients retry for seconds; the host retries for longer."""
+_QUEUE_RETRY: dict[str, Any] = {
+    "retry_total": 4,
+    "initial_backoff": 0.2,
+    "increment_base": 2,
+    "random_jitter_range": 0.2,
+}
+"""The same in the queue SDK's own words; its defaults wait for more than a minute."""

@@ -8,15 +8,16 @@ without asking. Rows that somebody removed by hand are noticed within the hour.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from clients.storage import Storage
 from clients.translate import translated
 
 _SERVICE: Final = "Table storage"
-_MARGIN: Final = timedelta(seconds=30)
-"""The servers of one table stamp rows by their own clocks."""
+MARGIN: Final = timedelta(seconds=30)
+"""The servers of one table stamp rows by their own clocks, and a write takes a moment."""
 _WHOLE_S: Final = 3600.0
 
 
@@ -30,47 +31,55 @@ class TableMirror[T]:
         parse: Callable[[Any], T | None],
         *,
         columns: Sequence[str] | None = None,
+        margin: timedelta = MARGIN,
     ) -> None:
         self._storage = storage
         self._table = table
         self._parse = parse
-        self._columns = [*columns, "PartitionKey", "RowKey", "Timestamp"] if columns else None
+        self._margin = margin
+        self._columns = [*columns, "PartitionKey", "RowKey"] if columns else None
         self._rows: dict[tuple[str, str], tuple[str, T]] = {}
         """Etag and value by key."""
-        self._newest: datetime | None = None
+        self._read_at: datetime | None = None
+        """When the last look began, by the service's clock."""
         self._whole_at = 0.0
         self._lock = asyncio.Lock()
 
     async def values(self) -> list[T]:
         """Return every row as it is now, in no order. Raises our errors."""
         async with self._lock:
-            if self._newest is None or time.monotonic() - self._whole_at > _WHOLE_S:
-                await self._read_whole()
+            if self._read_at is None or time.monotonic() - self._whole_at > _WHOLE_S:
+                self._rows, self._read_at = {}, None
+                await self._read(None)
+                self._whole_at = time.monotonic()
             else:
-                await self._read_since(self._newest - _MARGIN)
+                await self._read(self._read_at - self._margin)
             return [value for _, value in self._rows.values()]
 
-    async def _read_whole(self) -> None:
+    async def _read(self, since: datetime | None) -> None:
+        """Take in the rows that were written since then, or all of them."""
         table = await self._storage.table(self._table)
-        self._rows, self._newest = {}, None
-        newest = datetime(2000, 1, 1, tzinfo=UTC)
-        with translated(self._table, _SERVICE):
-            async for row in table.list_entities(select=self._columns, results_per_page=1000):
-                newest = max(newest, self._take(row))
-        self._newest, self._whole_at = newest, time.monotonic()
+        began: list[datetime] = []
 
-    async def _read_since(self, moment: datetime) -> None:
-        table = await self._storage.table(self._table)
-        newest = self._newest
-        assert newest is not None
-        with translated(self._table, _SERVICE):
-            async for row in table.query_entities(
-                "Timestamp ge @moment", parameters={"moment": moment}, select=self._columns
-            ):
-                newest = max(newest, self._take(row))
-        self._newest = newest
+        def note_time(response: Any) -> None:
+            stamp = response.http_response.headers.get("Date")
+            if not began and stamp:
+                began.append(parsedate_to_datetime(stamp))
 
-    def _take(self, row: Any) -> datetime:
+        options: dict[str, Any] = {"select": self._columns, "raw_response_hook": note_time}
+        with translated(self._table, _SERVICE):
+            if since is None:
+                rows = table.list_entities(**options)
+            else:
+                rows = table.query_entities(
+                    "Timestamp ge @since", parameters={"since": since}, **options
+                )
+            async for row in rows:
+                self._take(row)
+        if began:
+            self._read_at = began[0]
+
+    def _take(self, row: Any) -> None:
         key, etag = (row["PartitionKey"], row["RowKey"]), row.metadata["etag"]
         known = self._rows.get(key)
         # A row that did not change stays the same object: what was made of it stays good.
@@ -80,5 +89,3 @@ class TableMirror[T]:
                 self._rows.pop(key, None)
             else:
                 self._rows[key] = (etag, value)
-        stamp: datetime = row.metadata["timestamp"]
-        return stamp

@@ -22,6 +22,8 @@ from model.plan import AccountEntry
 
 NAME: Final = "dashboard"
 LIMIT: Final = 25
+MOST_ON_PAGE: Final = 200
+"""Each job's curve is a read of its own."""
 _MOST_RESYNCS: Final = 5
 _AT_ONCE: Final = 16
 
@@ -30,7 +32,7 @@ async def get(request: func.HttpRequest, app: App) -> func.HttpResponse:
     """Answer GET /api/dashboard."""
     from handlers import dashboard_page
 
-    query = read_query(request.params, limit=LIMIT)
+    query = read_query(request.params, limit=LIMIT, most=MOST_ON_PAGE)
     situation, resyncs = await asyncio.gather(read_situation(app), _resyncs(app))
     accounts = sorted(filter(query.takes_account, situation.accounts), key=_account_rank)
     cursors = sorted(filter(query.takes_job, situation.cursors), key=_job_rank)

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 
 from handlers.deps import App
-from handlers.outcomes import line
+from handlers.outcomes import pairs
 from handlers.status import read_situation
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,7 @@ async def tell_levels(app: App) -> None:
     app.telemetry.level("accounts", totals["unhealthy"], healthy=False)
     for count in situation.queues:
         app.telemetry.level("queue.poison", count.poison, queue=count.name)
-    said = line(
-        "levels",
+    said = pairs(
         accounts=totals["accounts"],
         unhealthy=totals["unhealthy"],
         jobs=totals["jobs"],
@@ -30,4 +29,4 @@ async def tell_levels(app: App) -> None:
         poison=totals["poison"],
     )
     is_bad = totals["unhealthy"] or totals["jobs_with_error"] or totals["poison"]
-    log.log(logging.WARNING if is_bad else logging.INFO, "%s", said)
+    log.log(logging.WARNING if is_bad else logging.INFO, "levels: %s", said)

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import azure.functions as func
 
-from handlers.dashboard import LIMIT
+from handlers.dashboard import LIMIT, MOST_ON_PAGE
 from handlers.deps import Deps
 from handlers.openapi_schemas import SCHEMAS
 from handlers.problem_details import json_answer
@@ -62,7 +62,7 @@ def _parameter(name: str, about: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": about, "schema": schema}
 
 
-def _filters(most: int) -> list[dict[str, Any]]:
+def _filters(usual: int, most: int) -> list[dict[str, Any]]:
     number = {"type": "integer", "minimum": 1}
     return [
         _parameter("account", "Name or ARM id of one account.", {"type": "string"}),
@@ -74,7 +74,7 @@ def _filters(most: int) -> list[dict[str, Any]]:
         ),
         _parameter("page", "From 1.", {**number, "maximum": 1_000_000, "default": 1}),
         _parameter(
-            "limit", "Accounts and jobs, each.", {**number, "maximum": MOST, "default": most}
+            "limit", "Accounts and jobs, each.", {**number, "maximum": most, "default": usual}
         ),
     ]
 
@@ -122,7 +122,7 @@ def _get_status() -> dict[str, Any]:
     return {
         "operationId": "status",
         "summary": "What is healthy, what is not, why, and what to do.",
-        "parameters": _filters(MOST),
+        "parameters": _filters(MOST, MOST),
         "responses": {
             "200": {"description": "The situation now.", "content": _json("Status")},
             "304": {"description": "As the caller's If-None-Match says."},
@@ -137,7 +137,7 @@ def _get_dashboard() -> dict[str, Any]:
     return {
         "operationId": "dashboard",
         "summary": "The status as a page for people.",
-        "parameters": _filters(LIMIT),
+        "parameters": _filters(LIMIT, MOST_ON_PAGE),
         "responses": {
             "200": {
                 "description": "The page.",

@@ -1,7 +1,7 @@
 """What came of a piece of work: one log line, one span or its end, and the metrics.
 
-A line has the shape `outcome job id=… state=… values=…`: one event per line, `name=value` pairs,
-values with blanks in quotes. Ids and codes only, never a secret.
+A line has the shape `job ID: state=… values=…`: `name=value` pairs, values with blanks in quotes.
+Ids and codes only, never a secret. The alert rules in infra/ look for how these lines begin.
 """
 
 import logging
@@ -18,12 +18,9 @@ log = logging.getLogger(__name__)
 _QUIET: Final = ("", None)
 
 
-def line(kind: str, **values: object) -> str:
-    """Return an outcome as a line of text; what is empty is left out."""
-    shown = " ".join(
-        f"{name}={_text(value)}" for name, value in values.items() if value not in _QUIET
-    )
-    return f"outcome {kind} {shown}"
+def pairs(**values: object) -> str:
+    """Return values as `name=value` pairs; what is empty is left out."""
+    return " ".join(f"{name}={_text(one)}" for name, one in values.items() if one not in _QUIET)
 
 
 def _text(value: object) -> str:
@@ -49,20 +46,18 @@ def tell_job(outcome: JobOutcome, account: RelayAccount, app: App) -> None:
         watch.count("relay.values", outcome.values, account=account.name)
         if outcome.lag_s is not None:
             watch.measure("relay.lag", outcome.lag_s, account=account.name)
-    said = line(
-        "job",
-        id=outcome.job,
-        account=account.key,
+    said = pairs(
         state=state,
+        account=account.key,
         values=outcome.values,
         lag_s=None if outcome.lag_s is None else round(outcome.lag_s, 1),
         error=outcome.error,
         remedy=outcome.remedy,
     )
     if outcome.error:
-        log.warning("%s", said)
+        log.warning("job %s: %s", outcome.job, said)
     elif outcome.values or state == "complete":
-        log.info("%s", said)
+        log.info("job %s: %s", outcome.job, said)
 
 
 def tell_account(report: AccountReport, app: App) -> None:
@@ -74,16 +69,13 @@ def tell_account(report: AccountReport, app: App) -> None:
                 "account.findings", 1, cause=finding.cause, severity=finding.severity
             )
     failed = [step.step.kind for step in report.steps if step.state == "failed"]
-    said = line(
-        "account",
-        id=report.key,
-        healthy=report.healthy,
-        mode=report.mode,
-        steps=len(report.steps),
-        failed=",".join(failed),
-        blocked=",".join(blocked),
+    said = (
+        report.key,
+        "healthy" if report.healthy else "not healthy",
+        len(report.steps),
+        pairs(mode=report.mode, blocked=",".join(blocked), failed=",".join(failed)),
     )
     if blocked or failed:
-        log.warning("%s", said)
+        log.warning("account %s: %s, %d steps, %s", *said)
     else:
-        log.info("%s", said)
+        log.info("account %s: %s, %d steps, %s", *said)

@@ -53,7 +53,7 @@ def is_bad(cursor: Cursor) -> bool:
     return cursor.relay_state in BAD_STATES or bool(cursor.error)
 
 
-def read_query(params: Mapping[str, str], *, limit: int = MOST) -> StatusQuery:
+def read_query(params: Mapping[str, str], *, limit: int = MOST, most: int = MOST) -> StatusQuery:
     """Return the query in a request's parameters. Raises NoticeError naming the wrong one.
 
     Parameters that are not known are left alone: hosts and proxies add their own.
@@ -63,7 +63,7 @@ def read_query(params: Mapping[str, str], *, limit: int = MOST) -> StatusQuery:
         job=_text(params, "job"),
         unhealthy=_flag(params, "unhealthy"),
         page=_number(params, "page", 1, 1_000_000),
-        limit=_number(params, "limit", limit, MOST),
+        limit=_number(params, "limit", limit, most),
     )
 
 

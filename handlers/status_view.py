@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 from urllib.parse import quote
 
-from model.cursor import Cursor
+from model.cursor import Cursor, RunPath
 from model.key import KeyChange, KeyRecord
 from model.mint import KeyMint
 from model.plan import AccountEntry
 from model.problem import Problem
 from model.queues import QueueCount
 from reconcile.rotation_rules import rotation_findings
+
+_MANY: Final = 8192
+"""Nearly all jobs are as they were at the last look; their texts are kept."""
 
 
 def account_view(entry: AccountEntry) -> dict[str, Any]:
@@ -33,9 +37,11 @@ def account_view(entry: AccountEntry) -> dict[str, Any]:
 
 def run_url(cursor: Cursor, root: str) -> str:
     """Return the address of a job's run in W&B, empty while it has none."""
-    run = cursor.run
-    if run is None:
-        return ""
+    return _run_url(cursor.run, root) if cursor.run else ""
+
+
+@lru_cache(maxsize=_MANY)
+def _run_url(run: RunPath, root: str) -> str:
     entity, project, name = (quote(part) for part in (run.entity, run.project, run.run_id))
     return f"{root}/{entity}/{project}/runs/{name}"
 
@@ -124,6 +130,7 @@ def time_view(moment: datetime | None) -> str | None:
     return moment.isoformat().replace("+00:00", "Z") if moment else None
 
 
+@lru_cache(maxsize=4 * _MANY)
 def unix_view(moment: float | None) -> str | None:
     """Return unix seconds as ISO 8601 in UTC; None for what is no time."""
     if moment is None or not 0 <= moment < 2**38:

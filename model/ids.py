@@ -56,11 +56,11 @@ class AccountId:
 
 def parse_account_id(text: object) -> AccountId:
     """Return the parts of an account's ARM id. Raises NoticeError for anything else."""
-    match = _ACCOUNT.match(text) if isinstance(text, str) and len(text) < 2048 else None
+    match = _ACCOUNT.fullmatch(text) if isinstance(text, str) and len(text) < 2048 else None
     if match is None or not (
         is_guid(match["subscription"])
-        and _GROUP.match(match["group"])
-        and _NAME.match(match["name"])
+        and _GROUP.fullmatch(match["group"])
+        and _NAME.fullmatch(match["name"])
     ):
         raise NoticeError(
             "not the id of an Azure AI account",
@@ -78,7 +78,7 @@ def subscription_of(text: str) -> str | None:
 
 
 def is_guid(text: str) -> bool:
-    return bool(_GUID.match(text))
+    return bool(_GUID.fullmatch(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def parse_vault_url(text: object) -> VaultAddress:
         or port not in (None, 443)
         or parts.username is not None
         or suffix not in VAULT_SUFFIXES
-        or not _VAULT_NAME.match(name)
+        or not _VAULT_NAME.fullmatch(name)
     ):
         raise problem
     return VaultAddress(name, suffix)
@@ -131,4 +131,4 @@ def parse_vault_url(text: object) -> VaultAddress:
 
 def is_secret_name(text: str) -> bool:
     """Key Vault's rule: 1-127 letters, digits and hyphens."""
-    return bool(_SECRET_NAME.match(text))
+    return bool(_SECRET_NAME.fullmatch(text))

@@ -5,12 +5,15 @@ Messages carry ids and reduced job objects, never a secret and never an event's 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
 from model import ids
 from model.errors import NoticeError
+
+_MOST: Final = 1e11
+"""No count and no time (unix seconds) that a message carries is this large."""
 
 Kind = Literal["account", "key", "resync", "requeue"]
 
@@ -36,7 +39,12 @@ class ReconcileMessage:
     """Id of the re-sync this belongs to, empty for none."""
 
     def to_json(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value not in ("", 0)}
+        # False is equal to 0 and says something: only looking.
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if isinstance(value, bool) or value not in ("", 0)
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +149,6 @@ def _text(raw: Mapping[str, Any], name: str) -> str:
 
 def _number(raw: Mapping[str, Any], name: str) -> float:
     value = raw.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise NoticeError("is not a number", subject=name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _MOST:
+        raise NoticeError("is not a number that it can be", subject=name)
     return float(value)

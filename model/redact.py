@@ -31,7 +31,7 @@ _CREDENTIALS: Final = (
     re.compile(r"(?P<lead>://)(?P<value>[^/\s@]+)(?=@)"),
     # Keys that are known by their looks.
     re.compile(
-        r"(?P<lead>)(?P<value>\bwandb_v1_\w{16,}|\bsk-[\w-]{16,}|\beyJ[\w-]{8,}\.[\w.-]{16,})"
+        r"(?P<lead>)(?P<value>\bwandb_v1_\w{16,}|\bsk-[\w-]{16,}|\beyJ[\w-]{4,}\.[\w.-]{8,})"
     ),
 )
 

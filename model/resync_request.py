@@ -33,7 +33,7 @@ def request_from_body(body: object, *, subscriptions: tuple[str, ...]) -> Resync
             )
     elif account:
         raise NoticeError("goes with scope account or job", subject="account")
-    if scope == "job" and not _JOB.match(job):
+    if scope == "job" and not _JOB.fullmatch(job):
         raise NoticeError("must be the id of a job", subject="job")
     if scope != "job" and job:
         raise NoticeError("goes with scope job", subject="job")

@@ -24,8 +24,9 @@ CAUSE: Final = "the Azure account was deleted while its run was open"
 REMEDY: Final = (
     "nothing, if it was meant; an account that is recovered goes on in the same runs by itself"
 )
-NEVER: Final = 32_503_680_000.0
-"""Unix seconds of the year 3000: a parked job with this time waits for its account."""
+NEVER: Final = 2_147_000_000.0
+"""Unix seconds, in 2038: a parked job with this time waits for its account. A whole number above
+two to the 31 would come back from a table as something else than a number."""
 
 
 @dataclass(frozen=True, slots=True)

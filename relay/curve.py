@@ -4,6 +4,7 @@ Every n-th value of a metric is kept, n doubling whenever there are too many; th
 always among them. Never used for anything but the picture.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -32,8 +33,8 @@ class Curve:
         for row in rows:
             for name in METRICS:
                 value = row.values.get(name)
-                if value is not None:
-                    self._add(name, [row.step, float(f"{value:.5g}")])
+                if value is not None and math.isfinite(value):
+                    self._add(name, [row.step, value])
 
     def _add(self, name: str, point: list[float]) -> None:
         one = self._series.setdefault(name, {"every": 1, "count": 0, "points": [], "last": None})
@@ -46,8 +47,19 @@ class Curve:
         one["last"] = point
 
     def dump(self) -> dict[str, Any]:
-        """Return the curve as JSON values."""
-        return {name: {**one, "points": list(one["points"])} for name, one in self._series.items()}
+        """Return the curve as JSON values, five digits each."""
+        return {
+            name: {
+                **one,
+                "points": [_short(point) for point in one["points"]],
+                "last": _short(one["last"]) if one["last"] else None,
+            }
+            for name, one in self._series.items()
+        }
+
+
+def _short(point: list[float]) -> list[float]:
+    return [point[0], float(f"{point[1]:.5g}")]
 
 
 def points(dumped: dict[str, Any]) -> dict[str, list[list[float]]]:

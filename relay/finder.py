@@ -83,7 +83,7 @@ class Finder:
             self._closed.pop(account.key, None)
             self._closed_since[account.key] = now
         closed = self._closed.setdefault(account.key, set())
-        missing = set(self._open.get(account.key, ()))
+        missing = self._open.get(account.key, set()) - closed
         unknown: list[dict[str, Any]] = []
         async for page in self.pages(account):
             fresh = [raw for raw in page if raw.get("id") not in closed]

@@ -8,6 +8,8 @@ with 100,000 relayed steps costs a tick the same few bytes as one with 100.
 from collections.abc import Iterable
 from typing import Any
 
+from relay.metrics import Number
+
 
 class Steps:
     """An exact set of whole numbers, small when they come in progressions."""
@@ -49,6 +51,24 @@ class Steps:
                 return
         self._runs.append([step, step, 1])
 
+    def claim(self, step: int) -> bool:
+        """Add a step; say whether it was new."""
+        runs = self._runs
+        if len(runs) == 1 and self._members is None:
+            run = runs[0]
+            if step > run[1]:  # beyond the one progression there is: new, and mostly its next
+                if run[0] == run[1]:
+                    run[1], run[2] = step, step - run[0]
+                elif step == run[1] + run[2]:
+                    run[1] = step
+                else:
+                    runs.append([step, step, 1])
+                return True
+        if step in self:
+            return False
+        self.add(step)
+        return True
+
     def runs(self) -> list[list[int]]:
         """Return the progressions, neighbours joined; equal sets of one history compare equal."""
         if len(self._runs) < 2:
@@ -88,11 +108,26 @@ class Ledger:
         steps = self._metrics.get(metric)
         if steps is None:
             steps = self._metrics[metric] = Steps()
-        elif step in steps:
+        if not steps.claim(step):
             return False
-        steps.add(step)
         self.count += 1
         return True
+
+    def claim_new(self, step: int, values: dict[str, Number]) -> dict[str, Number]:
+        """Add the values of a step; return those that were new (`values` itself when all were)."""
+        known = self._metrics
+        old: list[str] | None = None
+        for name in values:
+            steps = known.get(name)
+            if steps is None:
+                steps = known[name] = Steps()
+            if not steps.claim(step):
+                old = [name] if old is None else [*old, name]
+        if old is None:
+            self.count += len(values)
+            return values
+        self.count += len(values) - len(old)
+        return {name: value for name, value in values.items() if name not in old}
 
     @property
     def metrics(self) -> list[str]:

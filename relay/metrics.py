@@ -8,6 +8,7 @@ spellings that Azure uses for the same thing.
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 Number = int | float
@@ -82,7 +83,12 @@ def metrics_of(data: Mapping[str, Any]) -> dict[str, Number]:
     """
     found: dict[str, Number] = {}
     for name, value in data.items():
-        if type(value) is float or type(value) is int:  # the common case, without recursion
+        if type(value) is float:  # the common case, without a call
+            if value == value and value != -1.0 and name not in NOT_METRICS:
+                found.setdefault(metric_name(name), value)
+            elif name not in NOT_METRICS:
+                add_metric(found, name, value)
+        elif type(value) is int:
             if name not in NOT_METRICS:
                 add_metric(found, name, value)
         elif value is not None and name not in NOT_METRICS:
@@ -105,6 +111,7 @@ def add_metric(found: dict[str, Number], name: str, value: Number) -> None:
         found[name] = value
 
 
+@lru_cache(maxsize=4096)
 def metric_name(name: str) -> str:
     """Return the one name of a metric.
 
@@ -117,6 +124,7 @@ def metric_name(name: str) -> str:
     return f"metric{name}" if name.startswith("_") else name
 
 
+@lru_cache(maxsize=4096)
 def cannot_be_negative(name: str) -> bool:
     """Say whether -1 under this name stands for "no value" (Azure's result files write it so)."""
     lowered = name.lower()

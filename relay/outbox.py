@@ -73,18 +73,17 @@ class Sources:
     async def _take_rows(self, memory: Memory, taken: Taken, offset: int) -> None:
         if self._rows is None:
             return
-        claim, start = memory.ledger.claim, self._job.created_at
+        claim_new, start = memory.ledger.claim_new, self._job.created_at
         fresh: list[Row] = []
         size = 0
         async for row in self._rows:
-            step = row.step
-            values = {name: value for name, value in row.values.items() if claim(step, name)}
+            values = claim_new(row.step, row.values)
             if not values:
                 continue
             at = self._stamp.of(row)
             if row.at is not None:
                 taken.newest_at = max(taken.newest_at, row.at)
-            kept = Row(step, values, row.at)
+            kept = row if values is row.values else Row(row.step, values, row.at)
             since = max(at - start, 0.0) if start is not None else 0.0
             line = history_line(kept, offset + len(fresh), at, since)
             fresh.append(kept)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from model.errors import RejectedError
-from relay.metrics import NOT_METRICS, Number, add_metric, number_in, step_of
+from relay.metrics import NOT_METRICS, Number, add_metric, metric_name, number_in, step_of
 from relay.rows import Row
 
 _BASE64 = re.compile(rb"^[A-Za-z0-9+/\s]+={0,2}\s*$")
@@ -79,7 +79,9 @@ def _header(record: list[str]) -> tuple[int, list[tuple[int, str]]]:
 def _row(record: list[str], step_column: int, columns: list[tuple[int, str]]) -> Row | None:
     if step_column >= len(record):
         return None
-    step = step_of(record[step_column].strip())
+    text = record[step_column].strip()
+    # Nearly always a plain number; everything else a step may look like is read with more care.
+    step = int(text) if len(text) < 16 and text.isascii() and text.isdigit() else step_of(text)
     if step is None:
         return None
     values: dict[str, Number] = {}
@@ -91,7 +93,11 @@ def _row(record: list[str], step_column: int, columns: list[tuple[int, str]]) ->
         if not text:
             continue
         value = number_in(text)
-        if value is not None:  # else a column of text or identifiers
+        if value is None:
+            continue  # a column of text or identifiers
+        if value == value and value != -1.0:
+            values.setdefault(metric_name(name), value)
+        else:
             add_metric(values, name, value)
     return Row(step, values)
 

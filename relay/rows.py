@@ -5,7 +5,7 @@ a row becomes a row of its own with the same `step`.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,15 +34,15 @@ def rows_of_events(events: Iterable[Event]) -> dict[int, Row]:
     return rows
 
 
-def merge(rows: dict[int, Row], step: int, values: Mapping[str, Number], at: float | None) -> None:
+def merge(rows: dict[int, Row], step: int, values: dict[str, Number], at: float | None) -> None:
     row = rows.get(step)
     if row is None:
-        rows[step] = Row(step, dict(values), at)
+        rows[step] = Row(step, values, at)
         return
     if row.at is None:
         row.at = at
-    for name, value in values.items():
-        row.values.setdefault(name, value)
+    # A new mapping: the first one still belongs to the event that it came with.
+    row.values = {**values, **row.values}
 
 
 def history_line(row: Row, index: int, at: float, runtime: float) -> str:
@@ -51,10 +51,13 @@ def history_line(row: Row, index: int, at: float, runtime: float) -> str:
     `index` is the row's position in the run. It is also W&B's own `_step`, which must not repeat,
     while the training step is the metric `step` that every chart uses as its x axis.
     """
-    line: dict[str, Any] = {"step": row.step, **row.values}
-    line["_step"] = index
-    line["_timestamp"] = at
-    line["_runtime"] = runtime
+    line: dict[str, Any] = {
+        "step": row.step,
+        **row.values,
+        "_step": index,
+        "_timestamp": at,
+        "_runtime": runtime,
+    }
     text = orjson.dumps(line).decode()
     if "null" in text:
         # orjson has no word for infinity; W&B's history takes the bare word, as its SDK writes it.

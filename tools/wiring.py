@@ -35,7 +35,10 @@ def joined(ports: Ports, environ: Mapping[str, str], app: Path) -> dict[str, str
     own = environ.get("WANDB_BASE_URL") or _from_settings_file(app, "WANDB_BASE_URL")
     if own:
         wiring["WANDB_BASE_URL"] = own
-        del wiring["WANDB_APP_URL"]  # the sandbox's page would not know the runs
+        # The sandbox's pages would not know the runs; empty follows the base URL.
+        wiring["WANDB_APP_URL"] = (
+            environ.get("WANDB_APP_URL") or _from_settings_file(app, "WANDB_APP_URL") or ""
+        )
     return wiring
 
 

@@ -59,10 +59,12 @@ async def storage(table_url: str) -> AsyncIterator[Storage]:
         f"DefaultEndpointsProtocol=http;AccountName={_NAME};AccountKey={_KEY};"
         f"TableEndpoint={table_url};"
     )
-    made = Storage(StorageAddress(connection_string=text), Transport())
+    own = Transport()
+    made = Storage(StorageAddress(connection_string=text), own)
     yield made
-    for name in ("accounts", "keys", "keychanges", "keymints"):
+    for name in ("accounts", "keys", "keychanges", "keymints", "jobs"):
         table = await made.table(name)
         async for row in table.list_entities(select=["PartitionKey", "RowKey"]):
             await table.delete_entity(row["PartitionKey"], row["RowKey"])
     await made.close()
+    await own.close()

@@ -147,6 +147,20 @@ async def test_native_integration_is_remembered(table: AccountTable) -> None:
     entry = await table.read(report.id)
     assert entry is not None
     assert entry.native_seen
+    (seen,) = await table.list_for_relay()
+    assert seen.native_seen
+
+
+async def test_native_integration_is_forgotten_when_the_account_is_deleted(
+    table: AccountTable,
+) -> None:
+    report = await healthy()
+    await table.write(report)
+    await table.mark_native_seen(report.id)
+    await table.mark_deleted(report.id, NOW)
+    await table.write(report)
+    (seen,) = await table.list_for_relay()
+    assert not seen.native_seen
 
 
 async def test_row_is_written_when_it_has_too_many_findings(table: AccountTable) -> None:

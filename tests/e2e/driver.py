@@ -6,7 +6,6 @@ a run must hold is worked out in tools/demo/values.py, which shares no code with
 
 import asyncio
 import itertools
-import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -16,11 +15,22 @@ from typing import Any
 
 import aiohttp
 
+from tests.e2e.bodies import job_object, message_event, metric_events, published_by
 from tests.e2e.secrets_scan import Witness
 from tools.demo.cloud import Cloud, Json, until
 from tools.demo.compare import Comparison, compare
-from tools.demo.values import Published, published
+from tools.demo.values import Published
 from tools.local_stack import Stack
+
+__all__ = [
+    "Driver",
+    "job_object",
+    "message_event",
+    "metric_events",
+    "published_by",
+    "running",
+    "until",
+]
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 KEY = "wandb_v1_" + "a" * 77
@@ -214,69 +224,6 @@ class Driver(Cloud):
             if found.exact or time.monotonic() > end:
                 return found
             await asyncio.sleep(0.1)
-
-
-def published_by(body: Mapping[str, Any]) -> Published:
-    """Return the values in a body of `put_job`."""
-    return published(
-        body.get("events", ()), body.get("checkpoints", ()), body.get("result_csv", "").encode()
-    )
-
-
-def job_object(job_id: str, status: str, **more: Any) -> Json:
-    """Return a supervised job of the v1 API, created a minute ago."""
-    return {
-        "id": job_id,
-        "object": "fine_tuning.job",
-        "created_at": int(time.time()) - 60,
-        "status": status,
-        "model": "gpt-4.1-mini-2025-04-14",
-        "method": {
-            "type": "supervised",
-            "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}},
-        },
-        "training_file": "file-training",
-        "validation_file": "file-validation",
-        "result_files": [],
-        "seed": 7,
-        **more,
-    }
-
-
-def metric_events(job_id: str, last: int, first: int = 1) -> list[Json]:
-    """Return the metric events of steps `first` to `last`, oldest first, validated every 5."""
-    start = int(time.time()) - 50
-    events: list[Json] = []
-    for step in range(first, last + 1):
-        loss = 2 * math.exp(-step / 10)
-        data = {"step": step, "total_steps": 40, "train_loss": loss}
-        data["train_mean_token_accuracy"] = 1 - loss / 3
-        if step % 5 == 0:
-            data["valid_loss"] = loss + 0.25
-        events.append(
-            {
-                "id": f"ftevent-{job_id}-{step}",
-                "object": "fine_tuning.job.event",
-                "created_at": start + step,
-                "level": "info",
-                "message": f"Step {step}: training loss={loss}",
-                "type": "metrics",
-                "data": data,
-            }
-        )
-    return events
-
-
-def message_event(job_id: str, at: int, message: str, level: str = "info") -> Json:
-    """Return an event that carries no metrics, `at` seconds from now."""
-    return {
-        "id": f"ftevent-{job_id}-{uuid.uuid4().hex}",
-        "object": "fine_tuning.job.event",
-        "created_at": int(time.time()) + at,
-        "level": level,
-        "message": message,
-        "type": "message",
-    }
 
 
 def _now() -> str:

@@ -1,6 +1,7 @@
 """Many jobs that train at once, and what must be true of all their runs."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.e2e.driver import Driver, job_object, metric_events, published_by, until
@@ -13,11 +14,13 @@ class Fleet:
     """Jobs of one account. `step` is how far all of them have come."""
 
     def __init__(self, driver: Driver, account: str, size: int, prefix: str = "ftjob") -> None:
-        self._driver = driver
+        self.driver = driver
         self._account = account
         self.jobs = [driver.new_name(f"{prefix}-fleet") for _ in range(size)]
         self.step = 0
         self._bodies: dict[str, Json] = {}
+        self._values: dict[str, int] = {}
+        """How many values of each job are published."""
         self._status = "running"
 
     async def advance(self, steps: int = 4, status: str = "running") -> None:
@@ -29,7 +32,8 @@ class Fleet:
             events = self._bodies.get(job, {}).get("events", [])
             body = {"events": [*events, *metric_events(job, self.step, first)]}
             self._bodies[job] = body
-            await self._driver.put_job(self._account, job, job=job_object(job, status), **body)
+            self._values[job] = len(self.expected(job))
+            await self.driver.put_job(self._account, job, job=job_object(job, status), **body)
 
         await asyncio.gather(*(one(job) for job in self.jobs))
 
@@ -40,31 +44,23 @@ class Fleet:
         """Return the jobs as /api/status shows them, by id."""
         wanted = set(self.jobs)
         return {
-            job["id"]: job for job in (await self._driver.status())["jobs"] if job["id"] in wanted
+            job["id"]: job for job in (await self.driver.status())["jobs"] if job["id"] in wanted
         }
 
     async def all_relayed(self, seconds: float = 30) -> None:
         """Wait until every published value of every job is relayed and no error is left."""
-        values = {job: len(self.expected(job)) for job in self.jobs}
+        await all_relayed([self], seconds)
 
-        async def look() -> bool | None:
-            shown = await self.shown()
-            behind = [
-                job
-                for job in self.jobs
-                if job not in shown
-                or shown[job]["values"] != values[job]
-                or shown[job]["error"]
-                or shown[job]["status"] != self._status
-            ]
-            self.behind = len(behind)
-            self.example: Any = shown.get(behind[0]) if behind else None
-            return None if behind else True
-
-        self.behind, self.example = len(self.jobs), None
-        await until(
-            look, lambda: f"{self.behind} jobs are behind, such as {self.example}", seconds=seconds
-        )
+    def behind(self, shown: Mapping[str, Json]) -> list[str]:
+        """Return the jobs that are not shown as relayed to where they have come."""
+        return [
+            job
+            for job in self.jobs
+            if job not in shown
+            or shown[job]["values"] != self._values[job]
+            or shown[job]["error"]
+            or shown[job]["status"] != self._status
+        ]
 
     async def all_parked(self, seconds: float = 20) -> None:
         """Wait until every job is set aside with a cause."""
@@ -78,8 +74,24 @@ class Fleet:
     async def check(self, entity: str = "sandbox-team") -> None:
         """Every published value is in its run exactly once. Fails with the first that is not."""
         project = f"{entity}/azure-openai-fine-tuning"
-        runs = await asyncio.gather(*(self._driver.run(f"{project}/{job}") for job in self.jobs))
+        runs = await asyncio.gather(*(self.driver.run(f"{project}/{job}") for job in self.jobs))
         for job, run in zip(self.jobs, runs, strict=True):
             assert run is not None, job
             found = compare(self.expected(job), run["history"])
             assert found.exact, (job, found)
+
+
+async def all_relayed(fleets: Sequence[Fleet], seconds: float, every: float = 0.25) -> None:
+    """Wait until all jobs of these fleets are relayed, with one question for all of them."""
+    last: tuple[int, Any] = (0, None)
+
+    async def look() -> bool | None:
+        nonlocal last
+        shown = {job["id"]: job for job in (await fleets[0].driver.status())["jobs"]}
+        late = [job for fleet in fleets for job in fleet.behind(shown)]
+        last = (len(late), shown.get(late[0]) if late else None)
+        return None if late else True
+
+    await until(
+        look, lambda: f"{last[0]} jobs are behind, such as {last[1]}", seconds=seconds, every=every
+    )

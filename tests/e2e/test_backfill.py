@@ -8,6 +8,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -89,7 +90,7 @@ async def watch(driver: Driver, resync_id: str) -> tuple[Json, list[tuple[int, i
             starts = driver.stack.host_starts
             driver.stack.kill_host()
             kills += 1
-            await until(lambda: back(driver, starts), "the host does not come back", every=0.05)
+            await until(partial(back, driver, starts), "the host does not come back", every=0.05)
         if shown["state"] == "done":
             assert kills == KILLS
             return shown, seen

@@ -103,7 +103,7 @@ async def test_work_is_traced_measured_and_logged_when_telemetry_is_on(
         names = {span.name for span in collector.spans}
         wanted = {"account_event", "reconcile account", "relay jobs", "relay job", "drift_timer"}
         metrics = {"relay.lag", "relay.values", "jobs", "account.findings", "calls"}
-        lines = any(line.startswith("outcome job id=ftjob-traced") for line in collector.lines)
+        lines = any(line.startswith("job ftjob-traced: state=") for line in collector.lines)
         return (wanted <= names and metrics <= set(collector.metrics) and lines) or None
 
     def missing() -> str:

@@ -11,6 +11,7 @@ from model.vault import ROLE_IDS
 from tests.reconcile.fakes import (
     GOOD,
     NOW,
+    OLD_PRINCIPAL,
     PRINCIPAL,
     USER_IDENTITY,
     VAULT,
@@ -141,3 +142,13 @@ async def test_key_value_is_nowhere_in_what_a_pass_leaves_behind() -> None:
     left = repr((report, azure.records, azure.changes, azure.calls, azure.entries))
     assert GOOD not in left
     assert GOOD not in repr(azure.secrets)
+
+
+async def test_no_right_is_given_when_the_new_identity_shows_that_the_vault_is_anothers() -> None:
+    azure = world()
+    azure.vaults[VAULT.host] = replace(azure.vaults[VAULT.host], tenant_id=OLD_PRINCIPAL)
+    report = await run_pass(azure)
+    assert azure.writes == ["enable identity", "write tags"]
+    assert [item.state for item in report.steps] == ["done", "skipped", "done"]
+    assert "vault_other_tenant" in causes(report, "blocked")
+    assert (await run_pass(azure)).plan == ()

@@ -109,3 +109,27 @@ async def test_two_hundred_accounts_share_the_facts_of_one_vault() -> None:
     assert len(azure.calls) <= 200 * 4 + 8
     for shared_call in ("find vault", "read secret", "prove key", "list roles"):
         assert azure.calls.count(shared_call) == 1
+
+
+async def test_one_comes_after_the_other_when_both_want_the_same_account() -> None:
+    shared, story = SharedReads(), []
+
+    async def work(name: str, key: str) -> None:
+        async with shared.turn(key):
+            story.append(f"{name} begins")
+            await asyncio.sleep(0)
+            story.append(f"{name} ends")
+
+    await asyncio.gather(work("first", "a"), work("second", "a"), work("other", "b"))
+    own = [line for line in story if not line.startswith("other")]
+    assert own == ["first begins", "first ends", "second begins", "second ends"]
+    assert story.index("other begins") < story.index("first ends")
+
+
+async def test_turn_is_free_again_when_the_work_failed() -> None:
+    shared = SharedReads()
+    with pytest.raises(ValueError, match="once"):
+        async with shared.turn("a"):
+            raise ValueError("once")
+    async with asyncio.timeout(1), shared.turn("a"):
+        pass

@@ -96,7 +96,19 @@ async def test_lines_without_a_step_are_counted_when_the_rest_is_good() -> None:
         b"QUJD" * 50 + b"=QUJD",
         b"x" * 5_000_000,
     ],
-    ids="empty,blank,mark,no header,zip,json,utf-16,html,semicolons,damaged,no line end".split(","),
+    ids=[
+        "empty",
+        "blank",
+        "mark",
+        "no header",
+        "zip",
+        "json",
+        "utf-16",
+        "html",
+        "semicolons",
+        "damaged",
+        "no line end",
+    ],
 )
 async def test_file_is_refused_when_it_is_no_csv_with_steps(content: bytes) -> None:
     with pytest.raises(RejectedError) as caught:

@@ -233,3 +233,22 @@ async def test_body_of_many_megabytes_is_taken(sandbox: Client) -> None:
     url = f"{sandbox.process.url}/_sandbox/vaults/team-vault/secrets/key"
     async with sandbox.session.put(url, data=BytesIO(body)) as answer:
         assert (answer.status, (await answer.json())["field"]) == (400, "extra")
+
+
+async def test_only_the_named_faults_end_when_a_name_is_given(sandbox: Client) -> None:
+    for name in ("one", "two"):
+        rule = {"name": name, "path_contains": f"/{name}", "action": {"status": 503}}
+        await sandbox.control("POST", "faults", rule)
+    assert (await sandbox.call("GET", "/subscriptions/one"))[0] == 503
+    assert await sandbox.control("DELETE", "faults/one") == {"cleared": 1, "hits": 1}
+    assert (await sandbox.call("GET", "/subscriptions/one"))[0] != 503
+    assert (await sandbox.call("GET", "/subscriptions/two"))[0] == 503
+
+
+async def test_account_has_a_pace_of_its_own_when_one_is_set(sandbox: Client) -> None:
+    shown = await sandbox.control("PUT", "settings/slow", {"lro_seconds": 30})
+    assert shown == {"lro_seconds": 30, "identity_delay_s": 0.0, "principal_replication_s": 0.0}
+    assert (await sandbox.call("PUT", account_path("slow"), account_body("slow")))[0] == 202
+    assert (await sandbox.call("PUT", account_path("quick"), account_body("quick")))[0] == 201
+    status, answer, _ = await sandbox.call("PUT", "/_sandbox/settings/slow", {"page_size": 3})
+    assert (status, answer["field"]) == (400, "page_size")

@@ -41,7 +41,8 @@ def test_wandb_is_the_users_when_set(
     joined = wiring.joined(PORTS, environ, tmp_path)
     assert joined["WANDB_BASE_URL"] == expected
     # The app page belongs to the same W&B, or is left to the user's settings.
-    assert joined.get("WANDB_APP_URL") == (expected if expected.endswith(":2") else None)
+    own = "http://127.0.0.1:2" if expected.endswith(":2") else ""
+    assert joined["WANDB_APP_URL"] == own
 
 
 def test_azure_is_real_when_sandbox_url_is_emptied(tmp_path: Path) -> None:

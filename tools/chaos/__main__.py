@@ -21,7 +21,7 @@ from tools.chaos.stage import open_stage
 from tools.errors import StackError
 from tools.local_stack import ROOT, say
 
-DEFAULT_BATCH = 25
+DEFAULT_BATCH = 20
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=100, help="how many runs (default: 100)")
     parser.add_argument("--seed", type=int, help="of the first run; the others count up from it")
     parser.add_argument(
-        "--batch", type=int, default=DEFAULT_BATCH, help="runs played side by side (default: 25)"
+        "--batch", type=int, default=DEFAULT_BATCH, help="runs played side by side (default: 20)"
     )
     parser.add_argument("--dir", type=Path, default=ROOT / ".chaos", help="for logs and results")
     options = parser.parse_args(arguments)

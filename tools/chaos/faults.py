@@ -57,7 +57,12 @@ def _one(rng: random.Random, account: str, secret: str, job: str, span: float) -
         "rows": {"service": "wandb", "path_contains": f"/{job}/file_stream"},
         "runs and keys": {"service": "wandb", "path_contains": "/graphql"},
         "secret": {"service": "vault", "path_contains": f"/secrets/{secret}"},
-        "account": {"service": "arm", "path_contains": f"/accounts/{account}"},
+        # Not the PUT by which the run's own story creates the account.
+        "account": {
+            "service": "arm",
+            "path_contains": f"/accounts/{account}",
+            "method": rng.choice(("GET", "PATCH")),
+        },
         "roles": {"service": "arm", "path_contains": "/roleAssignments"},
         "vault": {"service": "arm", "path_contains": "/Microsoft.KeyVault/vaults"},
     }

@@ -51,6 +51,7 @@ async def judge(stage: Stage, plans: list[Plan], played: Played) -> list[Verdict
             break
         if not any(verdict.wrong for verdict in found):
             break
+        await _mend_keys(stage, plans, played)
         if time.monotonic() - began > _HELP_AFTER_S:
             await _close_runs(stage, plans, helped)
         await asyncio.sleep(1)
@@ -73,7 +74,7 @@ async def _look(stage: Stage, plans: list[Plan], played: Played) -> list[Verdict
         for job in plan.jobs:
             await _judge_job(stage, job, jobs.get(job.id), verdict)
         await _judge_account(stage, plan, accounts.get(plan.account), verdict)
-        _judge_keys(plan, keys.get(plan.secret), played.accepted[plan.secret], used, verdict)
+        _judge_keys(plan, keys.get(plan.secret), played, used, verdict)
         verdicts.append(verdict)
     return verdicts
 
@@ -121,10 +122,13 @@ async def _judge_account(stage: Stage, plan: Plan, shown: Json | None, verdict: 
 
 
 def _judge_keys(
-    plan: Plan, shown: Json | None, newest: str, used: list[Json], verdict: Verdict
+    plan: Plan, shown: Json | None, played: Played, used: list[Json], verdict: Verdict
 ) -> None:
-    if shown is None or shown["version"] != newest:
-        verdict.wrong.append(f"{plan.secret}: its newest good version is not in use")
+    good, newest = played.good[plan.secret], played.newest[plan.secret]
+    version = shown["version"] if shown else ""
+    # A good version that was replaced before anybody looked at it need never be in use.
+    if version not in good or (newest in good and version != newest):
+        verdict.wrong.append(f"{plan.secret}: version {version or 'none'} is in use")
     bad = {sha256(value.encode()).hexdigest()[:12] for value in plan.bad_keys}
     for request in used:
         writes = request["path"].endswith("/file_stream") or request["field"] == "upsertBucket"
@@ -141,6 +145,27 @@ async def _account_for_poison(stage: Stage, found: list[Verdict]) -> None:
     for text in await stage.poison():
         if not causes:
             found[0].wrong.append(f"set aside without a cause: {text[:120]}")
+
+
+async def _mend_keys(stage: Stage, plans: list[Plan], played: Played) -> None:
+    """Do as the status says where no version is of use: put a good key into the secret.
+
+    A good version that a bad one replaced before the app came to look at it is never used, and
+    an older one may have been revoked by then.
+    """
+    keys = {key["secret"]: key for key in (await stage.status())["keys"]}
+    for plan in plans:
+        shown = keys.get(plan.secret)
+        if shown is None or played.newest[plan.secret] in played.good[plan.secret]:
+            continue
+        if shown["newest_version"] != played.newest[plan.secret]:
+            continue  # not looked at yet
+        if not shown["version"] or shown["refused_at"]:
+            value = f"wandb_v1_mended_{plan.seed}_".ljust(86, "m")
+            version = await stage.put_key(plan.secret, value, "active")
+            played.newest[plan.secret] = version
+            played.good[plan.secret].add(version)
+            played.mended += 1
 
 
 async def _close_runs(stage: Stage, plans: list[Plan], helped: set[str]) -> None:

@@ -14,9 +14,14 @@ _LOOK_EVERY_S = 0.4
 
 @dataclass(slots=True)
 class Played:
-    """What a batch went through. `accepted` has each secret's newest good version."""
+    """What a batch went through."""
 
-    accepted: dict[str, str] = field(default_factory=dict)
+    good: dict[str, set[str]] = field(default_factory=dict)
+    """The versions of each secret whose key W&B took when it was stored."""
+    newest: dict[str, str] = field(default_factory=dict)
+    """Each secret's newest version."""
+    mended: int = 0
+    """Secrets into which somebody had to put a new key, because none of theirs was of use."""
     weather: list[str] = field(default_factory=list)
     faults_hit: int = 0
 
@@ -33,7 +38,7 @@ async def play(stage: Stage, plans: list[Plan], seed: int) -> Played:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
         stage.cut_storage(0)
-    played.faults_hit = await stage.end_faults()
+    played.faults_hit += await stage.end_faults()
     await stage.end_second()
     await stage.until_host_is_up()
     return played
@@ -41,9 +46,14 @@ async def play(stage: Stage, plans: list[Plan], seed: int) -> Played:
 
 async def _run(stage: Stage, plan: Plan, played: Played) -> None:
     start = time.monotonic()
-    for moment in plan.moments:
-        await asyncio.sleep(max(start + moment.at - time.monotonic(), 0))
-        await _do(stage, plan, moment, played)
+    # An event that a dying host does not take is delivered for half a minute: the story goes on.
+    async with asyncio.TaskGroup() as notices:
+        for moment in plan.moments:
+            await asyncio.sleep(max(start + moment.at - time.monotonic(), 0))
+            if moment.kind == "notice":
+                notices.create_task(stage.notify(plan.account, moment.body["times"]))
+            else:
+                await _do(stage, plan, moment, played)
 
 
 async def _do(stage: Stage, plan: Plan, moment: Moment, played: Played) -> None:
@@ -53,8 +63,9 @@ async def _do(stage: Stage, plan: Plan, moment: Moment, played: Played) -> None:
             await stage.put_account(plan.account, tags={"wandb-secret-name": plan.secret})
         case "key":
             version = await stage.put_key(plan.secret, body["value"], body["state"])
+            played.newest[plan.secret] = version
             if body["state"] == "active":
-                played.accepted[plan.secret] = version
+                played.good.setdefault(plan.secret, set()).add(version)
         case "revoke":
             await stage.control("PUT", "wandb/keys", {"key": body["value"], "state": "revoked"})
         case "job":
@@ -64,8 +75,6 @@ async def _do(stage: Stage, plan: Plan, moment: Moment, played: Played) -> None:
         case "calm":
             ended = await stage.control("DELETE", f"faults/{body['name']}")
             played.faults_hit += ended["hits"]
-        case "notice":
-            await stage.notify(plan.account, body["times"])
         case "again":
             await stage.send_again(plan.account, body["delay_s"])
 

@@ -21,6 +21,7 @@ class Totals:
     missing: int = 0
     doubled: int = 0
     helped: int = 0
+    mended: int = 0
     faults_hit: int = 0
     host_starts: int = 0
     seconds: float = 0.0
@@ -42,6 +43,7 @@ class Totals:
             if verdict.wrong:
                 self.failed += 1
                 self.failures.append({"seed": verdict.seed, "wrong": verdict.wrong})
+        self.mended += played.mended
         self.faults_hit += played.faults_hit
         self.weather.update(line.split(" s ", 1)[1].split()[0] for line in played.weather)
 
@@ -58,5 +60,6 @@ class Totals:
             f" doubled {self.doubled}",
             f"faults that struck: {self.faults_hit}, at {len(self.boundaries)} of boundary × kind;"
             f" {weather or 'no weather'}",
-            f"host starts: {self.host_starts}; runs closed by a later look: {self.helped}",
+            f"host starts: {self.host_starts}; runs closed by a later look: {self.helped};"
+            f" keys that people had to mend: {self.mended}",
         ]

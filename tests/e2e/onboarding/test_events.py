@@ -72,7 +72,9 @@ async def quiet(place: Place) -> None:
         lambda: place.control("GET", "deliveries"), lambda found: found["pending"] == 0, 30
     )
     last, same_since = -1, time.monotonic()
+    end = time.monotonic() + 60
     while time.monotonic() - same_since < 1.5:
+        assert time.monotonic() < end, await place.requests()
         arm = [item for item in await place.requests() if item[0] in ("arm", "vault")]
         if len(arm) != last:
             last, same_since = len(arm), time.monotonic()

@@ -4,6 +4,7 @@ The clients are the product's own; only cursors are kept in memory. W&B's clock 
 so what it makes of silence can be seen without waiting for it.
 """
 
+import io
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -83,7 +84,7 @@ class Stage:
     async def put(self, job: Mapping[str, Any], **more: Any) -> None:
         """Set what the fine-tuning API answers for a job: `events`, `result_csv`, …"""
         url = f"{self.url}/_sandbox/accounts/{self.account.name}/jobs/{quote(str(job['id']))}"
-        body = json.dumps({"job": job, **more})
+        body = io.BytesIO(json.dumps({"job": job, **more}).encode())
         async with self.transport.session().put(url, data=body) as answer:
             assert answer.status == 200, await answer.text()
 

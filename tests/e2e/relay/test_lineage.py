@@ -26,7 +26,7 @@ JOBS = 14
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def driver(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Driver]:
-    async with running(tmp_path_factory.mktemp("run")) as started:
+    async with running(tmp_path_factory.mktemp("run"), host_env={"ARTIFACTS": "on"}) as started:
         yield started
 
 

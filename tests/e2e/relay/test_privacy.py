@@ -59,7 +59,7 @@ async def test_planted_secrets_are_nowhere_when_a_job_is_relayed(on_stage: Stage
         metric(1, train_reward_mean=0.5, note=SECRET, headers={"x": SECRET}),
         message(f"Grader said X-Functions-Key: {SECRET} is wrong", 20, "error"),
         message(f"retrying https://u:{SECRET}@grader.example", 21),
-        message('body: {"password": "%s", "n": 1}' % SECRET, 22),
+        message(f'body: {{"password": "{SECRET}", "n": 1}}', 22),
         message(f"Authorization: Basic {SECRET}", 23),
     ]
     checkpoint = {

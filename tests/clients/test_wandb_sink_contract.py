@@ -1,0 +1,174 @@
+"""W&B runs as the relay sees them: the client over HTTP, and the fake, do the same."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from clients.pacing import Pacing
+from clients.transport import Transport
+from clients.wandb_sink import WandbSink
+from model.cursor import RunPath
+from model.errors import DeniedError, MissingError, RejectedError
+from model.relay_ports import RunAttributes, RunKey, SinkPort
+from model.secret import Secret
+from relay.alerts import Alert
+from relay.wire import HEARTBEAT, body
+from tests.fakes import FakeSink
+from tests.sandbox.wandb_fixture import ENTITY, wandb_server
+
+pytestmark = pytest.mark.sandbox_only
+
+RUN = RunPath(ENTITY, "proj", "ftjob-1")
+KEY = RunKey(ENTITY, Secret("k" * 40))
+ATTRIBUTES = RunAttributes("nice", "gpt-4o", "fine-tune", ("a", "b"), "note", {"lr": 0.1})
+
+
+@dataclass
+class Stage:
+    """A sink, and what its W&B holds and can be made to do."""
+
+    sink: SinkPort
+    shown: Callable[[], Coroutine[Any, Any, dict[str, Any]]]
+    delete: Callable[[], Coroutine[Any, Any, Any]]
+    stop: Callable[[], Coroutine[Any, Any, Any]]
+    refuse: Callable[[str], Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture(params=["fake", "client"])
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    if request.param == "fake":
+        yield _fake()
+        return
+    async with wandb_server() as server:
+        transport = Transport()
+
+        async def shown() -> dict[str, Any]:
+            found: dict[str, Any] = await server.shown("ftjob-1")
+            return found
+
+        yield Stage(
+            WandbSink(transport, server.url, pacing=Pacing(1000)),
+            shown,
+            lambda: server.control("DELETE", f"runs/{ENTITY}/proj/ftjob-1"),
+            lambda: server.control("POST", f"runs/{ENTITY}/proj/ftjob-1/stop"),
+            lambda key: server.control("PUT", "keys", {"key": key, "state": "revoked"}),
+        )
+        await transport.close()
+
+
+def _fake() -> Stage:
+    fake = FakeSink()
+
+    async def shown() -> dict[str, Any]:
+        run = fake.runs[str(RUN)]
+        return {
+            "state": run.state,
+            "exitcode": run.exitcode,
+            "history": run.history,
+            "summary": run.summary,
+            "output": run.output,
+            "tags": list(run.attributes.tags),
+            "display_name": run.attributes.display_name,
+            "config": {**run.attributes.config, "_wandb": {}},
+            "alerts": [{"title": alert.title} for alert in run.alerts],
+        }
+
+    async def delete() -> None:
+        fake.delete(str(RUN))
+
+    async def stop() -> None:
+        fake.runs[str(RUN)].stopped = True
+
+    async def refuse(key: str) -> None:
+        fake.refused.add(key)
+
+    return Stage(fake, shown, delete, stop, refuse)
+
+
+def post(offset: int, *rows: str, lines: tuple[str, ...] = (), **more: Any) -> bytes:
+    given: dict[str, Any] = {"line_offset": 0, "summary": {"n": len(rows)}, "exitcode": None}
+    return body(rows=rows, row_offset=offset, lines=lines, **{**given, **more})
+
+
+async def test_run_has_its_attributes_when_it_is_made_and_changed(stage: Stage) -> None:
+    assert await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY) == RUN
+    found = await stage.shown()
+    assert (found["state"], found["display_name"], found["tags"]) == ("running", "nice", ["a", "b"])
+    changed = RunAttributes("new", "gpt-4o", "fine-tune", ("c",), "note", {"lr": 0.2})
+    await stage.sink.ensure_run(RUN, changed, pending=False, key=KEY)
+    found = await stage.shown()
+    assert (found["display_name"], found["tags"], found["config"]["lr"]) == ("new", ["c"], 0.2)
+
+
+async def test_run_leaves_pending_when_the_first_rows_come(stage: Stage) -> None:
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=True, key=KEY)
+    assert (await stage.shown())["state"] == "pending"
+    await stage.sink.post(RUN, post(0, '{"step":1}'), key=KEY)
+    assert (await stage.shown())["state"] == "running"
+
+
+async def test_rows_are_there_once_when_the_same_body_is_sent_again(stage: Stage) -> None:
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    first = post(0, '{"step":1}', '{"step":2}', lines=("one", "two"))
+    for sent in (first, first, post(2, '{"step":3}', line_offset=2, lines=("three",)), first):
+        await stage.sink.post(RUN, sent, key=KEY)
+    found = await stage.shown()
+    assert [row["step"] for row in found["history"]] == [1, 2, 3]
+    assert found["output"] == ["one", "two", "three"]
+    assert found["summary"] == {"n": 2}
+
+
+@pytest.mark.parametrize(("code", "state"), [(0, "finished"), (1, "failed")])
+async def test_run_ends_and_is_revived_when_posts_say_so(
+    stage: Stage, code: int, state: str
+) -> None:
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    await stage.sink.post(RUN, post(0, '{"step":1}', exitcode=code), key=KEY)
+    found = await stage.shown()
+    assert (found["state"], found["exitcode"]) == (state, code)
+    await stage.sink.post(RUN, HEARTBEAT, key=KEY)
+    assert (await stage.shown())["state"] == "running"
+
+
+async def test_stop_is_told_when_somebody_pressed_it(stage: Stage) -> None:
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    assert await stage.sink.post(RUN, HEARTBEAT, key=KEY) is False
+    await stage.stop()
+    assert await stage.sink.post(RUN, HEARTBEAT, key=KEY) is True
+
+
+async def test_missing_is_said_when_the_run_is_not_there(stage: Stage) -> None:
+    with pytest.raises(MissingError) as caught:
+        await stage.sink.post(RUN, HEARTBEAT, key=KEY)
+    assert caught.value.code == "run"
+
+
+async def test_deleted_is_said_when_the_id_is_used_up(stage: Stage) -> None:
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    await stage.delete()
+    with pytest.raises(RejectedError) as caught:
+        await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    assert caught.value.code == "deleted"
+
+
+async def test_denied_is_said_when_the_key_is_refused(stage: Stage) -> None:
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    bad = RunKey(ENTITY, Secret("d" * 40))
+    await stage.refuse("d" * 40)
+    for call in (
+        stage.sink.post(RUN, HEARTBEAT, key=bad),
+        stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=bad),
+        stage.sink.alert(RUN, Alert("failed", "failed", "title", "text"), key=bad),
+    ):
+        with pytest.raises(DeniedError) as caught:
+            await call
+        assert caught.value.code == "401"
+        assert "d" * 40 not in repr(caught.value) + str(caught.value) + caught.value.remedy
+
+
+async def test_alert_is_on_the_run_when_it_is_raised(stage: Stage) -> None:
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    await stage.sink.alert(RUN, Alert("failed", "failed", "title", "text"), key=KEY)
+    assert [alert["title"] for alert in (await stage.shown())["alerts"]] == ["title"]

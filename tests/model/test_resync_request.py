@@ -1,0 +1,96 @@
+"""A re-sync's body: every wrong field is named, every right one understood."""
+
+from typing import Any
+
+import pytest
+
+from model.errors import NoticeError
+from model.resync import Resync, ResyncRequest, resync_from_json, to_json
+from model.resync_request import request_from_body
+
+SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
+OTHER = "22222222-2222-4222-8222-222222222222"
+ACCOUNT = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers"
+    "/Microsoft.CognitiveServices/accounts/a"
+)
+
+
+def request(body: Any) -> ResyncRequest:
+    return request_from_body(body, subscriptions=(SUBSCRIPTION,))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({}, {}),
+        (
+            {"scope": "all", "parts": ["jobs"], "mode": "check"},
+            {"parts": ("jobs",), "mode": "check"},
+        ),
+        ({"scope": "account", "account": ACCOUNT}, {"scope": "account", "account": ACCOUNT}),
+        (
+            {"scope": "job", "account": ACCOUNT.upper(), "job": " ftjob-1 ", "force": True},
+            {"scope": "job", "account": ACCOUNT.upper(), "job": "ftjob-1", "force": True},
+        ),
+        ({"since": "2026-01-31"}, {"since": 1769817600.0}),
+        ({"since": "2026-01-31T12:00:00Z"}, {"since": 1769860800.0}),
+        ({"since": "2026-01-31T12:00:00+02:00"}, {"since": 1769853600.0}),
+        ({"since": None, "account": None, "job": ""}, {}),
+        ({"parts": ["jobs", "integration", "jobs"]}, {}),
+    ],
+    ids=str,
+)
+def test_request_is_understood_when_its_fields_are_right(
+    body: Any, expected: dict[str, Any]
+) -> None:
+    assert request(body) == ResyncRequest(**expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ([], "body"),
+        ("text", "body"),
+        (5, "body"),
+        (None, "body"),
+        ({"scop": "all"}, "scop"),
+        ({"x" * 999: 1}, "x" * 60),
+        *(({"scope": bad}, "scope") for bad in ("", "ALL", None, 5, [], {})),
+        ({"scope": "account"}, "account"),
+        ({"scope": "account", "account": "a"}, "account"),
+        ({"scope": "account", "account": ACCOUNT.replace(SUBSCRIPTION, OTHER)}, "account"),
+        ({"scope": "account", "account": ACCOUNT + "/../x"}, "account"),
+        ({"account": ACCOUNT}, "account"),
+        ({"scope": "account", "account": ACCOUNT, "job": "j"}, "job"),
+        *(
+            ({"scope": "job", "account": ACCOUNT, "job": bad}, "job")
+            for bad in ("", "a/b", "../x", "a b", "x" * 3000, 5, [], "a\x00")
+        ),
+        *(({"parts": bad}, "parts") for bad in ([], "jobs", ["x"], [["jobs"]], {}, [None], 5)),
+        *(({"mode": bad}, "mode") for bad in ("", "APPLY", None, 5)),
+        *(({"force": bad}, "force") for bad in (1, "true", None)),
+        *(
+            ({"since": bad}, "since")
+            for bad in ("soon", "2026-13-01", 5, [], "2026-02-30")
+        ),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_field_is_named_when_it_is_wrong(body: Any, field: str) -> None:
+    with pytest.raises(NoticeError) as caught:
+        request(body)
+    assert caught.value.subject == field
+
+
+def test_resync_is_the_same_when_it_was_stored() -> None:
+    resync = Resync(
+        id="0" * 32,
+        request=request({"scope": "job", "account": ACCOUNT, "job": "j", "since": "2026-01-31"}),
+        requested_by="me",
+        created_at=5.0,
+    )
+    data = to_json(resync)
+    assert resync_from_json(data) == resync
+    data["request"]["from_another_release"] = 1
+    assert resync_from_json(data) == resync

@@ -1,0 +1,156 @@
+"""Settings: defaults, everything wrong named at once, nothing of a value repeated."""
+
+import copy
+import json
+import logging
+import pickle
+import traceback
+from typing import Any
+
+import orjson
+import pytest
+import wandb
+
+from model.secret import Secret
+from model.settings import SettingsProblems, defaults, names, read_settings
+
+GIVEN = {
+    "AZURE_SUBSCRIPTION_IDS": "11111111-1111-4111-8111-111111111111",
+    "KEY_VAULT_URL": "https://kv-main.vault.azure.net/",
+}
+PASTED = "wandb_v1_" + "s" * 60
+
+
+def test_default_is_the_pinned_sdks_own_when_no_wandb_is_named() -> None:
+    assert defaults()["WANDB_BASE_URL"] == wandb.Settings().base_url
+
+
+def test_defaults_are_used_when_only_what_must_be_given_is_given() -> None:
+    settings = read_settings(GIVEN | {"WANDB_PROJECT": "  ", "APPLY_MODE": ""})
+    assert settings.wandb_project == defaults()["WANDB_PROJECT"]
+    assert settings.apply_mode == "full"
+    assert settings.allowed_vaults == ("kv-main",)
+    assert settings.allowed_secrets == ("wandb-api-key",)
+    assert settings.default_key == ("kv-main.vault.azure.net", "wandb-api-key")
+
+
+def test_every_wrong_setting_is_named_when_there_are_several() -> None:
+    wrong = {
+        "AZURE_SUBSCRIPTION_IDS": PASTED,
+        "KEY_VAULT_URL": PASTED,
+        "WANDB_SECRET_NAME": f"{PASTED}/x",
+        "WANDB_BASE_URL": f"http://{PASTED}.com",
+        "WANDB_PROJECT": f"{PASTED}/x",
+        "APPLY_MODE": PASTED,
+        "NATIVE_JOBS": PASTED,
+        "NOTIFY_TOPIC_ENDPOINT": PASTED,
+    }
+    with pytest.raises(SettingsProblems) as caught:
+        read_settings(wrong)
+    assert {problem.subject for problem in caught.value.problems} == set(wrong)
+    assert all(problem.remedy for problem in caught.value.problems)
+    shown = f"{caught.value} {caught.value.remedy} {caught.value!r} {caught.value.subject}"
+    assert PASTED not in shown, "what was pasted into the wrong field may be a secret"
+
+
+def test_missing_settings_are_named_when_nothing_is_given() -> None:
+    with pytest.raises(SettingsProblems) as caught:
+        read_settings({})
+    assert [one.subject for one in caught.value.problems] == list(GIVEN)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.wandb.ai",
+        "https://user@api.wandb.ai",
+        "https://user:pass@api.wandb.ai",
+        "ftp://api.wandb.ai",
+        "api.wandb.ai",
+        "https://",
+        "javascript:alert(1)",
+        "http://127.0.0.1.evil.com",
+        "http://localhost@evil.com",
+        "https://[::1",
+    ],
+)
+def test_wandb_address_is_refused_when_a_key_would_be_unsafe_there(url: str) -> None:
+    with pytest.raises(SettingsProblems) as caught:
+        read_settings(GIVEN | {"WANDB_BASE_URL": url})
+    assert caught.value.subject == "WANDB_BASE_URL"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://kv-main.vault.azure.net",
+        "https://kv-main.vault.azure.net.evil.com",
+        "https://evil.com/https://kv-main.vault.azure.net",
+        "https://kv-main.vault.azure.net@evil.com",
+        "https://user@kv-main.vault.azure.net",
+        "https://kv-main.vault.azure.net:8443",
+        "https://evil.com#.vault.azure.net",
+        "https://evil.com\\.vault.azure.net",
+        "https://a.b.vault.azure.net",
+        "https://-.vault.azure.net",
+        "https://kv-main.vault.azure.net" + "x" * 3000,
+    ],
+    ids=lambda url: url[:60],
+)
+def test_vault_is_refused_when_its_address_is_not_key_vaults(url: str) -> None:
+    with pytest.raises(SettingsProblems) as caught:
+        read_settings(GIVEN | {"KEY_VAULT_URL": url})
+    assert caught.value.subject == "KEY_VAULT_URL"
+
+
+def test_every_setting_has_a_default_or_must_be_given() -> None:
+    assert set(defaults()) == set(names())
+    assert [name for name, value in defaults().items() if value is None] == list(GIVEN)
+    read_settings({name: value or "" for name, value in defaults().items()} | GIVEN)
+
+
+class TestSecret:
+    """The masked type."""
+
+    secret = Secret(PASTED)
+
+    @pytest.mark.parametrize(
+        "shown",
+        [
+            lambda secret: repr(secret),
+            lambda secret: str(secret),
+            lambda secret: f"{secret} {secret!r} {secret!s} {secret:>40}",
+            lambda secret: "%s %r" % (secret, secret),  # noqa: UP031
+            lambda secret: "{} {!a}".format(secret, secret),  # noqa: UP032
+            lambda secret: repr([secret, {"key": secret}]),
+            lambda secret: secret.fingerprint(),
+            lambda secret: repr(secret.__reduce_ex__.__doc__),
+        ],
+        ids=["repr", "str", "f-string", "percent", "format", "nested", "fingerprint", "doc"],
+    )
+    def test_value_is_masked_when_it_is_shown(self, shown: Any) -> None:
+        assert PASTED[-20:] not in shown(self.secret)
+
+    @pytest.mark.parametrize("write", [pickle.dumps, copy.deepcopy, json.dumps, orjson.dumps])
+    def test_value_cannot_be_written_when_somebody_tries(self, write: Any) -> None:
+        with pytest.raises(TypeError) as caught:
+            write(self.secret)
+        assert PASTED not in "".join(traceback.format_exception(caught.value))
+
+    def test_value_is_not_in_the_log_when_it_is_logged(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        try:
+            raise ValueError(self.secret)
+        except ValueError:
+            logging.getLogger("test").exception("bad %s %r", self.secret, [self.secret])
+        assert PASTED not in caplog.text
+        assert "Secret(***)" in caplog.text
+
+    def test_value_is_revealed_only_when_it_is_asked_for(self) -> None:
+        assert self.secret.reveal() == PASTED
+        assert not hasattr(self.secret, "__dict__")
+        assert self.secret == Secret(PASTED)
+        assert self.secret != PASTED
+        assert self.secret.fingerprint() != Secret(PASTED + "x").fingerprint()

@@ -1,0 +1,169 @@
+"""The open runs of an account that is gone get their end, once, and lose no value by it."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from model.errors import UnavailableError
+from model.job import parse_job
+from model.relay_ports import RunKey
+from relay.closing import CAUSE, NEVER, Closed, close_runs, reopen_runs
+from relay.options import RelayOptions
+from relay.ports import RelayPorts
+from relay.run import relay_account
+from tests.fakes import ENTITY, PROJECT, FakeCursors, FakeJobs, FakeKeys, FakeSink, Once
+from tests.fakes import relay_account as account_named
+
+ACCOUNT = account_named()
+NOW = 1_764_000_500.0
+RUN = f"{ENTITY}/{PROJECT}/ftjob-1"
+
+
+class World:
+    """One account with one job; passes and ends as the handlers make them."""
+
+    def __init__(self) -> None:
+        self.jobs, self.cursors, self.sink = FakeJobs(), FakeCursors(), FakeSink()
+        self.keys = FakeKeys()
+
+    @property
+    def ports(self) -> RelayPorts:
+        return RelayPorts(self.jobs, self.cursors, self.sink, self.keys)
+
+    async def relay(self, steps: int, status: str = "running", now: float = NOW) -> None:
+        events = [
+            {
+                "id": f"e{step}",
+                "created_at": 1_764_000_000 + step,
+                "message": f"Step {step}",
+                "type": "metrics",
+                "data": {"step": step, "train_loss": 1 / step},
+            }
+            for step in range(1, steps + 1)
+        ]
+        raw: dict[str, Any] = {"id": "ftjob-1", "status": status, "created_at": 1_764_000_000}
+        self.jobs.put(raw, events=events)
+        job = parse_job(raw)
+        assert job is not None
+        await relay_account(
+            ACCOUNT, [job], ports=self.ports, clock=lambda: now, options=RelayOptions()
+        )
+
+    async def close(self) -> Closed:
+        return await close_runs(ACCOUNT, self.ports, now=NOW)
+
+    @property
+    def cursor(self) -> Any:
+        return self.cursors.stored[ACCOUNT.key, "ftjob-1"]
+
+    @property
+    def steps(self) -> list[int]:
+        return [row["step"] for row in self.sink.runs[RUN].history]
+
+
+async def test_live_run_is_failed_with_a_line_that_says_why() -> None:
+    world = World()
+    await world.relay(3)
+    assert await world.close() == Closed(ended=1)
+    run = world.sink.runs[RUN]
+    assert (run.state, run.exitcode) == ("failed", 1)
+    assert run.output[-1].endswith(CAUSE)
+    assert world.steps == [1, 2, 3]
+    assert (world.cursor.relay_state, world.cursor.error) == ("parked", CAUSE)
+    assert world.cursor.remedy
+
+
+async def test_nothing_is_sent_again_when_the_run_has_its_end() -> None:
+    world = World()
+    await world.relay(3)
+    await world.close()
+    posts = world.sink.runs[RUN].posts
+    assert await world.close() == Closed()
+    assert world.sink.runs[RUN].posts == posts
+
+
+async def test_rows_left_in_the_outbox_come_before_the_end() -> None:
+    world = World()
+    world.sink.gate = Once(post=UnavailableError("down"))
+    await world.relay(3)
+    assert world.cursor.outbox
+    assert await world.close() == Closed(ended=1)
+    assert world.steps == [1, 2, 3]
+    assert world.sink.runs[RUN].state == "failed"
+
+
+@pytest.mark.parametrize("call", ["post", "lost_post"])
+async def test_end_is_sent_by_a_later_look_when_wandb_does_not_answer(call: str) -> None:
+    world = World()
+    await world.relay(3)
+    world.sink.gate = Once(**{call: UnavailableError("down")})
+    assert await world.close() == Closed(waiting=1)
+    assert await world.close() == Closed(ended=1)
+    run = world.sink.runs[RUN]
+    assert run.state == "failed"
+    assert [line for line in run.output if line.endswith(CAUSE)] == [run.output[-1]]
+
+
+async def test_job_is_set_aside_and_keeps_its_rows_when_the_key_is_refused() -> None:
+    world = World()
+    world.sink.gate = Once(post=UnavailableError("down"))
+    await world.relay(3)
+    key = world.keys.key
+    assert isinstance(key, RunKey)
+    world.sink.refused.add(key.value.reveal())
+    assert await world.close() == Closed(ended=1)
+    assert world.cursor.retry_at == NEVER
+    assert world.cursor.outbox, "rows that were claimed must not be lost"
+    world.sink.refused.clear()
+    assert await reopen_runs(ACCOUNT.key, world.ports) == 1
+    await world.relay(4)
+    assert world.steps == [1, 2, 3, 4]
+
+
+async def test_another_look_is_asked_for_when_a_pass_came_in_between() -> None:
+    world = World()
+    await world.relay(3)
+    stale = await world.cursors.read(ACCOUNT.key, ["ftjob-1"])
+
+    async def old_read(account: str, jobs: Any) -> Any:
+        return stale
+
+    await world.relay(4, now=NOW + 1)
+    fresh_read, world.cursors.read = world.cursors.read, old_read  # type: ignore[method-assign]
+    assert await world.close() == Closed(waiting=1)
+    world.cursors.read = fresh_read  # type: ignore[method-assign]
+    assert await world.close() == Closed(ended=1)
+    assert world.steps == [1, 2, 3, 4]
+
+
+async def test_finished_run_is_left_as_it_is() -> None:
+    world = World()
+    await world.relay(3, "succeeded")
+    assert world.cursor.relay_state == "ending"
+    assert await world.close() == Closed(ended=1)
+    assert world.sink.runs[RUN].state == "finished"
+    assert world.cursor.relay_state == "complete"
+
+
+async def test_job_goes_on_in_the_same_run_when_the_account_is_there_again() -> None:
+    world = World()
+    await world.relay(3)
+    await world.close()
+    assert await reopen_runs(ACCOUNT.key, world.ports) == 1
+    assert await reopen_runs(ACCOUNT.key, world.ports) == 0
+    await world.relay(5, now=NOW + 60)
+    assert world.steps == [1, 2, 3, 4, 5]
+    assert world.cursor.relay_state == "live"
+    assert world.cursor.error == ""
+    await world.relay(6, "succeeded", now=NOW + 120)
+    assert world.steps == [1, 2, 3, 4, 5, 6]
+    assert (world.sink.runs[RUN].state, world.sink.runs[RUN].exitcode) == ("finished", 0)
+
+
+async def test_end_is_repeated_when_a_pass_was_still_sending() -> None:
+    world = World()
+    await world.relay(3)
+    await world.close()
+    end = orjson.loads(world.cursor.state["end"])
+    assert end == {"complete": True, "exitcode": 1}

@@ -1,0 +1,158 @@
+"""Finding work: one listing an account, nothing for what is over, one bad account apart."""
+
+from typing import Any
+
+import pytest
+
+from model.cursor import Cursor
+from model.errors import UnavailableError
+from relay.finder import Finder
+from relay.select import JOBS_PER_MESSAGE
+from tests.fakes import FakeCursors, FakeJobs, FakeQueue, Once, relay_account
+
+NOW = 1_764_000_000.0
+ACCOUNT = relay_account()
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.jobs, self.cursors, self.queue = FakeJobs(), FakeCursors(), FakeQueue()
+        self.finder = Finder(self.jobs, self.cursors, self.queue)
+        self.now = NOW
+
+    async def tick(self, *accounts: Any) -> Any:
+        self.jobs.calls.clear()
+        self.cursors.calls.clear()
+        self.queue.sent.clear()
+        return await self.finder.tick(accounts or (ACCOUNT,), clock=lambda: self.now)
+
+    async def know(self, job: str, state: Any, retry_at: float = 0.0) -> None:
+        known = await self.cursors.read(ACCOUNT.key, [job])
+        cursor = known.get(job) or Cursor(ACCOUNT.key, job)
+        cursor.relay_state, cursor.retry_at = state, retry_at
+        await self.cursors.save([cursor])
+
+    def sent(self) -> list[str]:
+        return [job["id"] for message in self.queue.sent for job in message["jobs"]]
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def put(stage: Stage, *ids: Any, **more: Any) -> None:
+    for one in ids:
+        stage.jobs.put({"id": one, "status": "running", **more})
+
+
+async def test_idle_tick_makes_one_call_when_every_job_is_complete(stage: Stage) -> None:
+    put(stage, *(f"j{n}" for n in range(50)))
+    for n in range(50):
+        await stage.know(f"j{n}", "complete")
+    await stage.tick()
+    found = await stage.tick()
+    assert (stage.jobs.calls, stage.cursors.calls, stage.queue.sent) == (["list_jobs"], [], [])
+    assert found.messages == 0
+
+
+async def test_only_the_first_page_is_read_when_the_rest_is_over(stage: Stage) -> None:
+    stage.jobs.page_size = 10
+    put(stage, *(f"j{n}" for n in range(100)))
+    for n in range(100):
+        await stage.know(f"j{n}", "complete")
+    await stage.tick()
+    assert len(stage.jobs.calls) == 10
+    put(stage, "new")
+    await stage.tick()
+    assert stage.sent() == ["new"]
+    assert len(stage.jobs.calls) <= 2
+
+
+async def test_old_running_job_is_found_when_newer_ones_are_complete(stage: Stage) -> None:
+    stage.jobs.page_size = 5
+    put(stage, "old", *(f"j{n}" for n in range(20)))
+    for n in range(20):
+        await stage.know(f"j{n}", "complete")
+    for _ in range(3):
+        await stage.tick()
+        assert stage.sent() == ["old"]
+
+
+async def test_job_is_left_when_it_is_not_its_time(stage: Stage) -> None:
+    put(stage, "parked", "due", "skipped", "ending")
+    await stage.know("parked", "parked", NOW + 60)
+    await stage.know("due", "parked", NOW - 60)
+    await stage.know("skipped", "skipped")
+    await stage.know("ending", "ending", NOW + 5)
+    await stage.tick()
+    assert stage.sent() == ["due"]
+    stage.now += 61
+    await stage.tick()
+    assert sorted(stage.sent()) == ["due", "ending", "parked"]
+
+
+async def test_jobs_travel_in_bounded_messages_when_there_are_many(stage: Stage) -> None:
+    put(stage, *(f"j{n}" for n in range(50)), hyperparameters={"text": "x" * 3000})
+    put(stage, "huge", metadata={"text": "x" * 500_000})
+    await stage.tick()
+    assert sorted(stage.sent()) == sorted([*(f"j{n}" for n in range(50)), "huge"])
+    assert all(len(message["jobs"]) <= JOBS_PER_MESSAGE for message in stage.queue.sent)
+    assert all(len(repr(message)) < 48_000 for message in stage.queue.sent)
+    assert {"id": "huge"} in [job for message in stage.queue.sent for job in message["jobs"]]
+
+
+async def test_job_travels_once_when_the_listing_moved_while_it_was_read(stage: Stage) -> None:
+    put(stage, "a", "b")
+
+    class Twice(FakeJobs):
+        async def list_jobs(self, account: Any, after: Any, limit: int) -> Any:
+            listing = await super().list_jobs(account, after, limit)
+            return type(listing)([*listing.items, *listing.items], listing.has_more)
+
+    twice = Twice()
+    twice.jobs = stage.jobs.jobs
+    await Finder(twice, stage.cursors, stage.queue).tick([ACCOUNT], clock=lambda: NOW)
+    assert sorted(stage.sent()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("bad", [None, 5, [], {}, "", "  ", "x" * 5000], ids=repr)
+async def test_good_jobs_are_sent_when_one_object_is_no_job(stage: Stage, bad: Any) -> None:
+    class Odd(FakeJobs):
+        async def list_jobs(self, account: Any, after: Any, limit: int) -> Any:
+            listing = await super().list_jobs(account, after, limit)
+            return type(listing)([{"id": bad}, *listing.items, {"id": bad}], False)
+
+    odd = Odd()
+    odd.put({"id": "good", "status": "running"})
+    found = await Finder(odd, stage.cursors, stage.queue).tick([ACCOUNT], clock=lambda: NOW)
+    assert stage.sent() == ["good"]
+    assert found.failures == {}
+
+
+@pytest.mark.parametrize("error", [UnavailableError("down", subject="x"), ValueError("a bug")])
+async def test_other_accounts_are_served_when_one_cannot_be_listed(
+    stage: Stage, error: Exception
+) -> None:
+    put(stage, "a")
+    other = relay_account("aoai-two")
+    stage.jobs.gate = Once(list_jobs=error)
+    found = await stage.tick(ACCOUNT, other)
+    assert list(found.failures) == [ACCOUNT.key]
+    assert found.messages == 1
+    found = await stage.tick(ACCOUNT, other)
+    assert found.failures == {}
+    assert [account for account, _ in found.recovered] == [ACCOUNT.key]
+
+
+async def test_messages_hold_nothing_private_when_job_objects_do(stage: Stage) -> None:
+    grader = {"source": "SECRET-SOURCE", "headers": {"x-functions-key": "SECRET-KEY"}}
+    put(
+        stage,
+        "a",
+        method={"type": "reinforcement", "reinforcement": {"grader": grader}},
+        user_provided={"x": "SECRET-OTHER"},
+        model={"nested": "SECRET-MODEL"},
+    )
+    await stage.tick()
+    assert "SECRET" not in repr(stage.queue.sent)
