@@ -169,7 +169,7 @@ def _odd_fields(raw: Mapping[str, Any]) -> list[str]:
 
 def _metadata(raw: Mapping[str, Any]) -> dict[str, str]:
     return {
-        str(name): redacted_value(str(name), value)
+        str(name): redacted_value(str(name), value[:_MAX_TEXT])
         for name, value in raw.items()
         if isinstance(value, str)
     }
@@ -192,7 +192,7 @@ def flat_scalars(values: Mapping[str, Any]) -> dict[str, Any]:
                 for name, inner in value.items()
             )
         elif isinstance(value, str) and prefix:
-            flat[prefix] = redacted_value(prefix, value)
+            flat[prefix] = redacted_value(prefix, value[:_MAX_TEXT])
         elif isinstance(value, (int, float, bool)) and prefix:
             flat[prefix] = value
     return dict(sorted(flat.items()))

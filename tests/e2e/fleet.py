@@ -47,7 +47,7 @@ class Fleet:
             job["id"]: job for job in (await self.driver.status())["jobs"] if job["id"] in wanted
         }
 
-    async def all_relayed(self, seconds: float = 30) -> None:
+    async def all_relayed(self, seconds: float = 90) -> None:
         """Wait until every published value of every job is relayed and no error is left."""
         await all_relayed([self], seconds)
 
@@ -62,7 +62,7 @@ class Fleet:
             or shown[job]["status"] != self._status
         ]
 
-    async def all_parked(self, seconds: float = 20) -> None:
+    async def all_parked(self, seconds: float = 60) -> None:
         """Wait until every job is set aside with a cause."""
 
         async def look() -> bool | None:

@@ -40,7 +40,7 @@ async def revoke(driver: Driver, key: Key) -> None:
     await driver.control("PUT", "wandb/keys", body)
 
 
-async def looked_at(driver: Driver, version: str, seconds: float = 30) -> Json:
+async def looked_at(driver: Driver, version: str, seconds: float = 60) -> Json:
     """Wait until the app has decided about a version; return the key as shown."""
     last: Json | None = None
 
@@ -52,7 +52,7 @@ async def looked_at(driver: Driver, version: str, seconds: float = 30) -> Json:
     return await until(look, lambda: f"{version} was not looked at: {last}", seconds=seconds)
 
 
-async def in_use(driver: Driver, version: str, seconds: float = 30) -> Json:
+async def in_use(driver: Driver, version: str, seconds: float = 60) -> Json:
     """Wait until a version is the key in use; return the key as shown."""
     last: Json | None = None
 

@@ -21,6 +21,15 @@ pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 JOBS = int(os.environ.get("BACKFILL_JOBS", "120"))
 STEPS = int(os.environ.get("BACKFILL_STEPS", "40"))
 KILLS = 3
+KILL_AFTER_S = max(0.7, JOBS / 100)
+"""How long the host works between two kills."""
+SLOW = {
+    "service": "openai",
+    "path_contains": "/events",
+    "times": 1_000_000,
+    "action": {"delay_s": 2},
+}
+ACCOUNT = "aoai-old"
 PATIENCE_S = 60 + JOBS
 DAY = 86_400
 
@@ -78,19 +87,24 @@ async def back(driver: Driver, starts: int) -> bool | None:
 
 
 async def watch(driver: Driver, resync_id: str) -> tuple[Json, list[tuple[int, int]]]:
-    """Kill the host at a quarter, a half and three quarters; return the end and all counts."""
+    """Kill the host three times while it works; return the end and all counts."""
     seen: list[tuple[int, int]] = []
     kills = 0
     end = time.monotonic() + PATIENCE_S
+    kill_at = 0.0
     while time.monotonic() < end:
         code, shown = await driver.app("GET", f"/api/resync/{resync_id}")
         assert code == 200, shown
         seen.append((shown["done"], shown["failed"]))
-        if kills < KILLS and shown["done"] >= JOBS * (kills + 1) / (KILLS + 1):
+        if shown["total"] > 1 and not kill_at:
+            kill_at = time.monotonic() + KILL_AFTER_S
+        if kills < KILLS and kill_at and time.monotonic() > kill_at and shown["state"] != "done":
             starts = driver.stack.host_starts
             driver.stack.kill_host()
             kills += 1
             await until(partial(back, driver, starts), "the host does not come back", every=0.05)
+            await driver.stack.wait_host()
+            kill_at = time.monotonic() + KILL_AFTER_S
         if shown["state"] == "done":
             assert kills == KILLS
             return shown, seen
@@ -99,14 +113,18 @@ async def watch(driver: Driver, resync_id: str) -> tuple[Json, list[tuple[int, i
 
 
 async def test_each_value_comes_once_when_backfill_is_killed_three_times(driver: Driver) -> None:
-    account = await driver.onboard()
+    account = await driver.onboard(ACCOUNT)
     await put_jobs(driver, account)
+    if JOBS < 500:
+        # Few jobs would be done before the third kill.
+        await driver.control("POST", "faults", SLOW)
     started = time.monotonic()
     code, taken = await driver.app(
         "POST", "/api/resync", {"scope": "account", "account": driver.account_id(account)}
     )
     assert code == 202
     shown, seen = await watch(driver, taken["id"])
+    await driver.control("DELETE", "faults")
     print(f"{JOBS} jobs of {STEPS} steps in {time.monotonic() - started:.1f} s")
     assert (shown["total"], shown["done"], shown["failed"]) == (JOBS + 1, JOBS + 1, 0)
     assert seen == sorted(seen), "progress went backwards"
@@ -121,7 +139,7 @@ async def test_each_value_comes_once_when_backfill_is_killed_three_times(driver:
 
 
 async def test_complete_jobs_cost_one_look_when_backfilled_again(driver: Driver) -> None:
-    account = driver.account_id("aoai-1")
+    account = driver.account_id(ACCOUNT)
     # Their last look for late values is due; then they are complete.
     await driver.app("POST", "/admin/functions/relay_timer", {})
     deadline = time.monotonic() + 60 + JOBS / 5

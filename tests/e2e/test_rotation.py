@@ -87,7 +87,7 @@ async def found(story: Story, cause: str) -> str:
     async def look() -> str | None:
         return (await findings(story)).get(cause)
 
-    return await until(look, f"nobody said {cause}", seconds=20)
+    return await until(look, f"nobody said {cause}", seconds=60)
 
 
 async def test_next_requests_carry_the_new_key_when_it_is_good(story: Story) -> None:
@@ -133,7 +133,7 @@ async def test_key_in_use_stays_when_the_new_one_is(story: Story, case: str, cau
         shown = await driver.shown_key()
         return True if shown and shown["newest_cause"] == cause else None
 
-    await until(look, f"nobody said {cause}", seconds=20)
+    await until(look, f"nobody said {cause}", seconds=60)
     assert await found(story, cause) == "warning"
     entry = await driver.shown_account(story.account)
     assert entry is not None
@@ -258,7 +258,7 @@ async def test_everything_resumes_by_itself_when_the_key_in_use_was_revoked(
         shown = await driver.shown_key()
         return True if shown and shown["refused_at"] else None
 
-    await until(refused, "the key in use does not count as refused", seconds=20)
+    await until(refused, "the key in use does not count as refused", seconds=60)
     assert await found(story, "key_rejected") == "blocked"
     # A newer version that is bad too changes nothing about it.
     await looked_at(driver, await driver.put_secret(bad.value))
@@ -271,8 +271,8 @@ async def test_everything_resumes_by_itself_when_the_key_in_use_was_revoked(
     version = await driver.put_secret(good.value)
     await in_use(driver, version)
     started = time.monotonic()
-    await story.fleet.all_relayed(seconds=20)
-    assert time.monotonic() - started < TICK_S + 4, "one tick, and what a busy machine takes"
+    await story.fleet.all_relayed(seconds=60)
+    assert time.monotonic() - started < TICK_S + 9, "one tick, and what a busy machine takes"
     assert driver.stack.host_pid == story.pid
     await story.rotated(good, version)
 
@@ -286,7 +286,7 @@ async def test_everything_resumes_without_an_event_when_w_and_b_takes_the_key_ba
     await story.fleet.all_parked()
     body = {"key": story.key.value, "entity": "sandbox-team", "state": "active"}
     await driver.control("PUT", "wandb/keys", body)
-    await story.fleet.all_relayed(seconds=20)
+    await story.fleet.all_relayed(seconds=60)
     await story.fleet.check()
 
 

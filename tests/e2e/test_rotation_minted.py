@@ -60,7 +60,10 @@ async def test_key_is_replaced_and_the_old_one_deleted_while_jobs_train(driver: 
     shown = await rotation(driver, "switched")
     minted = shown["version"]
     assert minted != version
-    assert shown["changes"][0]["trigger"] == "minted"
+    newest = shown["changes"][0]
+    assert (newest["version"], newest["accepted"]) == (minted, True)
+    # The vault's own event about the new version may be quicker than the rotation itself.
+    assert newest["trigger"] in ("minted", "Microsoft.KeyVault.SecretNewVersionCreated")
     assert shown["rotation"]["old_version"] == version
     states = await keys_of(driver, "robot")
     assert len(states) == 2
@@ -102,11 +105,12 @@ async def test_old_key_stays_and_the_reason_is_told_when_the_app_may_not_store_s
     version = await driver.put_secret(owner.value, days=5)
 
     async def told() -> Any:
+        await drift(driver)
         shown = await driver.shown_key()
         found = shown and shown["rotation"] and shown["rotation"]["findings"]
         return found if found and found[0]["cause"] == "mint_store_denied" else None
 
-    found = await until(told, "nobody said that the key could not be stored", seconds=30)
+    found = await until(told, "nobody said that the key could not be stored", seconds=30, every=1.0)
     assert "Key Vault Secrets Officer" in found[0]["remedy"]
     await in_use(driver, version)
     states = await keys_of(driver, "other-robot")

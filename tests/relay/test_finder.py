@@ -94,7 +94,7 @@ async def test_job_is_left_when_it_is_not_its_time(stage: Stage) -> None:
 
 async def test_jobs_travel_in_bounded_messages_when_there_are_many(stage: Stage) -> None:
     put(stage, *(f"j{n}" for n in range(50)), hyperparameters={"text": "x" * 3000})
-    put(stage, "huge", metadata={"text": "x" * 500_000})
+    put(stage, "huge", result_files=[f"file-{n}" for n in range(9000)])
     await stage.tick()
     assert sorted(stage.sent()) == sorted([*(f"j{n}" for n in range(50)), "huge"])
     assert all(len(message["jobs"]) <= JOBS_PER_MESSAGE for message in stage.queue.sent)

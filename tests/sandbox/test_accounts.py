@@ -1,8 +1,9 @@
 """Rules of accounts in ARM that no SDK shows: envelopes, identities, tags, names, kinds."""
 
+import asyncio
+
 import pytest
 
-import asyncio
 from tests.sandbox.stage import SUBSCRIPTION, Client, account_body, account_path
 
 

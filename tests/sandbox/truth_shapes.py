@@ -158,6 +158,7 @@ JOB: Shape = {
     "trained_tokens?": WHOLE_OR_NULL,
     "seed?": WHOLE_OR_NULL,
     "suffix?": TEXT_OR_NULL,
+    "user_provided_suffix?": TEXT_OR_NULL,
     "error?": (dict, type(None)),
     "integrations?": (list, type(None)),
     "metadata?": (dict, type(None)),

@@ -74,7 +74,9 @@ async def _look(stage: Stage, plans: list[Plan], played: Played) -> list[Verdict
         for job in plan.jobs:
             await _judge_job(stage, job, jobs.get(job.id), verdict)
         await _judge_account(stage, plan, accounts.get(plan.account), verdict)
-        _judge_keys(plan, keys.get(plan.secret), played, used, verdict)
+        good = stage.good_versions[plan.secret]
+        newest = played.newest[plan.secret]
+        _judge_keys(plan, keys.get(plan.secret), good, newest, used, verdict)
         verdicts.append(verdict)
     return verdicts
 
@@ -122,9 +124,13 @@ async def _judge_account(stage: Stage, plan: Plan, shown: Json | None, verdict: 
 
 
 def _judge_keys(
-    plan: Plan, shown: Json | None, played: Played, used: list[Json], verdict: Verdict
+    plan: Plan,
+    shown: Json | None,
+    good: set[str],
+    newest: str,
+    used: list[Json],
+    verdict: Verdict,
 ) -> None:
-    good, newest = played.good[plan.secret], played.newest[plan.secret]
     version = shown["version"] if shown else ""
     # A good version that was replaced before anybody looked at it need never be in use.
     if version not in good or (newest in good and version != newest):
@@ -156,7 +162,7 @@ async def _mend_keys(stage: Stage, plans: list[Plan], played: Played) -> None:
     keys = {key["secret"]: key for key in (await stage.status())["keys"]}
     for plan in plans:
         shown = keys.get(plan.secret)
-        if shown is None or played.newest[plan.secret] in played.good[plan.secret]:
+        if shown is None or played.newest[plan.secret] in stage.good_versions[plan.secret]:
             continue
         if shown["newest_version"] != played.newest[plan.secret]:
             continue  # not looked at yet
@@ -164,7 +170,7 @@ async def _mend_keys(stage: Stage, plans: list[Plan], played: Played) -> None:
             value = f"wandb_v1_mended_{plan.seed}_".ljust(86, "m")
             version = await stage.put_key(plan.secret, value, "active")
             played.newest[plan.secret] = version
-            played.good[plan.secret].add(version)
+            stage.good_versions[plan.secret].add(version)
             played.mended += 1
 
 

@@ -16,8 +16,6 @@ _LOOK_EVERY_S = 0.4
 class Played:
     """What a batch went through."""
 
-    good: dict[str, set[str]] = field(default_factory=dict)
-    """The versions of each secret whose key W&B took when it was stored."""
     newest: dict[str, str] = field(default_factory=dict)
     """Each secret's newest version."""
     mended: int = 0
@@ -65,7 +63,7 @@ async def _do(stage: Stage, plan: Plan, moment: Moment, played: Played) -> None:
             version = await stage.put_key(plan.secret, body["value"], body["state"])
             played.newest[plan.secret] = version
             if body["state"] == "active":
-                played.good.setdefault(plan.secret, set()).add(version)
+                stage.good_versions.setdefault(plan.secret, set()).add(version)
         case "revoke":
             await stage.control("PUT", "wandb/keys", {"key": body["value"], "state": "revoked"})
         case "job":

@@ -64,6 +64,8 @@ class Stage(Cloud):
         )
         self.kept: list[tuple[str, str]] = []
         """(queue, raw message) that were seen, to be sent again."""
+        self.good_versions: dict[str, set[str]] = {}
+        """The versions of each secret whose key W&B took when it was stored, in any batch."""
 
     async def close(self) -> None:
         """Stop what the stage itself started."""

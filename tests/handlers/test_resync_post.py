@@ -1,0 +1,70 @@
+"""POST /api/resync: what is refused before any work is taken on."""
+
+from typing import Any
+
+import azure.functions as func
+import pytest
+
+from handlers.problem_details import Refusal
+from handlers.resync import LONGEST_WAIT_S, MOST_BYTES, post
+from model.errors import AppError, NoticeError
+from tests.handlers.stage import FakeApp
+
+URL = "https://app.azurewebsites.net/api/resync"
+
+
+def request(body: bytes = b"{}", *, wait: str = "", **headers: str) -> func.HttpRequest:
+    given = {"content-type": "application/json"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    return func.HttpRequest("POST", URL, headers=given, params={"wait": wait}, body=body)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"x" * (MOST_BYTES + 1), 413),
+        (b"{" + b" " * MOST_BYTES + b"}", 413),
+    ],
+    ids=["long", "blanks"],
+)
+async def test_body_is_refused_when_it_is_too_long(body: bytes, status: int) -> None:
+    with pytest.raises(Refusal) as caught:
+        await post(request(body), FakeApp())
+    assert (caught.value.status, caught.value.field) == (status, "body")
+
+
+@pytest.mark.parametrize("media", ["", "text/plain", "application/x-www-form-urlencoded"])
+async def test_body_is_refused_when_its_type_is_not_json(media: str) -> None:
+    """What a page of another site can send without being asked first is none of these."""
+    with pytest.raises(Refusal) as caught:
+        await post(request(b"{}", content_type=media), FakeApp())
+    assert (caught.value.status, caught.value.field) == (415, "Content-Type")
+
+
+async def test_request_is_refused_when_another_site_sends_it() -> None:
+    with pytest.raises(Refusal) as caught:
+        await post(request(sec_fetch_site="cross-site"), FakeApp())
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 5000, b'{"scope": "all"', b"NaN"])
+async def test_body_is_refused_when_it_is_not_json(body: bytes) -> None:
+    with pytest.raises(NoticeError) as caught:
+        await post(request(body), FakeApp())
+    assert caught.value.subject == "body"
+
+
+@pytest.mark.parametrize("wait", ["x", "-1", "nan", "inf", "1e9", f"{LONGEST_WAIT_S + 1}", "1;2"])
+async def test_wait_is_refused_when_it_is_no_time_that_can_be_waited(wait: str) -> None:
+    with pytest.raises(NoticeError) as caught:
+        await post(request(wait=wait), FakeApp())
+    assert caught.value.subject == "wait"
+
+
+@pytest.mark.parametrize("body", [b'{"scope": "everything"}', b"5", b'{"x": 1}', b"null"])
+async def test_nothing_is_taken_on_when_a_field_is_wrong(body: bytes) -> None:
+    app: Any = FakeApp()
+    with pytest.raises(AppError):
+        await post(request(body), app)
+    assert app.sent == []
