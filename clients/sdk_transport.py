@@ -7,6 +7,7 @@ followed: a credential must not travel to a host that an answer names.
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from azure.core.pipeline.transport import AioHttpTransport
 
@@ -17,7 +18,7 @@ class SeamTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core loads
     def __init__(
         self, address_of: Callable[[str], str], on_call: Callable[[str, int], None]
     ) -> None:
-        super().__init__()
+        super().__init__(use_env_settings=needs_environment())
         self._address_of = address_of
         self._on_call = on_call
 
@@ -33,6 +34,15 @@ class SeamTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core loads
             self._on_call(_service(asked), status)
             # Policies above compare and log the URL that was meant.
             request.url = asked
+
+
+def needs_environment() -> bool:
+    """Say whether the SDKs' transport must look at the environment for each request.
+
+    Only a proxy is a reason to: the look costs two thread hops a request, and takes a ~/.netrc
+    that names the host for another credential of ours.
+    """
+    return bool(getproxies())
 
 
 def _service(url: str) -> str:

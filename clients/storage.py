@@ -93,14 +93,14 @@ class Storage:
 
         if self.address.connection_string:
             client = TableClient.from_connection_string(
-                self.address.connection_string, name, **_RETRY
+                self.address.connection_string, name, **_options(_RETRY)
             )
         else:
             client = TableClient(
                 self.address.table_url,
                 name,
                 credential=self.transport.credential(),
-                **_RETRY,
+                **_options(_RETRY),
             )
         await _made(client, client.create_table, ResourceExistsError, f"table {name}")
         return client
@@ -122,14 +122,14 @@ class Storage:
 
         if self.address.connection_string:
             return QueueClient.from_connection_string(
-                self.address.connection_string, name, **codec, **_QUEUE_RETRY
+                self.address.connection_string, name, **codec, **_options(_QUEUE_RETRY)
             )
         return QueueClient(
             self.address.queue_url,
             name,
             credential=self.transport.credential(),
             **codec,
-            **_QUEUE_RETRY,
+            **_options(_QUEUE_RETRY),
         )
 
     async def close(self) -> None:
@@ -154,6 +154,15 @@ async def _made(
         # The next caller opens a new one; this one's session must not stay behind.
         await client.close()
         raise
+
+
+def _options(retries: dict[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments for a client, which closes the transport that it is given."""
+    from azure.core.pipeline.transport import AioHttpTransport
+
+    from clients.sdk_transport import needs_environment
+
+    return {"transport": AioHttpTransport(use_env_settings=needs_environment()), **retries}
 
 
 _RETRY: dict[str, Any] = {"retry_total": 4, "retry_backoff_factor": 0.2, "retry_backoff_max": 4}

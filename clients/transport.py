@@ -71,7 +71,12 @@ class Transport:
 
             self._session = aiohttp.ClientSession(
                 # More connections at once cost more in being made than they bring.
-                connector=aiohttp.TCPConnector(limit=64, ttl_dns_cache=300),
+                connector=aiohttp.TCPConnector(
+                    limit=64,
+                    ttl_dns_cache=300,
+                    # The timer comes every minute; connections are to last from tick to tick.
+                    keepalive_timeout=90,
+                ),
                 timeout=aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30),
                 auto_decompress=True,
                 raise_for_status=False,

@@ -36,6 +36,10 @@ class Listing:
 
     items: list[dict[str, Any]]
     has_more: bool
+    digest: bytes = b""
+    """Tells one answer from another; equal for an answer of the same bytes."""
+    unchanged: bool = False
+    """The answer has the digest that was asked about; its items were not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,10 @@ class JobsPort(Protocol):
     """The fine-tuning API of an account. Every method raises our errors only."""
 
     def list_jobs(
-        self, account: RelayAccount, after: str | None, limit: int
-    ) -> Awaitable[Listing]: ...
+        self, account: RelayAccount, after: str | None, limit: int, *, known: bytes = b""
+    ) -> Awaitable[Listing]:
+        """Return a page of jobs, newest first; `known` is the digest of a page known already."""
+        ...
 
     def read_job(self, account: RelayAccount, job: str) -> Awaitable[dict[str, Any]]: ...
 

@@ -250,7 +250,9 @@ def line_mark(event: Event) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _line_name(metrics: tuple[str, ...]) -> str:
-    return f"\0line:{zlib.crc32(' '.join(sorted(metrics)).encode()):08x}"
+    # By the first name, not by all: steps with and without validation values then belong to one
+    # progression, while two events of one step with different metrics stay two.
+    return f"\0line:{zlib.crc32(min(metrics, default='').encode()):08x}"
 
 
 def _text(message: str) -> str:

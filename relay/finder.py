@@ -17,7 +17,7 @@ from model.account import RelayAccount
 from model.cursor import JobSeen
 from model.errors import AppError, TemporaryError
 from model.job import is_job_id
-from model.relay_ports import CursorsPort, JobsPort, WorkPort
+from model.relay_ports import CursorsPort, JobsPort, Listing, WorkPort
 from relay import select
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,8 @@ class Finder:
         self._closed: dict[str, set[str]] = {}
         self._closed_since: dict[str, float] = {}
         self._open: dict[str, set[str]] = {}
+        self._idle: dict[str, bytes] = {}
+        """Digest of the first page of an account all of whose jobs were complete."""
         self._failing: set[tuple[str, str]] = set()
 
     async def tick(self, accounts: Sequence[RelayAccount], *, clock: Callable[[], float]) -> Found:
@@ -81,11 +83,18 @@ class Finder:
     async def _tick_account(self, account: RelayAccount, found: Found, now: float) -> None:
         if now - self._closed_since.setdefault(account.key, now) > _REMEMBER_S:
             self._closed.pop(account.key, None)
+            self._idle.pop(account.key, None)
             self._closed_since[account.key] = now
         closed = self._closed.setdefault(account.key, set())
         missing = self._open.get(account.key, set()) - closed
         unknown: list[dict[str, Any]] = []
-        async for page in self.pages(account):
+        first = await self._jobs.list_jobs(
+            account, None, PAGE, known=self._idle.pop(account.key, b"")
+        )
+        if first.unchanged:
+            self._idle[account.key] = first.digest
+            return
+        async for page in self.pages(account, first):
             fresh = [raw for raw in page if raw.get("id") not in closed]
             unknown.extend(fresh)
             found.jobs += len(page)
@@ -96,6 +105,7 @@ class Finder:
                 break
         self._open[account.key] = {str(raw.get("id")) for raw in unknown}
         if not unknown:
+            self._idle[account.key] = first.digest
             return
         seen = {item.job: item for item in await self._cursors.seen(account.key)}
         closed |= {job for job, item in seen.items() if item.relay_state in select.CLOSED}
@@ -117,11 +127,13 @@ class Finder:
         await self._work.send(messages)
         return len(messages)
 
-    async def pages(self, account: RelayAccount) -> AsyncIterator[list[dict[str, Any]]]:
-        """Yield the account's jobs page by page, in the service's order."""
+    async def pages(
+        self, account: RelayAccount, first: Listing | None = None
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """Yield the account's jobs page by page, in the service's order; `first` was read already."""
         after: str | None = None
         for _ in range(_MOST_PAGES):
-            listing = await self._jobs.list_jobs(account, after, PAGE)
+            listing, first = first or await self._jobs.list_jobs(account, after, PAGE), None
             items = [raw for raw in listing.items if is_job_id(raw.get("id"))]
             yield items
             last = items[-1]["id"] if items else None
@@ -132,6 +144,7 @@ class Finder:
     def forget(self, account: str, job: str) -> None:
         """Look at a complete job again."""
         self._closed.get(account, set()).discard(job)
+        self._idle.pop(account, None)
 
 
 def json_size(value: object) -> int:

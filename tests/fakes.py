@@ -111,10 +111,16 @@ class FakeJobs:
         self.calls.append(call)
         await self.gate.before(call)
 
-    async def list_jobs(self, account: RelayAccount, after: str | None, limit: int) -> Listing:
+    async def list_jobs(
+        self, account: RelayAccount, after: str | None, limit: int, *, known: bytes = b""
+    ) -> Listing:
         await self._through("list_jobs")
         bodies = [job.body for job in reversed(self.jobs.values())]
-        return self._page(bodies, after, limit)
+        page = self._page(bodies, after, limit)
+        digest = repr(page).encode()
+        if digest == known:
+            return Listing([], False, digest, unchanged=True)
+        return Listing(page.items, page.has_more, digest)
 
     async def read_job(self, account: RelayAccount, job: str) -> dict[str, Any]:
         await self._through("read_job")

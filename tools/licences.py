@@ -100,12 +100,33 @@ def _known(text: str) -> str:
 
 
 def is_fine(licence: str) -> bool:
-    """Say whether every way to read the expression binds nobody who deploys the app."""
-    choices = re.split(r"\s+OR\s+", licence.strip("()"))
-    return any(
-        all(part.strip("() ") in PERMISSIVE | FILE_COPYLEFT for part in re.split(r"\s+AND\s+", one))
-        for one in choices
-    )
+    """Say whether an SPDX expression can be read so that it binds nobody who deploys the app."""
+    tokens = re.findall(r"[()]|[^\s()]+", licence)
+
+    def either() -> bool:
+        fine = both()
+        while tokens and tokens[0] == "OR":
+            tokens.pop(0)
+            other = both()
+            fine = fine or other
+        return fine
+
+    def both() -> bool:
+        fine = one()
+        while tokens and tokens[0] == "AND":
+            tokens.pop(0)
+            other = one()
+            fine = fine and other
+        return fine
+
+    def one() -> bool:
+        word = tokens.pop(0) if tokens else ""
+        if word != "(":
+            return word in PERMISSIVE | FILE_COPYLEFT
+        fine = either()
+        return bool(tokens) and tokens.pop(0) == ")" and fine
+
+    return either() and not tokens
 
 
 def main(arguments: list[str]) -> int:

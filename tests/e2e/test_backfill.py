@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 JOBS = int(os.environ.get("BACKFILL_JOBS", "120"))
 STEPS = int(os.environ.get("BACKFILL_STEPS", "40"))
 KILLS = 3
-KILL_AFTER_S = max(0.7, JOBS / 100)
+KILL_AFTER_S = max(0.7, JOBS / 300)
 """How long the host works between two kills."""
 SLOW = {
     "service": "openai",

@@ -106,8 +106,10 @@ async def test_job_travels_once_when_the_listing_moved_while_it_was_read(stage: 
     put(stage, "a", "b")
 
     class Twice(FakeJobs):
-        async def list_jobs(self, account: Any, after: Any, limit: int) -> Any:
-            listing = await super().list_jobs(account, after, limit)
+        async def list_jobs(
+            self, account: Any, after: Any, limit: int, *, known: bytes = b""
+        ) -> Any:
+            listing = await super().list_jobs(account, after, limit, known=known)
             return type(listing)([*listing.items, *listing.items], listing.has_more)
 
     twice = Twice()
@@ -119,8 +121,10 @@ async def test_job_travels_once_when_the_listing_moved_while_it_was_read(stage: 
 @pytest.mark.parametrize("bad", [None, 5, [], {}, "", "  ", "x" * 5000], ids=repr)
 async def test_good_jobs_are_sent_when_one_object_is_no_job(stage: Stage, bad: Any) -> None:
     class Odd(FakeJobs):
-        async def list_jobs(self, account: Any, after: Any, limit: int) -> Any:
-            listing = await super().list_jobs(account, after, limit)
+        async def list_jobs(
+            self, account: Any, after: Any, limit: int, *, known: bytes = b""
+        ) -> Any:
+            listing = await super().list_jobs(account, after, limit, known=known)
             return type(listing)([{"id": bad}, *listing.items, {"id": bad}], False)
 
     odd = Odd()

@@ -17,7 +17,16 @@ def test_licence_is_fine_when_one_way_to_read_it_binds_nobody(licence: str) -> N
 
 
 @pytest.mark.parametrize(
-    "licence", ["GPL-3.0-only", "AGPL-3.0", "MIT AND GPL-2.0-only", "none stated", "", "Proprietary"]
+    "licence",
+    [
+        "GPL-3.0-only",
+        "AGPL-3.0",
+        "MIT AND GPL-2.0-only",
+        "GPL-3.0 AND (MIT OR ISC)",
+        "none stated",
+        "",
+        "Proprietary",
+    ],
 )
 def test_licence_is_not_fine_when_it_binds_or_is_not_known(licence: str) -> None:
     assert not is_fine(licence)

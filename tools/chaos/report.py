@@ -58,7 +58,8 @@ class Totals:
             f"{self.runs} runs in {self.seconds:.0f} s, {self.failed} failed; seed {self.seed}",
             f"values: {self.values} in {self.jobs} jobs, missing {self.missing},"
             f" doubled {self.doubled}",
-            f"faults that struck: {self.faults_hit}, at {len(self.boundaries)} of boundary × kind;"
+            f"faults that struck: {self.faults_hit}, drawn from {len(self.boundaries)} kinds at their"
+            " boundaries;"
             f" {weather or 'no weather'}",
             f"host starts: {self.host_starts}; runs closed by a later look: {self.helped};"
             f" keys that people had to mend: {self.mended}",

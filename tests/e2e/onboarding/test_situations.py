@@ -144,11 +144,8 @@ async def weaken_policy(scene: Scene) -> None:
     )
 
 
-async def new_identity(scene: Scene) -> None:
+async def identity_off(scene: Scene) -> None:
     await scene.patch(identity={"type": "None"})
-    await scene.place.entry_when(scene.name, lambda entry: bool(entry["steps"]))
-    await scene.patch(identity={"type": "None"})
-    await scene.patch(identity={"type": "SystemAssigned"})
 
 
 async def busy(scene: Scene) -> None:
@@ -213,7 +210,7 @@ CASES = [
     Situation("account not answered", before=refusing(*GET_ACCOUNT, 500, "InternalServerError"), blocked=("account_unavailable",), plan=(), writes=(), repaired=ALL_WRITES),
     Situation("account deleted", then=looked_at(delete_account), ends="closed"),
     # identity
-    Situation("identity off", then=new_identity, warnings=("access_orphaned",), plan=("grant_role",), writes=None, remains=("access_orphaned",)),
+    Situation("identity switched off", then=identity_off, warnings=("access_orphaned",), plan=("enable_identity", "grant_role"), writes=("PATCH account 200", "PUT role 201"), repaired=(), remains=("access_orphaned",)),
     # vault
     Situation("access policies", vault=POLICIES, warnings=("vault_policies",), plan=("enable_identity", "add_access_policy", "write_record"), writes=("PATCH account 200", "PATCH account 200", "PUT policy 200"), repaired=(), remains=("vault_policies",)),
     Situation("vault tag is no vault", tags={"wandb-key-vault-url": "https://kv-e2e-000.vault.azure.net.evil.example"}, blocked=("vault_url_malformed",), plan=("enable_identity",), writes=("PATCH account 200",), repair=tags(wandb_key_vault_url=None), repaired=TO_MAIN),
