@@ -1,165 +1,39 @@
-"""Builds the app from its settings: clients into ports, ports into one App, once per process."""
+"""What the handlers are given, made from the environment: settings at once, the app when needed.
+
+Nothing but the standard library is imported here: every cold start imports this file.
+"""
+
+from __future__ import annotations
 
 import asyncio
-import time
-import uuid
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from handlers.deps import App
-from model.relay_ports import RunKey
-from model.secret import Secret
-from model.settings import Settings, read_settings
-from model.telemetry import NoTelemetry, Telemetry
-
 if TYPE_CHECKING:
-    from clients.key_ring import KeyRing
+    from handlers.deps import App
+    from model.settings import Settings
 
 
 class Composition:
-    """Deps for the handlers. Connects on first use, so that importing the app stays cheap."""
+    """Deps for the handlers; connects on first use."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._app: App | None = None
-        self._lock: asyncio.Lock | None = None
+        self._lock = asyncio.Lock()
 
     def settings(self) -> Settings:
         """Return the settings. Raises SettingsProblems naming each wrong one."""
+        from model.settings import read_settings
+
         return read_settings(self._environ)
 
     async def app(self) -> App:
         """Return the connected app. Raises SettingsProblems."""
         if self._app is None:
-            if self._lock is None:
-                self._lock = asyncio.Lock()
+            from connect import connect
+
             async with self._lock:
                 if self._app is None:
-                    self._app = _connect(self.settings(), self._environ)
+                    self._app = connect(self.settings(), self._environ)
         return self._app
-
-
-def _connect(settings: Settings, environ: Mapping[str, str]) -> App:
-    # Clients are imported here and not above: a cold start that answers `health` needs none.
-    from clients.account_table import AccountTable
-    from clients.accounts import Accounts
-    from clients.artifacts import Artifacts
-    from clients.cursor_table import CursorTable
-    from clients.jobs import Jobs
-    from clients.key_minter import KeyMinter
-    from clients.key_prover import KeyProver
-    from clients.key_ring import KeyRing
-    from clients.key_table import KeyTable
-    from clients.key_vault import KeyVault
-    from clients.mint_table import MintTable
-    from clients.native_jobs import NativeJobs
-    from clients.notices import Notices
-    from clients.problem_table import ProblemTable
-    from clients.queue_stats import QueueStats
-    from clients.resync_table import ResyncTable
-    from clients.roles import Roles
-    from clients.storage import Storage, read_address
-    from clients.transport import Transport
-    from clients.vault_resources import VaultResources
-    from clients.wandb_sink import WandbSink
-    from clients.work_queue import ARTIFACTS, RECONCILE, RELAY, WorkQueue
-    from reconcile.ports import ReconcilePorts
-    from reconcile.rotation_ports import RotationPorts
-    from relay.finder import Finder
-    from relay.options import options_of
-    from relay.ports import RelayPorts
-
-    telemetry = _telemetry(environ)
-    transport = Transport(
-        settings.sandbox_url, environ.get("AZURE_CLIENT_ID", ""), on_call=_call_counter(telemetry)
-    )
-    storage = Storage(read_address(environ), transport)
-    vault = KeyVault(transport)
-    ring = KeyRing(KeyTable(storage), vault)
-    # A version that this process takes into use is what its next request carries.
-    keys = KeyTable(storage, on_write=ring.note)
-    jobs = Jobs(transport, settings.openai_token_scope)
-    cursors = CursorTable(storage)
-    notices = Notices(transport, settings.notify_topic_endpoint)
-    relay_queue = WorkQueue(storage, RELAY)
-    accounts = AccountTable(storage)
-    mints = MintTable(storage)
-    reconcile = ReconcilePorts(
-        accounts=Accounts(transport),
-        vaults=VaultResources(transport, settings.azure_subscription_ids),
-        secrets=vault,
-        roles=Roles(transport),
-        prover=KeyProver(transport, settings.wandb_base_url),
-        keys=keys,
-    )
-    return App(
-        settings=settings,
-        clock=time.time,
-        own_principal=transport.principal_id,
-        reconcile=reconcile,
-        rotation=RotationPorts(
-            reconcile=reconcile,
-            minter=KeyMinter(transport, settings.wandb_base_url),
-            writer=vault,
-            mints=mints,
-            clock=lambda: datetime.now(UTC),
-            new_id=lambda: uuid.uuid4().hex[:12],
-            wait=asyncio.sleep,
-            old_key_is_used=NativeJobs(accounts, cursors, jobs).use_old_key,
-        ),
-        relay=RelayPorts(
-            jobs=jobs,
-            cursors=cursors,
-            sink=WandbSink(transport, settings.wandb_base_url),
-            keys=_RunKeys(ring),
-            notices=notices,
-        ),
-        options=options_of(settings),
-        finder=Finder(jobs, cursors, relay_queue),
-        accounts=accounts,
-        jobs=cursors,
-        keys=keys,
-        mints=mints,
-        problems=ProblemTable(storage),
-        resyncs=ResyncTable(storage),
-        notices=notices,
-        reconcile_queue=WorkQueue(storage, RECONCILE),
-        relay_queue=relay_queue,
-        artifacts=Artifacts(settings.wandb_base_url),
-        artifact_queue=WorkQueue(storage, ARTIFACTS),
-        queues=QueueStats(storage, (RECONCILE, RELAY, ARTIFACTS)),
-        telemetry=telemetry,
-        # Set by the platform; it then strips these headers from what clients send.
-        signed_in=environ.get("WEBSITE_AUTH_ENABLED", "").lower() == "true",
-    )
-
-
-def _telemetry(environ: Mapping[str, str]) -> Telemetry:
-    if environ.get("PYTHON_ENABLE_OPENTELEMETRY", "").lower() not in ("true", "1"):
-        return NoTelemetry()
-    # Half a second of import that a cold start without it does not pay.
-    from clients.telemetry import start
-
-    return start(environ)
-
-
-def _call_counter(telemetry: Telemetry) -> Callable[[str, int], None]:
-    def count(service: str, status: int) -> None:
-        telemetry.count("calls", 1, service=service, status=status)
-
-    return count
-
-
-class _RunKeys:
-    """The relay's view of the key ring."""
-
-    def __init__(self, ring: "KeyRing") -> None:
-        self._ring = ring
-
-    async def run_key(self, vault: str, secret: str) -> RunKey:
-        async def renew() -> Secret:
-            return (await self._ring.key_in_use(vault, secret)).value
-
-        key = await self._ring.key_in_use(vault, secret)
-        return RunKey(key.entity, key.value, renew)

@@ -129,14 +129,8 @@ async def _left_without(assignment: str, app: App) -> list[str]:
     return [str(entry.id) for entry in await accounts_concerned(hosts, app)]
 
 
-def blueprint(deps: Deps) -> func.Blueprint:
-    bp = func.Blueprint()
-
-    @bp.function_name(NAME)
-    @bp.event_grid_trigger(arg_name="event")
-    async def trigger(event: func.EventGridEvent) -> None:
-        app = await deps.app()
-        with app.telemetry.span(NAME, **{"event.id": str(event.id)[:100]}) as span:
-            span.note(messages=await account_event(event, app))
-
-    return bp
+async def run(event: func.EventGridEvent | func.CloudEvent, deps: Deps) -> None:
+    """Handle one delivery."""
+    app = await deps.app()
+    with app.telemetry.span(NAME, **{"event.id": str(event.id)[:100]}) as span:
+        span.note(messages=await account_event(event, app))

@@ -100,15 +100,9 @@ def _user(request: func.HttpRequest, app: App) -> str:
     return (request.headers.get("x-ms-client-principal-name") or "")[:200]
 
 
-def blueprint(deps: Deps) -> func.Blueprint:
-    bp = func.Blueprint()
-
-    @bp.function_name(NAME)
-    @bp.route(route="dashboard", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-    async def dashboard(req: func.HttpRequest) -> func.HttpResponse:
-        try:
-            return await get(req, await deps.app())
-        except (AppError, Refusal) as error:
-            return answer_for(error)
-
-    return bp
+async def answer(request: func.HttpRequest, deps: Deps) -> func.HttpResponse:
+    """Answer GET /api/dashboard, refusals included."""
+    try:
+        return await get(request, await deps.app())
+    except (AppError, Refusal) as error:
+        return answer_for(error)

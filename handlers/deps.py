@@ -1,33 +1,38 @@
 """What handlers are given: the app's ports, connected on first use.
 
 `Deps.app()` raises SettingsProblems while the settings cannot be used, so that every function
-refuses with the same text that `health` shows.
+refuses with the same text that `health` shows. What it only names is imported for the type
+checker alone: every cold start imports this file.
 """
+
+from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from handlers.refused_keys import RefusedKeys
-from model.account import RelayAccount
-from model.cursor import Cursor
-from model.ids import AccountId
-from model.key import KeyChange, KeyRecord
-from model.mint import KeyMint
-from model.plan import AccountEntry, AccountReport
-from model.ports import NoticePort
-from model.problem import Problem
-from model.queues import QueueCount
-from model.resync import Resync, ResyncItem
-from model.settings import Settings
-from model.telemetry import Telemetry
-from reconcile.ports import ReconcilePorts
-from reconcile.rotation_ports import RotationPorts
-from relay.artifacts import ArtifactPort
-from relay.finder import Finder
-from relay.options import RelayOptions
-from relay.ports import RelayPorts
+
+if TYPE_CHECKING:
+    from model.account import RelayAccount
+    from model.cursor import Cursor
+    from model.ids import AccountId
+    from model.key import KeyChange, KeyRecord
+    from model.mint import KeyMint
+    from model.plan import AccountEntry, AccountReport
+    from model.ports import NoticePort
+    from model.problem import Problem
+    from model.queues import QueueCount
+    from model.resync import Resync, ResyncItem
+    from model.settings import Settings
+    from model.telemetry import Telemetry
+    from reconcile.ports import ReconcilePorts
+    from reconcile.rotation_ports import RotationPorts
+    from relay.artifacts import ArtifactPort
+    from relay.finder import Finder
+    from relay.options import RelayOptions
+    from relay.ports import RelayPorts
 
 LAST_TRY: Final = 5
 """`maxDequeueCount` of host.json: a message that fails this time is set aside."""

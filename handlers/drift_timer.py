@@ -5,8 +5,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-import azure.functions as func
-
 from handlers.deps import App, Deps
 from handlers.levels import tell_levels
 from model.errors import AppError
@@ -74,17 +72,9 @@ async def _send(accounts: list[str], app: App) -> int:
     return len(accounts)
 
 
-def blueprint(deps: Deps) -> func.Blueprint:
-    bp = func.Blueprint()
-
-    @bp.function_name(NAME)
-    @bp.timer_trigger(
-        arg_name="timer", schedule="%DRIFT_SCHEDULE%", run_on_startup=False, use_monitor=True
-    )
-    async def trigger(timer: func.TimerRequest) -> None:
-        app = await deps.app()
-        with app.telemetry.span(NAME):
-            log.info("drift pass: %d messages", await drift_pass(app))
-            await tell_levels(app)
-
-    return bp
+async def run(deps: Deps) -> None:
+    """Handle one pass."""
+    app = await deps.app()
+    with app.telemetry.span(NAME):
+        log.info("drift pass: %d messages", await drift_pass(app))
+        await tell_levels(app)

@@ -27,14 +27,3 @@ def health(deps: Deps) -> func.HttpResponse:
             503,
         )
     return json_answer({"status": "up"})
-
-
-def blueprint(deps: Deps) -> func.Blueprint:
-    bp = func.Blueprint()
-
-    @bp.function_name(NAME)
-    @bp.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-    async def alive(req: func.HttpRequest) -> func.HttpResponse:
-        return health(deps)
-
-    return bp

@@ -64,12 +64,6 @@ def _problem(outcome: ArtifactOutcome) -> Problem:
     )
 
 
-def blueprint(deps: Deps) -> func.Blueprint:
-    bp = func.Blueprint()
-
-    @bp.function_name(NAME)
-    @bp.queue_trigger(arg_name="message", queue_name=QUEUE, connection="AzureWebJobsStorage")
-    async def trigger(message: func.QueueMessage) -> None:
-        await handle(read_artifacts(message.get_body()), await deps.app())
-
-    return bp
+async def receive(message: func.QueueMessage, deps: Deps) -> None:
+    """Handle one message of the queue."""
+    await handle(read_artifacts(message.get_body()), await deps.app())

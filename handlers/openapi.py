@@ -5,7 +5,6 @@ from typing import Any, Final
 import azure.functions as func
 
 from handlers.dashboard import LIMIT, MOST_ON_PAGE
-from handlers.deps import Deps
 from handlers.openapi_schemas import SCHEMAS
 from handlers.problem_details import json_answer
 from handlers.resync import LONGEST_WAIT_S, MOST_BYTES
@@ -176,12 +175,6 @@ def _get_health() -> dict[str, Any]:
     }
 
 
-def blueprint(deps: Deps) -> func.Blueprint:
-    bp = func.Blueprint()
-
-    @bp.function_name(NAME)
-    @bp.route(route="openapi.json", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-    async def openapi(req: func.HttpRequest) -> func.HttpResponse:
-        return json_answer(document())
-
-    return bp
+def answer() -> func.HttpResponse:
+    """Answer GET /api/openapi.json."""
+    return json_answer(document())

@@ -140,12 +140,6 @@ async def _jobs(
     return jobs, failures
 
 
-def blueprint(deps: Deps) -> func.Blueprint:
-    bp = func.Blueprint()
-
-    @bp.function_name(NAME)
-    @bp.queue_trigger(arg_name="message", queue_name=QUEUE, connection="AzureWebJobsStorage")
-    async def trigger(message: func.QueueMessage) -> None:
-        await run(read_relay(message.get_body()), message.dequeue_count, await deps.app())
-
-    return bp
+async def receive(message: func.QueueMessage, deps: Deps) -> None:
+    """Handle one message of the queue."""
+    await run(read_relay(message.get_body()), message.dequeue_count, await deps.app())

@@ -3,8 +3,6 @@
 import logging
 from typing import Final
 
-import azure.functions as func
-
 from handlers.deps import App, Deps
 from model.problem import Problem
 from relay.finder import Found
@@ -26,21 +24,13 @@ async def relay_tick(app: App) -> Found:
     return found
 
 
-def blueprint(deps: Deps) -> func.Blueprint:
-    bp = func.Blueprint()
-
-    @bp.function_name(NAME)
-    @bp.timer_trigger(
-        arg_name="timer", schedule="%RELAY_SCHEDULE%", run_on_startup=False, use_monitor=False
+async def run(deps: Deps) -> None:
+    """Handle one tick."""
+    found = await relay_tick(await deps.app())
+    log.info(
+        "tick: %d accounts, %d jobs listed, %d messages, %d accounts failed",
+        found.accounts,
+        found.jobs,
+        found.messages,
+        len(found.failures),
     )
-    async def trigger(timer: func.TimerRequest) -> None:
-        found = await relay_tick(await deps.app())
-        log.info(
-            "tick: %d accounts, %d jobs listed, %d messages, %d accounts failed",
-            found.accounts,
-            found.jobs,
-            found.messages,
-            len(found.failures),
-        )
-
-    return bp

@@ -137,23 +137,18 @@ def _caller(request: func.HttpRequest, app: App) -> str:
     return (request.headers.get("x-ms-client-principal-name") or "")[:200]
 
 
-def blueprint(deps: Deps) -> func.Blueprint:
-    bp = func.Blueprint()
+async def answer(request: func.HttpRequest, deps: Deps) -> func.HttpResponse:
+    """Answer POST /api/resync, refusals included."""
+    try:
+        return await post(request, await deps.app())
+    except (AppError, Refusal) as error:
+        return answer_for(error)
 
-    @bp.function_name(NAME)
-    @bp.route(route="resync", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
-    async def trigger(req: func.HttpRequest) -> func.HttpResponse:
-        try:
-            return await post(req, await deps.app())
-        except (AppError, Refusal) as error:
-            return answer_for(error)
 
-    @bp.function_name(STATUS_NAME)
-    @bp.route(route="resync/{id}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-    async def status(req: func.HttpRequest) -> func.HttpResponse:
-        try:
-            return json_answer(await read_view(req.route_params.get("id") or "", await deps.app()))
-        except (AppError, Refusal) as error:
-            return answer_for(error)
-
-    return bp
+async def answer_status(request: func.HttpRequest, deps: Deps) -> func.HttpResponse:
+    """Answer GET /api/resync/{id}, refusals included."""
+    try:
+        resync_id = request.route_params.get("id") or ""
+        return json_answer(await read_view(resync_id, await deps.app()))
+    except (AppError, Refusal) as error:
+        return answer_for(error)

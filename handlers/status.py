@@ -138,15 +138,9 @@ CACHED: Final = {"Cache-Control": "private, no-cache"}
 """Kept by the caller alone, and asked about each time."""
 
 
-def blueprint(deps: Deps) -> func.Blueprint:
-    bp = func.Blueprint()
-
-    @bp.function_name(NAME)
-    @bp.route(route="status", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-    async def status(req: func.HttpRequest) -> func.HttpResponse:
-        try:
-            return await get(req, await deps.app())
-        except (AppError, Refusal) as error:
-            return answer_for(error)
-
-    return bp
+async def answer(request: func.HttpRequest, deps: Deps) -> func.HttpResponse:
+    """Answer GET /api/status, refusals included."""
+    try:
+        return await get(request, await deps.app())
+    except (AppError, Refusal) as error:
+        return answer_for(error)

@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.e2e.onboarding.place", "tests.e2e.onboarding.scenes")
+pytest.register_assert_rewrite(
+    *(f"tests.e2e.onboarding.{name}" for name in ("place", "scene", "scenes", "life"))
+)

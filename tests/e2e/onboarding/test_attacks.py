@@ -19,7 +19,8 @@ from tests.e2e.onboarding.place import (
     key_of,
     vault_id,
 )
-from tests.e2e.onboarding.scenes import MAIN, TENANT, open_place, write_event
+from tests.e2e.onboarding.scene import write_event
+from tests.e2e.onboarding.scenes import MAIN, TENANT, open_place
 
 pytestmark = [
     pytest.mark.stack,

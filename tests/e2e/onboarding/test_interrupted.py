@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.onboarding.place import account_id, vault_id
-from tests.e2e.onboarding.scenes import Move, Played, Scene, Situation, playing
+from tests.e2e.onboarding.scene import Scene
+from tests.e2e.onboarding.scenes import Move, Played, Situation, playing
 
 pytestmark = [
     pytest.mark.stack,

@@ -7,7 +7,8 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.onboarding.place import SECRET, Place, causes, steps, vault_id
-from tests.e2e.onboarding.scenes import MAIN, Scene, open_place
+from tests.e2e.onboarding.scene import Scene
+from tests.e2e.onboarding.scenes import MAIN, open_place
 
 pytestmark = [
     pytest.mark.stack,

@@ -12,12 +12,12 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.onboarding.place import account_id, key_of, vault_id
+from tests.e2e.onboarding.scene import Scene
 from tests.e2e.onboarding.scenes import (
     OTHER_TENANT,
     TENANT,
     Move,
     Played,
-    Scene,
     Situation,
     playing,
 )
