@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -52,9 +53,8 @@ async def test_credential_goes_no_further_when_a_job_carries_one(driver: Driver,
     )
     events = [*metric_events(name, 3), message_event(name, 0, f"calling {secret}", "error")]
     seen, run = await relayed(driver, job, events=events)
-    hidden = "eak0leak" if secret.startswith("sk-") else "eakLeak" if "Leak" in secret else "k-leak"
-    hidden = "leakleakleak" if "Bearer" in secret else hidden
-    assert hidden not in seen
+    for part in ("LeakLeakLeak", "leak0leak0", "leakleakleak", "leak-leak-leak"):
+        assert part not in seen
     assert len(run["history"]) == 3
 
 
@@ -70,7 +70,7 @@ async def test_markup_is_shown_as_text_when_names_hold_it(driver: Driver) -> Non
         policy = answer.headers.get("Content-Security-Policy", "")
     assert name in html
     assert "<script>alert" not in html
-    assert "onerror=alert" not in html.replace("&gt;", "").split("<img")[0] or "<img" not in html
+    assert "<img src=x" not in html
     assert "script-src" in policy or "default-src" in policy
 
 
@@ -82,8 +82,6 @@ async def test_markup_is_shown_as_text_when_names_hold_it(driver: Driver) -> Non
 async def test_run_is_inside_its_project_when_a_job_id_is_odd(driver: Driver, job_id: str) -> None:
     account = await driver.onboard()
     body = {"job": job_object(job_id, "succeeded"), "events": metric_events(job_id, 2)}
-    from urllib.parse import quote
-
     await driver.put_job(account, quote(job_id, safe=""), **body)
     shown = await driver.job_in(job_id, ENDED)
     assert shown["run"].startswith(f"{PROJECT}/")

@@ -1,10 +1,12 @@
 """Whoever can reach the app's HTTP API and its webhook: large, deep, odd and forged requests."""
 
 import asyncio
+import io
 import json
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from tests.e2e.driver import SUBSCRIPTION, Driver
 
@@ -18,11 +20,9 @@ async def sent(
     driver: Driver, method: str, path: str, data: bytes | None = None, **headers: str
 ) -> tuple[int, str]:
     """Return status and text of a request whose path goes out exactly as it is written."""
-    from yarl import URL
-
     url = URL(f"{driver.host_url}{path}", encoded=True)
     async with driver.http.request(
-        method, url, data=data, headers=headers, allow_redirects=False
+        method, url, data=io.BytesIO(data or b""), headers=headers, allow_redirects=False
     ) as answer:
         return answer.status, await answer.text()
 
@@ -124,7 +124,7 @@ EVENTS: dict[str, bytes] = {
     "a megabyte in one name": json.dumps([{"x" * 1_000_000: 1}]).encode(),
     "deep data": json.dumps([{"data": None}]).replace("null", "[" * 900 + "]" * 900).encode(),
     "no array": b'"event"',
-    "ten thousand events": json.dumps([{"id": str(place)} for place in range(10_000)]).encode(),
+    "hundreds of events": json.dumps([{"id": str(place)} for place in range(300)]).encode(),
     "no text": b"\x80\x81",
 }
 
