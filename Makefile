@@ -54,11 +54,13 @@ test: setup ## run all tests but those against real accounts
 	@$(PY) -m pytest -m "not live" $(PYTEST)
 
 .PHONY: check
-check: $(VENV) ## formatting, lint, types, import rules
+check: $(VENV) ## formatting, lint, types, import rules, licences, known vulnerabilities
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+	@$(PY) -m tools.licences
+	@$(PY) -m tools.audit
 	@if command -v bicep >/dev/null; then \
 	  bicep build --stdout infra/main.bicep >/dev/null && bicep lint infra/main.bicep; fi
 

@@ -11,7 +11,7 @@ from clients.sdk_options import sdk_options
 from clients.translate import translated
 from clients.transport import Transport
 from model.account import OPENAI_KINDS, Account, openai_endpoint
-from model.errors import NotReadyError
+from model.errors import NotReadyError, UnavailableError
 from model.ids import AccountId, parse_account_id
 
 if TYPE_CHECKING:
@@ -108,7 +108,10 @@ class Accounts:
 
 
 def account_of(found: Any, asked: AccountId) -> Account:
-    """Return our account for the SDK's."""
+    """Return our account for the SDK's. Raises UnavailableError for an answer that is none."""
+    if not found.id or not found.kind:
+        # A proxy's answer with status 200: an account without kind and tags would be let go of.
+        raise UnavailableError("Resource Manager's answer is no account", subject=asked.key)
     properties = found.properties
     identity = found.identity
     kind = _text(identity.type if identity else None).lower()

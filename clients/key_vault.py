@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clients.sdk_options import sdk_options
 from clients.translate import translated
 from clients.transport import Transport
+from model.errors import UnavailableError
 from model.ids import VaultAddress
 from model.secret import Secret
 from model.vault import SecretVersion
@@ -29,7 +30,8 @@ class KeyVault:
 
     async def read_newest(self, vault: VaultAddress, secret: str) -> SecretVersion:
         """Return the newest version. Raises MissingError, or DeniedError whose code says why:
-        `SecretDisabled`, `ForbiddenByRbac`, `AccessDenied`, `ForbiddenByFirewall`, ...
+        `SecretDisabled`, `ForbiddenByRbac`, `AccessDenied`, `ForbiddenByFirewall`, ...;
+        UnavailableError for an answer that is no secret.
         """
         return await self._read(vault, secret, None)
 
@@ -69,6 +71,12 @@ class KeyVault:
     async def _read(self, vault: VaultAddress, secret: str, version: str | None) -> SecretVersion:
         with translated(f"{vault.host}/secrets/{secret}", _SERVICE):
             found = await self._client(vault).get_secret(secret, version)
+        if found.value is None or not found.properties.version:
+            # A proxy's answer with status 200. Versions never change: taken for one, it would be
+            # kept as the key's value for as long as this process lives.
+            raise UnavailableError(
+                "Key Vault's answer is no secret", subject=f"{vault.host}/secrets/{secret}"
+            )
         return _version_of(found)
 
     def _client(self, vault: VaultAddress) -> "SecretClient":
@@ -89,11 +97,11 @@ class KeyVault:
 def _version_of(found: Any) -> SecretVersion:
     properties = found.properties
     return SecretVersion(
-        version=properties.version or "",
+        version=properties.version,
         enabled=properties.enabled is not False,
         not_before=properties.not_before,
         expires=properties.expires_on,
         # Files put into a vault often end in a line break, which is no part of a key.
-        value=Secret((found.value or "").strip()),
+        value=Secret(found.value.strip()),
         tags=dict(properties.tags or {}),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from clients.sdk_options import sdk_options
 from clients.translate import translated
 from clients.transport import Transport
-from model.errors import AppError, MissingError
+from model.errors import AppError, MissingError, UnavailableError
 from model.ids import VaultAddress
 from model.vault import NEEDED_PERMISSIONS, AccessPolicy, Vault
 
@@ -127,6 +127,9 @@ def _parts(vault_id: str) -> tuple[str, str, str]:
 
 def _vault_of(found: Any, address: VaultAddress) -> Vault:
     properties = found.properties
+    if not found.id or properties is None:
+        # A proxy's answer with status 200 says nothing about the vault.
+        raise UnavailableError(f"{_SERVICE}'s answer is no vault", subject=address.host)
     network = properties.network_acls
     return Vault(
         id=found.id or "",

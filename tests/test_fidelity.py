@@ -33,7 +33,9 @@ def test_assumption_has_its_place_evidence_and_live_test(row: list[str]) -> None
 
 
 def test_every_live_test_has_an_assumption_when_it_is_in_the_suite() -> None:
-    own = {name for name in TESTS if "when_the_sandbox" not in name and "nothing_is_set" not in name}
+    own = {
+        name for name in TESTS if "when_the_sandbox" not in name and "nothing_is_set" not in name
+    }
     assert own - set(re.findall(r"`(test_\w+)`", FIDELITY)) == set()
 
 

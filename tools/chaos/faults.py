@@ -72,7 +72,7 @@ def _one(rng: random.Random, account: str, secret: str, job: str, span: float) -
     if boundary == "result file" and kind in _GARBLED:
         # A result file is any bytes: nobody could tell that these are not the ones.
         kind = "truncated"
-    at = rng.uniform(0, span - 0.5)
+    at = rng.uniform(0, span - 2)
     rule: dict[str, Any] = {**places[boundary], "action": KINDS[kind]}
     if boundary in ("runs and keys", "roles", "vault"):
         rule["times"] = rng.randint(1, _MOST_SHARED)
@@ -81,4 +81,4 @@ def _one(rng: random.Random, account: str, secret: str, job: str, span: float) -
     else:
         rule["probability"] = rng.choice((0.3, 0.6, 1.0))
         rule["seed"] = rng.randrange(2**31)
-    return Fault(f"{boundary}: {kind}", at, min(at + rng.uniform(0.5, 5), span), rule)
+    return Fault(f"{boundary}: {kind}", at, min(at + rng.uniform(2, 6), span), rule)

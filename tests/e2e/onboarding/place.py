@@ -1,6 +1,7 @@
 """What the onboarding suites work with: the running stack, seen from outside over HTTP."""
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -46,6 +47,7 @@ class Place:
     http: aiohttp.ClientSession
     entries: dict[str, Json] = field(default_factory=dict)
     """Accounts of the status answer by name, as last read by `watch`."""
+    watcher: asyncio.Task[None] | None = None
     _read: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def call(self, method: str, url: str, body: Json = None) -> tuple[int, Json]:
@@ -154,9 +156,13 @@ class Place:
         while not ((entry := self.entries.get(name)) and is_true(entry)):
             if _brief(entry) not in seen:
                 seen.append(_brief(entry))
+            if self.watcher is not None and self.watcher.done():
+                # The status could not be read: that is the failure, not what it did not show.
+                self.watcher.result()
             if time.monotonic() > end:
                 raise AssertionError(f"{name} was never as wanted, only {seen}")
-            await asyncio.wait_for(self._read.wait(), max(end - time.monotonic(), 5))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._read.wait(), 2)
         return entry
 
     async def requests(self) -> list[tuple[str, str, str, int]]:

@@ -173,12 +173,12 @@ async def open_place(run_dir: Path, **env: str) -> AsyncIterator[Place]:
         place = Place(stack, http)
         await place.make_vault(MAIN, tenantId=TENANT)
         await place.put_secret(MAIN)
-        watch = asyncio.create_task(place.watch())
+        place.watcher = asyncio.create_task(place.watch())
         try:
             yield place
         finally:
-            watch.cancel()
-            await asyncio.wait([watch])
+            place.watcher.cancel()
+            await asyncio.wait([place.watcher])
 
 
 @asynccontextmanager
