@@ -69,7 +69,7 @@ def test_owner_or_our_error_when_wandb_answers_anything_about_a_key(
 @fuzzed
 @given(bodies(LISTING))
 def test_listing_or_our_error_when_the_fine_tuning_api_answers_anything(body: bytes) -> None:
-    found = raises_only(AppError, lambda: jobs._listing(Answer(200, {}, body)))
+    found = raises_only(AppError, lambda: jobs._listing(Answer(200, {}, body), b""))
     assert found is None or all(isinstance(item, dict) for item in found.items)
 
 

@@ -17,7 +17,14 @@ from tests.infra.bicep import ROOT
 from tools import package
 
 PARTS = {"handlers", "reconcile", "relay", "clients", "model"}
-ROOT_FILES = {"function_app.py", "composition.py", "connect.py", "host.json", "requirements.txt", ".funcignore"}
+ROOT_FILES = {
+    "function_app.py",
+    "composition.py",
+    "connect.py",
+    "host.json",
+    "requirements.txt",
+    ".funcignore",
+}
 
 
 @pytest.fixture(scope="module")

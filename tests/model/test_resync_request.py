@@ -70,10 +70,7 @@ def test_request_is_understood_when_its_fields_are_right(
         *(({"parts": bad}, "parts") for bad in ([], "jobs", ["x"], [["jobs"]], {}, [None], 5)),
         *(({"mode": bad}, "mode") for bad in ("", "APPLY", None, 5)),
         *(({"force": bad}, "force") for bad in (1, "true", None)),
-        *(
-            ({"since": bad}, "since")
-            for bad in ("soon", "2026-13-01", 5, [], "2026-02-30")
-        ),
+        *(({"since": bad}, "since") for bad in ("soon", "2026-13-01", 5, [], "2026-02-30")),
     ],
     ids=lambda value: str(value)[:60],
 )

@@ -269,7 +269,9 @@ async def played(
     wanted = {
         item.callspec.params.get("case")
         for item in request.session.items
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        if isinstance(item, pytest.Function)
+        and item.path == request.path
+        and hasattr(item, "callspec")
     }
     cases = [case for case in CASES if case.name in wanted]
     async with playing(tmp_path_factory.mktemp("run"), cases, WANDB_ENTITY=ENTITY) as started:

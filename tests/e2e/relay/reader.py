@@ -47,6 +47,15 @@ def _shown(run: Any) -> dict[str, Any]:
     }
 
 
+_PLACES = (
+    "WANDB_DIR",
+    "WANDB_CACHE_DIR",
+    "WANDB_CONFIG_DIR",
+    "WANDB_DATA_DIR",
+    "WANDB_ARTIFACT_DIR",  # without it the SDK writes into the working directory
+)
+
+
 def _artifacts(found: Any) -> list[dict[str, Any]]:
     return [
         {
@@ -72,7 +81,7 @@ def main() -> None:
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             del os.environ[name]
         os.environ.update(WANDB_SILENT="true", WANDB_ERROR_REPORTING="false", HOME=folder)
-        for place in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        for place in _PLACES:
             os.environ[place] = folder
         import wandb
         from wandb.errors import CommError
