@@ -11,7 +11,7 @@ from clients.sdk_options import sdk_options
 from clients.translate import translated
 from clients.transport import Transport
 from model.account import OPENAI_KINDS, Account, openai_endpoint
-from model.errors import NotReadyError, UnavailableError
+from model.errors import NoticeError, NotReadyError, UnavailableError
 from model.ids import AccountId, parse_account_id
 
 if TYPE_CHECKING:
@@ -107,6 +107,15 @@ class Accounts:
             await client.close()
 
 
+def _spelled(answered: str, asked: AccountId) -> AccountId:
+    """Return the id as the resource spells it; events spell it in any case they like."""
+    try:
+        own = parse_account_id(answered)
+    except NoticeError:
+        return asked
+    return own if own.key == asked.key else asked
+
+
 def account_of(found: Any, asked: AccountId) -> Account:
     """Return our account for the SDK's. Raises UnavailableError for an answer that is none."""
     if not found.id or not found.kind:
@@ -116,7 +125,7 @@ def account_of(found: Any, asked: AccountId) -> Account:
     identity = found.identity
     kind = _text(identity.type if identity else None).lower()
     return Account(
-        id=asked,
+        id=_spelled(found.id, asked),
         kind=found.kind or "",
         region=found.location or "",
         provisioning_state=_text(properties.provisioning_state if properties else None),

@@ -73,5 +73,5 @@ async def _read_account(target: AccountId, ports: ReconcilePorts) -> Account | A
         account = await ports.accounts.read(target)
     except AppError as error:
         return error
-    # The id that was asked for and checked, not whatever spelling the answer has.
-    return replace(account, id=target)
+    # The resource's own spelling, so that runs do not change with an event's; never another id.
+    return account if account.id.key == target.key else replace(account, id=target)

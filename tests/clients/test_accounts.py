@@ -14,6 +14,7 @@ from model.errors import (
     ThrottledError,
     UnavailableError,
 )
+from model.ids import AccountId
 from tests.clients.azure_stage import (
     ALPHA,
     USER_IDENTITY,
@@ -155,3 +156,11 @@ async def test_redirect_is_not_followed(sandbox: Client, accounts: Accounts) -> 
     with pytest.raises(RejectedError):
         await accounts.read(ALPHA)
     assert await requests(sandbox, "wandb") == []
+
+
+async def test_id_is_the_resources_own_spelling_when_asked_in_another(
+    sandbox: Client, accounts: Accounts
+) -> None:
+    await make_account(sandbox)
+    asked = AccountId(ALPHA.subscription.upper(), ALPHA.group.upper(), ALPHA.name.upper())
+    assert (await accounts.read(asked)).id == ALPHA
