@@ -12,8 +12,8 @@ FIND_PYTHON = for p in python3 python3.13 python; do \
 	  "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null \
 	    && { echo "$$p"; exit 0; }; \
 	done; exit 1
-# Two workers, a file stays on one of them: its stack is started once.
-PYTEST ?= -n 2 --dist loadfile
+# Three workers on two cores, since many tests wait; a file stays on one: its stack starts once.
+PYTEST ?= -n 3 --dist loadfile
 N ?= 100
 
 .PHONY: help

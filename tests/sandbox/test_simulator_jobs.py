@@ -103,7 +103,7 @@ async def test_statuses_follow_each_other_in_both_dialects(server: JobsServer) -
 
 
 async def test_job_stops_and_goes_on_when_paused_and_resumed(server: JobsServer) -> None:
-    await server.set_simulator(seconds_per_step=0.05, queue_seconds=0.02)
+    await server.set_simulator(seconds_per_step=0.05, queue_seconds=1.0)
     async with server.openai() as client:
         api = client.fine_tuning.jobs
         made = await create_job(client, method=METHOD)
