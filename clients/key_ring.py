@@ -98,7 +98,7 @@ class KeyRing:
                 try:
                     # Many requests wait for one read; one that is cancelled must not end it.
                     await asyncio.shield(known.record)
-                except Exception:
+                except Exception:  # raised on: only what failed must not be kept
                     self._forget(place, known)
                     raise
             if self._known.get(place) is known:
@@ -120,7 +120,7 @@ class KeyRing:
         self._values.move_to_end(place)
         try:
             await asyncio.shield(task)
-        except Exception:
+        except Exception:  # raised on: only what failed must not be kept
             if self._values.get(place) is task:
                 del self._values[place]
             raise

@@ -150,7 +150,7 @@ async def _made(
     try:
         with translated(subject, "Storage"), contextlib.suppress(exists):
             await create()
-    except BaseException:
+    except BaseException:  # raised on, a cancellation too
         # The next caller opens a new one; this one's session must not stay behind.
         await client.close()
         raise

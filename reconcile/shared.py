@@ -72,7 +72,7 @@ class SharedReads:
         try:
             # One caller that is cancelled must not take the others' answer away.
             fact = cast("T", await asyncio.shield(entry.answer))
-        except Exception:
+        except Exception:  # raised on: only what failed must not be kept
             self._drop(key, entry)
             raise
         if not keep(fact):
