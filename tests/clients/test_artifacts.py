@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import os
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -128,8 +128,11 @@ def _processes(marker: str) -> Iterator[tuple[int, bytes]]:
 
 
 async def test_key_is_nowhere_to_be_seen_while_artifacts_are_logged(
-    server: WandbServer, tmp_path: Path
+    server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A folder of this test alone: other tests log artifacts at the same time.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    homes = f"HOME={tmp_path / 'wandb-'}"
     run = await run_in(server, "ftjob-1")
     fault = {"service": "wandb", "path_contains": "graphql", "times": 4, "action": {"delay_s": 1}}
     status, _ = await server.call("POST", "/_sandbox/faults", fault, key=None)
@@ -138,20 +141,14 @@ async def test_key_is_nowhere_to_be_seen_while_artifacts_are_logged(
     seen: set[int] = set()
     while not work.done():
         # Every process of the logging has its own folder as HOME.
-        for number, shown in _processes("HOME=" + os.path.join(_tmp(), "wandb-")):
+        for number, shown in _processes(homes):
             assert VALUE.encode() not in shown
             assert b"AZURE" not in shown.upper()
             seen.add(number)
         await asyncio.sleep(0.05)
     assert len(seen) >= 2, "neither the process nor the SDK's core was seen"
     assert (await work)[0].error == ""
-    assert not list(_processes("HOME=" + os.path.join(_tmp(), "wandb-")))
-
-
-def _tmp() -> str:
-    import tempfile
-
-    return tempfile.gettempdir()
+    assert not list(_processes(homes))
 
 
 # Faults, with a process that misbehaves on purpose
