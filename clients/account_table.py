@@ -76,8 +76,17 @@ class AccountTable:
 
     async def list_for_relay(self) -> list[RelayAccount]:
         """Return the accounts whose jobs go to W&B: in scope, there, and with a place to go to."""
+        return await self._for_relay("")
+
+    async def find_for_relay(self, account: AccountId) -> RelayAccount | None:
+        """Return the account as `list_for_relay` would, None when it is not among those."""
+        partition, name = (text.replace("'", "''") for text in _place(account))
+        found = await self._for_relay(f"PartitionKey eq '{partition}' and RowKey eq '{name}' and ")
+        return found[0] if found else None
+
+    async def _for_relay(self, where: str) -> list[RelayAccount]:
         rows = await self._wire.query(
-            TABLE, "in_scope eq true and deleted eq false", columns=_RELAY_COLUMNS
+            TABLE, f"{where}in_scope eq true and deleted eq false", columns=_RELAY_COLUMNS
         )
         found = [_relay_account_of(row) for row in rows]
         return [item for item in found if item.endpoint and item.project and item.vault_host]

@@ -7,16 +7,19 @@ and what only the relay reads is compressed into binary ones.
 import base64
 import zlib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import orjson
 
 from clients.json_rows import table_key
-from model.cursor import Cursor, RunPath
+from model.cursor import Cursor, RunPath, Stored
 
 CHUNK: Final = 60_000
 """A binary column holds 64 KiB."""
+_SMALL: Final = 8000
+"""Bytes that are stored as they are."""
+_COMPRESSED: Final = b"\x78"
 SHOWN: Final = ("PartitionKey", "job", "relay_state", "retry_at", "run", "info")
 _OWN: Final = {
     "account",
@@ -28,6 +31,7 @@ _OWN: Final = {
     "curve",
     "state",
     "outbox",
+    "stored",
 }
 _INFO: Final = [item.name for item in fields(Cursor) if item.name not in _OWN]
 
@@ -37,8 +41,24 @@ def partition(account: str) -> str:
     return account.lower().replace("/", "|")
 
 
-def row_of(cursor: Cursor) -> bytes:
-    """Return the cursor's row as the JSON that the Table service takes."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the Table service has to be told of a cursor."""
+
+    body: bytes
+    """The row as JSON, its keys included."""
+    merge: bool
+    """The row has only columns that differ from the stored ones."""
+    stored: Stored
+    """What the table holds once this is written."""
+
+
+def change_of(cursor: Cursor) -> Change:
+    """Return the cursor's row, or what has changed of it since it was stored.
+
+    What follows a request to W&B mostly leaves state and curve as they are.
+    """
+    state, curve = orjson.dumps(cursor.state), orjson.dumps(cursor.curve)
     row: dict[str, Any] = {
         "PartitionKey": partition(cursor.account),
         "RowKey": table_key(cursor.job),
@@ -47,12 +67,18 @@ def row_of(cursor: Cursor) -> bytes:
         "retry_at": float(cursor.retry_at),
         "run": str(cursor.run) if cursor.run else "",
         "info": orjson.dumps({name: getattr(cursor, name) for name in _INFO}).decode(),
-        "curve": orjson.dumps(cursor.curve).decode(),
     }
-    _put(row, "state", zlib.compress(orjson.dumps(cursor.state), 1))
-    if cursor.outbox:
-        _put(row, "outbox", zlib.compress(cursor.outbox, 1))
-    return orjson.dumps(row)
+    known, stored = cursor.stored, Stored(state, curve, cursor.outbox)
+    if known and cursor.etag and known.state == state and known.curve == curve:
+        if not cursor.outbox:
+            # Columns cannot be taken away by a merge; empty ones are none.
+            _put(row, "outbox", [b""] * len(_parts(known.outbox)))
+        if not cursor.outbox or cursor.outbox == known.outbox:
+            return Change(orjson.dumps(row), True, stored)
+    row["curve"] = curve.decode()
+    _put(row, "state", _parts(state))
+    _put(row, "outbox", _parts(cursor.outbox))
+    return Change(orjson.dumps(row), False, stored)
 
 
 def cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
@@ -67,18 +93,26 @@ def cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
     cursor.notes = tuple(cursor.notes)
     if row["run"]:
         cursor.run = RunPath(*row["run"].split("/", 2))
-    if curve := row.get("curve"):
+    state, curve = _joined(row, "state"), row.get("curve") or ""
+    cursor.outbox = _joined(row, "outbox")
+    if curve:
         cursor.curve = orjson.loads(curve)
-    if state := _joined(row, "state"):
-        cursor.state = orjson.loads(zlib.decompress(state))
-    if outbox := _joined(row, "outbox"):
-        cursor.outbox = zlib.decompress(outbox)
+    if state:
+        cursor.state = orjson.loads(state)
+        cursor.stored = Stored(state, curve.encode(), cursor.outbox)
     return cursor
 
 
-def _put(row: dict[str, Any], name: str, data: bytes) -> None:
-    for place, start in enumerate(range(0, len(data), CHUNK)):
-        row[f"{name}{place}"] = base64.b64encode(data[start : start + CHUNK]).decode()
+def _parts(data: bytes) -> list[bytes]:
+    """Return the columns that hold these bytes; compressed where that saves more than it costs."""
+    if len(data) > _SMALL:
+        data = zlib.compress(data, 1)
+    return [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
+
+
+def _put(row: dict[str, Any], name: str, parts: list[bytes]) -> None:
+    for place, part in enumerate(parts):
+        row[f"{name}{place}"] = base64.b64encode(part).decode()
         row[f"{name}{place}@odata.type"] = "Edm.Binary"
 
 
@@ -86,4 +120,6 @@ def _joined(row: Mapping[str, Any], name: str) -> bytes:
     parts: list[bytes] = []
     while (part := row.get(f"{name}{len(parts)}")) is not None:
         parts.append(base64.b64decode(part))
-    return b"".join(parts)
+    data = b"".join(parts)
+    # JSON as it is, or compressed, which no JSON begins like.
+    return zlib.decompress(data) if data[:1] == _COMPRESSED else data

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from clients.cursor_rows import SHOWN, cursor_of, partition, row_of
+from clients.cursor_rows import SHOWN, Change, change_of, cursor_of, partition
 from clients.json_rows import table_key
 from clients.storage import Storage
 from clients.table_mirror import TableMirror
@@ -35,6 +35,23 @@ class CursorTable:
         self._mirror = TableMirror(storage, TABLE, _shown, columns=SHOWN)
 
     async def read(self, account: str, jobs: Sequence[str]) -> dict[str, Cursor]:
+        rows = await self._rows(account, jobs)
+        cursors = (cursor_of(account, row, row["odata.etag"]) for row in rows)
+        return {cursor.job: cursor for cursor in cursors}
+
+    async def seen(self, account: str, jobs: Sequence[str] | None = None) -> list[JobSeen]:
+        columns = ("job", "relay_state", "retry_at")
+        if jobs is None:
+            where = f"PartitionKey eq '{partition(account)}'"
+            rows = await self._wire.query(TABLE, where, columns=columns)
+        else:
+            rows = await self._rows(account, jobs, columns=columns)
+        return [JobSeen(row["job"], row["relay_state"], float(row["retry_at"])) for row in rows]
+
+    async def _rows(
+        self, account: str, jobs: Sequence[str], *, columns: tuple[str, ...] = ()
+    ) -> list[dict[str, Any]]:
+        """Return the stored rows of these jobs, asked for by their keys."""
         keys = [f"RowKey eq '{table_key(job)}'" for job in jobs]
         queries = [
             f"PartitionKey eq '{partition(account)}' and ({' or '.join(part)})"
@@ -43,17 +60,10 @@ class CursorTable:
                 for start in range(0, len(keys), _MOST_COMPARISONS)
             )
         ]
-        answers = await asyncio.gather(*(self._wire.query(TABLE, where) for where in queries))
-        cursors = (cursor_of(account, row, row["odata.etag"]) for rows in answers for row in rows)
-        return {cursor.job: cursor for cursor in cursors}
-
-    async def seen(self, account: str) -> list[JobSeen]:
-        rows = await self._wire.query(
-            TABLE,
-            f"PartitionKey eq '{partition(account)}'",
-            columns=("job", "relay_state", "retry_at"),
+        answers = await asyncio.gather(
+            *(self._wire.query(TABLE, where, columns=columns) for where in queries)
         )
-        return [JobSeen(row["job"], row["relay_state"], float(row["retry_at"])) for row in rows]
+        return [row for rows in answers for row in rows]
 
     async def list_cursors(self, account: str | None = None) -> list[Cursor]:
         """Return every job's cursor without its relay state and outbox, for the status page."""
@@ -83,33 +93,36 @@ class CursorTable:
 
     async def save(self, cursors: Sequence[Cursor]) -> set[str]:
         lost: set[str] = set()
-        batch: list[tuple[Cursor, RowWrite]] = []
+        batch: list[tuple[Cursor, Change]] = []
         size = 0
         for cursor in cursors:
-            write = RowWrite(
-                partition(cursor.account), table_key(cursor.job), row_of(cursor), cursor.etag
-            )
-            weight = len(write.body) + 1000
+            change = change_of(cursor)
+            weight = len(change.body) + 1000
             if batch and (size + weight > _BATCH_BYTES or len(batch) >= _BATCH_ROWS):
                 lost |= await self._write(batch)
                 batch, size = [], 0
-            batch.append((cursor, write))
+            batch.append((cursor, change))
             size += weight
         if batch:
             lost |= await self._write(batch)
         return lost
 
-    async def _write(self, batch: list[tuple[Cursor, RowWrite]]) -> set[str]:
+    async def _write(self, batch: list[tuple[Cursor, Change]]) -> set[str]:
         """Write rows together; one by one where somebody else wrote one of them first."""
-        etags = await self._wire.write(TABLE, [write for _, write in batch])
+        etags = await self._wire.write(TABLE, [_row_write(*one) for one in batch])
         if etags is not None:
-            for (cursor, _), etag in zip(batch, etags, strict=True):
-                cursor.etag = etag
+            for (cursor, change), etag in zip(batch, etags, strict=True):
+                cursor.etag, cursor.stored = etag, change.stored
             return set()
         if len(batch) == 1:
             return {batch[0][0].job}
         results = await asyncio.gather(*(self._write([one]) for one in batch))
         return set().union(*results)
+
+
+def _row_write(cursor: Cursor, change: Change) -> RowWrite:
+    place = partition(cursor.account), table_key(cursor.job)
+    return RowWrite(*place, change.body, cursor.etag, change.merge)
 
 
 def _shown(row: Any) -> Cursor:

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 from clients.http import Answer, Http
 from clients.transport import Transport
@@ -37,6 +37,8 @@ class Jobs:
     def __init__(self, transport: Transport, token_scope: str) -> None:
         self._transport = transport
         self._scope = token_scope
+        self._bases: dict[str, str] = {}
+        """Where requests to an endpoint begin, once it was found to be Azure's."""
         self._http = Http(transport, "the fine-tuning API", _explain)
 
     async def list_jobs(
@@ -91,32 +93,44 @@ class Jobs:
             yield chunk
 
     async def _list(
-        self, account: RelayAccount, path: str, after: str | None, limit: int, known: bytes = b""
+        self,
+        account: RelayAccount,
+        path: str,
+        after: str | None,
+        limit: int,
+        known: bytes | None = None,
     ) -> Listing:
-        query = {"limit": str(limit), **({"after": after} if after else {})}
+        place = f"&after={quote(after, safe='')}" if after else ""
         return await self._http.request(
             "GET",
-            self._url(account, path, query),
+            f"{self._url(account, path)}?limit={limit}{place}",
             lambda answer: _listing(answer, known),
             headers=await self._headers(),
             subject=account.name,
         )
 
-    def _url(self, account: RelayAccount, path: str, query: dict[str, str] | None = None) -> str:
-        host = (urlsplit(account.endpoint).hostname or "").lower()
-        is_https = account.endpoint.startswith("https://")
-        if not is_https or not host.endswith(_HOSTS) or not _NAME.match(host):
-            raise RejectedError(
-                "the account's endpoint is not an Azure OpenAI address",
-                subject=str(account.id),
-                code="endpoint",
-                remedy="check the endpoint of the account in the Azure portal",
-            )
-        tail = f"?{urlencode(query)}" if query else ""
-        return self._transport.url(f"https://{host}/openai/v1/{path}{tail}")
+    def _url(self, account: RelayAccount, path: str) -> str:
+        base = self._bases.get(account.endpoint)
+        if base is None:
+            base = self._bases[account.endpoint] = self._transport.url(_base_url(account))
+        return f"{base}/{path}"
 
     async def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {await self._transport.token(self._scope)}"}
+
+
+def _base_url(account: RelayAccount) -> str:
+    """Return where the account's API begins. Raises RejectedError for an endpoint not of Azure."""
+    host = (urlsplit(account.endpoint).hostname or "").lower()
+    is_https = account.endpoint.startswith("https://")
+    if not is_https or not host.endswith(_HOSTS) or not _NAME.match(host):
+        raise RejectedError(
+            "the account's endpoint is not an Azure OpenAI address",
+            subject=str(account.id),
+            code="endpoint",
+            remedy="check the endpoint of the account in the Azure portal",
+        )
+    return f"https://{host}/openai/v1"
 
 
 def _explain(answer: Answer, subject: str) -> AppError | None:
@@ -138,9 +152,10 @@ def _object(answer: Answer) -> dict[str, Any]:
     return body
 
 
-def _listing(answer: Answer, known: bytes) -> Listing:
-    digest = hashlib.blake2b(answer.body, digest_size=16).digest()
-    if digest == known:
+def _listing(answer: Answer, known: bytes | None) -> Listing:
+    """Return a page; with a digest only where it is asked for, as `known`, even an empty one."""
+    digest = b"" if known is None else hashlib.blake2b(answer.body, digest_size=16).digest()
+    if known and digest == known:
         # An idle account's listing is the same bytes each minute; reading them is most of a tick.
         return Listing([], has_more=False, digest=digest, unchanged=True)
     body = _object(answer)

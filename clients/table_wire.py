@@ -40,6 +40,8 @@ class RowWrite:
     body: bytes
     """The row as a JSON object, its keys included."""
     etag: str = ""
+    merge: bool = False
+    """Other columns of the row that it replaces stay as they are."""
 
 
 class TableWire:
@@ -151,7 +153,8 @@ def _batch(writes: list[RowWrite], target: str, batch: str, changes: str) -> byt
         if write.etag:
             keys = f"PartitionKey='{quote(write.partition, safe='')}'"
             keys += f",RowKey='{quote(write.row, safe='')}'"
-            line, condition = f"PUT {target}({keys})", f"If-Match: {write.etag}"
+            verb = "PATCH" if write.merge else "PUT"
+            line, condition = f"{verb} {target}({keys})", f"If-Match: {write.etag}"
         else:
             line, condition = f"POST {target}", "Prefer: return-no-content"
         parts.append(

@@ -86,9 +86,11 @@ class Transport:
 
     def proxy(self, url: str) -> str | None:
         """Return the proxy for a URL from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, None for none."""
-        parts = urlsplit(url)
         if self._proxies is None:
             self._proxies = getproxies()
+        if not self._proxies:
+            return None
+        parts = urlsplit(url)
         proxy = self._proxies.get(parts.scheme)
         if not proxy or proxy_bypass(parts.hostname or ""):
             return None

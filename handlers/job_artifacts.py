@@ -25,9 +25,7 @@ async def handle(message: ArtifactMessage, app: App) -> list[ArtifactOutcome]:
     What another try can mend is sent again, later. Raises TemporaryError when nothing could be
     begun, so that the message comes again.
     """
-    account = next(
-        (one for one in await app.accounts.list_for_relay() if one.key == message.account.key), None
-    )
+    account = await app.accounts.find_for_relay(message.account)
     if account is None:
         return []
     outcomes = await log_artifacts(

@@ -37,7 +37,7 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
     """
     if message.trigger == "timer" and app.clock() - message.sent_at > _STALE_S:
         return []
-    account = await _account(message, app)
+    account = await app.accounts.find_for_relay(message.account)
     if account is None:
         if message.resync:
             await resync_jobs.jobs_left(message, _NOT_OURS, app)
@@ -95,13 +95,6 @@ async def run(message: RelayMessage, tries: int | None, app: App) -> None:
         if message.resync and (tries or 0) >= LAST_TRY:
             await resync_jobs.jobs_left(message, error, app, advice=ASIDE)
         raise
-
-
-async def _account(message: RelayMessage, app: App) -> RelayAccount | None:
-    for account in await app.accounts.list_for_relay():
-        if account.key == message.account.key:
-            return account
-    return None
 
 
 async def _jobs(

@@ -32,9 +32,7 @@ async def send_jobs(resync: Resync, item: ResyncItem, app: App) -> dict[str, Any
     Raises NoticeError where the account's jobs cannot be relayed at all.
     """
     target = ids.parse_account_id(item.account)
-    account = next(
-        (one for one in await app.accounts.list_for_relay() if one.key == target.key), None
-    )
+    account = await app.accounts.find_for_relay(target)
     if account is None:
         if resync.request.scope == "all":
             return {"jobs": 0}

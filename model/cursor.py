@@ -65,6 +65,17 @@ class Cursor:
     """A few points of the losses, for a small chart."""
     state: dict[str, Any] = field(default_factory=dict)
     outbox: bytes = b""
+    stored: "Stored | None" = field(default=None, compare=False, repr=False)
+    """What the table holds under `etag`, so that only what changed is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The large columns of a cursor's row, as they were read or written last."""
+
+    state: bytes
+    curve: bytes
+    outbox: bytes
 
 
 @dataclass(frozen=True, slots=True)

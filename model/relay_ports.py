@@ -114,8 +114,10 @@ class CursorsPort(Protocol):
         """
         ...
 
-    def seen(self, account: str) -> Awaitable[list[JobSeen]]:
-        """Return the state of every known job of an account."""
+    def seen(self, account: str, jobs: Sequence[str] | None = None) -> Awaitable[list[JobSeen]]:
+        """Return the state of these jobs of an account, of every known one where none are named.
+
+        A job that was never stored is left out."""
         ...
 
 
@@ -144,12 +146,6 @@ class KeysPort(Protocol):
     def run_key(self, vault: str, secret: str) -> Awaitable[RunKey]:
         """Return the key in use. Raises MissingError while none was accepted."""
         ...
-
-
-class RelayAccountsPort(Protocol):
-    """The accounts whose jobs are relayed."""
-
-    def list_for_relay(self) -> Awaitable[list[RelayAccount]]: ...
 
 
 class WorkPort(Protocol):

@@ -5,7 +5,7 @@ always among them. Never used for anything but the picture.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 
 from relay.rows import Row
@@ -28,37 +28,39 @@ class Curve:
             name: {**one, "points": list(one["points"])} for name, one in dumped.items()
         }
 
-    def take(self, rows: Iterable[Row]) -> None:
+    def take(self, rows: Sequence[Row]) -> None:
         """Add the values of rows."""
-        for row in rows:
-            for name in METRICS:
-                value = row.values.get(name)
-                if value is not None and math.isfinite(value):
-                    self._add(name, [row.step, value])
+        for name in METRICS:
+            points = [
+                (row.step, value)
+                for row in rows
+                if (value := row.values.get(name)) is not None and math.isfinite(value)
+            ]
+            if points:
+                self._add(name, points)
 
-    def _add(self, name: str, point: list[float]) -> None:
+    def _add(self, name: str, points: list[tuple[int, float]]) -> None:
         one = self._series.setdefault(name, {"every": 1, "count": 0, "points": [], "last": None})
-        if one["count"] % one["every"] == 0:
-            one["points"].append(point)
+        place = 0
+        while place < len(points):
+            skip = -one["count"] % one["every"]
+            if place + skip >= len(points):
+                one["count"] += len(points) - place
+                break
+            one["count"] += skip + 1
+            place += skip + 1
+            one["points"].append(_short(points[place - 1]))
             if len(one["points"]) > MOST_POINTS:
                 one["points"] = one["points"][::2]
                 one["every"] *= 2
-        one["count"] += 1
-        one["last"] = point
+        one["last"] = _short(points[-1])
 
     def dump(self) -> dict[str, Any]:
-        """Return the curve as JSON values, five digits each."""
-        return {
-            name: {
-                **one,
-                "points": [_short(point) for point in one["points"]],
-                "last": _short(one["last"]) if one["last"] else None,
-            }
-            for name, one in self._series.items()
-        }
+        """Return the curve as JSON values, five digits each; shared with nothing."""
+        return {name: {**one, "points": list(one["points"])} for name, one in self._series.items()}
 
 
-def _short(point: list[float]) -> list[float]:
+def _short(point: tuple[int, float]) -> list[float]:
     return [point[0], float(f"{point[1]:.5g}")]
 
 

@@ -16,7 +16,7 @@ import orjson
 from model.account import RelayAccount
 from model.cursor import JobSeen
 from model.errors import AppError, TemporaryError
-from model.job import is_job_id
+from model.job import TERMINAL, is_job_id
 from model.relay_ports import CursorsPort, JobsPort, Listing, WorkPort
 from relay import select
 
@@ -27,6 +27,11 @@ _AT_ONCE: Final = 32
 _MOST_PAGES: Final = 10_000
 _REMEMBER_S: Final = 3600.0
 """A person can have a complete job started over through another process of the app."""
+_BELIEVE_S: Final = 300.0
+"""For so long a running job that was not set aside is sent without another look at its row: what
+has set it aside since leaves it alone when it comes."""
+_MOST_ASKED: Final = 140
+"""More jobs than this are asked for by reading all of the account's rows."""
 
 
 @dataclass(slots=True)
@@ -51,6 +56,8 @@ class Finder:
         self._closed: dict[str, set[str]] = {}
         self._closed_since: dict[str, float] = {}
         self._open: dict[str, set[str]] = {}
+        self._live: dict[str, dict[str, float]] = {}
+        """Until when a job of an account is believed to be relayed as it runs."""
         self._idle: dict[str, bytes] = {}
         """Digest of the first page of an account all of whose jobs were complete."""
         self._failing: set[tuple[str, str]] = set()
@@ -84,6 +91,7 @@ class Finder:
         if now - self._closed_since.setdefault(account.key, now) > _REMEMBER_S:
             self._closed.pop(account.key, None)
             self._idle.pop(account.key, None)
+            self._live.pop(account.key, None)
             self._closed_since[account.key] = now
         closed = self._closed.setdefault(account.key, set())
         missing = self._open.get(account.key, set()) - closed
@@ -107,10 +115,36 @@ class Finder:
         if not unknown:
             self._idle[account.key] = first.digest
             return
-        seen = {item.job: item for item in await self._cursors.seen(account.key)}
+        seen = await self._seen(account, unknown, now)
         closed |= {job for job, item in seen.items() if item.relay_state in select.CLOSED}
         sent = await self.send(account, unknown, seen, now=now, trigger="timer")
         found.messages += sent
+
+    async def _seen(
+        self, account: RelayAccount, listed: Sequence[dict[str, Any]], now: float
+    ) -> dict[str, JobSeen]:
+        """Return the stored state of the listed jobs but for those believed to be live.
+
+        The first look reads the whole account; its history is not read again with every tick.
+        """
+        believed = self._live.get(account.key)
+        running = {raw["id"] for raw in listed if str(raw.get("status")) not in TERMINAL}
+        asked: list[str] | None = None
+        if believed is not None:
+            asked = [
+                raw["id"]
+                for raw in listed
+                if raw["id"] not in running or believed.get(raw["id"], 0.0) <= now
+            ]
+            asked = asked if len(asked) <= _MOST_ASKED else None
+        rows = await self._cursors.seen(account.key, asked) if asked != [] else []
+        live = {job: until for job, until in (believed or {}).items() if until > now}
+        for row in rows:
+            live.pop(row.job, None)
+            if row.relay_state == "live" and row.retry_at <= now and row.job in running:
+                live[row.job] = now + _BELIEVE_S
+        self._live[account.key] = live
+        return {row.job: row for row in rows}
 
     async def send(
         self,

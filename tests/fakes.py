@@ -214,13 +214,13 @@ class FakeCursors:
                 cursor.etag = self.stored[cursor.account, cursor.job].etag
         return lost
 
-    async def seen(self, account: str) -> list[JobSeen]:
-        self.calls.append("seen")
+    async def seen(self, account: str, jobs: Sequence[str] | None = None) -> list[JobSeen]:
+        self.calls.append("seen" if jobs is None else f"seen {' '.join(sorted(jobs))}")
         await self.gate.before("seen")
         return [
             JobSeen(cursor.job, cursor.relay_state, cursor.retry_at)
             for (owner, _), cursor in self.stored.items()
-            if owner == account
+            if owner == account and (jobs is None or cursor.job in jobs)
         ]
 
     async def list_cursors(self, account: str | None = None) -> list[Cursor]:

@@ -94,6 +94,40 @@ async def test_cursor_comes_back_as_it_was_when_it_was_saved(
     assert await cursors.read(f"{account}x", ["ftjob-1"]) == {}
 
 
+@pytest.mark.parametrize("size", [10, 200_000])
+async def test_outbox_is_empty_when_only_that_was_saved_again(
+    cursors: CursorsPort, account: str, size: int
+) -> None:
+    # Random bytes: they stay as many when they are compressed.
+    cursor = full(account, outbox=b"{" + random.Random(1).randbytes(size))
+    await cursors.save([cursor])
+    cursor.outbox, cursor.posted_at, cursor.relay_state = b"", 99.5, "ending"
+    assert await cursors.save([cursor]) == set()
+    (found,) = (await cursors.read(account, ["ftjob-1"])).values()
+    assert found == cursor
+    # The next request of the same job, through the cursor as it was read.
+    found.outbox, found.rows = b'{"small":1}', 6
+    assert await cursors.save([found]) == set()
+    assert await cursors.read(account, ["ftjob-1"]) == {"ftjob-1": found}
+    found.state = {"other": 1}
+    await cursors.save([found])
+    assert await cursors.read(account, ["ftjob-1"]) == {"ftjob-1": found}
+
+
+async def test_second_writer_is_told_when_it_changes_little(
+    cursors: CursorsPort, account: str
+) -> None:
+    await cursors.save([full(account)])
+    mine = (await cursors.read(account, ["ftjob-1"]))["ftjob-1"]
+    theirs = (await cursors.read(account, ["ftjob-1"]))["ftjob-1"]
+    theirs.outbox = mine.outbox = b""
+    theirs.posted_at, mine.posted_at = 1.0, 2.0
+    assert await cursors.save([theirs]) == set()
+    assert await cursors.save([mine]) == {"ftjob-1"}
+    (found,) = (await cursors.read(account, ["ftjob-1"])).values()
+    assert found.posted_at == 1.0
+
+
 async def test_defaults_come_back_when_a_cursor_is_new(cursors: CursorsPort, account: str) -> None:
     cursor = Cursor(account, "ftjob-1")
     await cursors.save([cursor])

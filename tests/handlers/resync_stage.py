@@ -117,7 +117,7 @@ class Stage:
                 relay_queue=self.relay_queue,
                 reconcile_queue=self.reconcile_queue,
                 accounts=SimpleNamespace(
-                    list_for_relay=self._accounts, list_all=self._known_accounts
+                    find_for_relay=self._account, list_all=self._known_accounts
                 ),
                 finder=SimpleNamespace(pages=self._pages),
                 relay=SimpleNamespace(
@@ -129,8 +129,8 @@ class Stage:
             ),
         )
 
-    async def _accounts(self) -> list[Any]:
-        return [ACCOUNT]
+    async def _account(self, account: Any) -> Any:
+        return ACCOUNT if account.key == ACCOUNT.key else None
 
     async def _known_accounts(self) -> list[Any]:
         return [SimpleNamespace(id=ACCOUNT.id, key=ACCOUNT.key, deleted=False)]

@@ -46,8 +46,9 @@ class Problems:
 
 
 class Accounts:
-    async def list_for_relay(self) -> list[Any]:
-        return [fakes.relay_account()]
+    async def find_for_relay(self, account: Any) -> Any:
+        known = fakes.relay_account()
+        return known if account.key == known.key else None
 
 
 async def app_with(artifacts: Any) -> Any:

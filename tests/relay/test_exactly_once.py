@@ -93,8 +93,8 @@ class _SharedCursors:
         await self._gate.before("read")
         return await self._cursors.read(account, jobs)
 
-    async def seen(self, account: str) -> Any:
-        return await self._cursors.seen(account)
+    async def seen(self, account: str, jobs: Any = None) -> Any:
+        return await self._cursors.seen(account, jobs)
 
     async def save(self, cursors: Any) -> set[str]:
         await self._gate.before("save")

@@ -160,3 +160,39 @@ async def test_messages_hold_nothing_private_when_job_objects_do(stage: Stage) -
     )
     await stage.tick()
     assert "SECRET" not in repr(stage.queue.sent)
+
+
+async def test_rows_of_running_jobs_are_not_read_again_while_they_are_believed_live(
+    stage: Stage,
+) -> None:
+    put(stage, "j1", "j2")
+    await stage.know("old", "complete")
+    await stage.know("j1", "live")
+    await stage.know("j2", "live")
+    await stage.tick()
+    assert stage.cursors.calls == ["seen"]
+    await stage.tick()
+    assert (stage.cursors.calls, sorted(stage.sent())) == ([], ["j1", "j2"])
+    stage.now += 301
+    await stage.tick()
+    assert (stage.cursors.calls, sorted(stage.sent())) == (["seen j1 j2"], ["j1", "j2"])
+
+
+async def test_only_rows_of_jobs_that_are_not_simply_running_are_read(stage: Stage) -> None:
+    put(stage, "live", "parked", "over", "new")
+    await stage.know("live", "live")
+    await stage.know("over", "live")
+    await stage.know("parked", "parked", stage.now + 3600)
+    await stage.tick()
+    put(stage, "over", status="succeeded")
+    await stage.tick()
+    assert stage.cursors.calls == ["seen new over parked"]
+    assert sorted(stage.sent()) == ["live", "new", "over"]
+
+
+async def test_an_account_with_many_such_jobs_is_read_whole(stage: Stage) -> None:
+    stage.jobs.page_size = 500
+    put(stage, *(f"j{number}" for number in range(200)))
+    await stage.tick()
+    await stage.tick()
+    assert stage.cursors.calls == ["seen"]
