@@ -6,7 +6,7 @@ the delay of a tick: exactness comes from the ledger and from the full read at a
 """
 
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,7 +15,7 @@ from typing import Any, Final
 from model.errors import MissingError, RejectedError
 from model.job import as_number
 from model.redact import redacted
-from relay.metrics import Number, metrics_of, step_of
+from relay.metrics import Number, metrics_of, read_metrics, step_of
 
 FIRST_PAGE: Final = 20
 """A tick brings a handful of new events; asking for more would only re-read known ones."""
@@ -45,8 +45,8 @@ class Event:
 
     `at` is unix seconds, None where it has no usable time."""
 
-    identity: int
-    """63-bit hash of the event's id (of its content where it has none)."""
+    key: str
+    """The event's id; what it says, where it has none."""
     at: float | None
     step: int | None
     metrics: dict[str, Number]
@@ -56,6 +56,13 @@ class Event:
     """One of its metrics is not a finite number."""
     total_steps: int | None = None
     """How many steps the job will have, where the event says it."""
+
+    @property
+    def identity(self) -> int:
+        """63-bit hash of the key."""
+        # Two independent 32-bit sums: enough to tell a few hundred messages of one job apart.
+        name = self.key.encode("utf-8", "replace")
+        return (zlib.crc32(name) << 31) ^ zlib.adler32(name[::-1] + name)
 
 
 @dataclass(slots=True)
@@ -104,7 +111,7 @@ async def _walk(read: ReadPage, hints: Hints, *, after: str | None, full: bool) 
     known_head = hints.head
     recent = set(hints.recent) if not full and hints.order == "newest" else set()
     first_page: list[int] | None = None
-    seen: set[int] = set()
+    seen: set[str] = set()
     order = _Order()
     first_id, last_id = "", after or ""
     used = {last_id}
@@ -112,15 +119,13 @@ async def _walk(read: ReadPage, hints: Hints, *, after: str | None, full: bool) 
     for _ in range(_MAX_PAGES):
         page = await read(last_id or None, limit)
         limit = FULL_PAGE
-        met_head = False
         page_ids: list[str] = []
+        events: list[Event] = []
         for item in page.items:
             event_id = item.get("id") if isinstance(item, dict) else None
             if isinstance(event_id, str) and event_id:
                 page_ids.append(event_id)
-                first_id = first_id or event_id
-                met_head = met_head or event_id == known_head
-                if recent and zlib.crc32(event_id.encode()) in recent:
+                if recent and zlib.crc32(event_id.encode("utf-8", "replace")) in recent:
                     continue
             event = parse_event(item)
             if event is None:
@@ -128,12 +133,18 @@ async def _walk(read: ReadPage, hints: Hints, *, after: str | None, full: bool) 
                 continue
             if event.step is None:
                 result.stepless += _has_numbers(item.get("data"))
-            order.see(event)
-            if event.identity not in seen:
-                seen.add(event.identity)
+            events.append(event)
+        order.see(events)
+        for event in events:
+            if event.key not in seen:
+                seen.add(event.key)
                 result.events.append(event)
+        met_head = known_head in page_ids
+        first_id = first_id or (page_ids[0] if page_ids else "")
         if first_page is None:
-            first_page = [zlib.crc32(one.encode()) for one in page_ids[:FIRST_PAGE]]
+            first_page = [
+                zlib.crc32(one.encode("utf-8", "replace")) for one in page_ids[:FIRST_PAGE]
+            ]
         if not page.has_more:
             last_id = page_ids[-1] if page_ids else last_id
             break
@@ -165,20 +176,25 @@ class _Order:
         self._step = -1
         self._up = self._down = 0
 
-    def see(self, event: Event) -> None:
-        at, step = event.at, -1 if event.step is None else event.step
-        if at is None:
-            return
-        last = self._at
-        if last is not None:
-            if at != last:
-                self._up += at > last
-                self._down += at < last
-            elif step >= 0 and self._step >= 0:
-                # Messages have no step; only their times can be compared.
-                self._up += step > self._step
-                self._down += step < self._step
-        self._at, self._step = at, step
+    def see(self, events: Iterable[Event]) -> None:
+        """Take note of more events, in the listing's order."""
+        last_at, last_step, up, down = self._at, self._step, self._up, self._down
+        for event in events:
+            at = event.at
+            if at is None:
+                continue
+            step = -1 if event.step is None else event.step
+            if last_at is not None:
+                if at > last_at:
+                    up += 1
+                elif at < last_at:
+                    down += 1
+                elif step >= 0 and last_step >= 0:
+                    # Messages have no step; only their times can be compared.
+                    up += step > last_step
+                    down += step < last_step
+            last_at, last_step = at, step
+        self._at, self._step, self._up, self._down = last_at, last_step, up, down
 
     @property
     def name(self) -> str:
@@ -203,28 +219,19 @@ def parse_event(item: object) -> Event | None:
         total = step_of(data.get("total_steps"))
         step = step_of(data.get("step"))
         if step is not None:
-            metrics = metrics_of(data)
-            not_finite = _has_not_finite(data)
+            metrics, not_finite = read_metrics(data)
     message = item.get("message")
     text = _text(message) if isinstance(message, str) else ""
     if not metrics and not text:
         return None
-    at = as_number(item.get("created_at"))
-    event_id = item.get("id")
-    if isinstance(event_id, str) and event_id:
-        name = event_id.encode()
-    else:
-        name = repr((at, text, step, sorted(metrics.items()))).encode()
-    return Event(
-        identity=_hash(name),
-        at=at if at is not None and 0 <= at < 1e11 else None,
-        step=step,
-        metrics=metrics,
-        message=text,
-        is_error=item.get("level") == "error",
-        not_finite=not_finite,
-        total_steps=total,
-    )
+    at = item.get("created_at")
+    at = float(at) if type(at) is int else as_number(at)
+    if at is not None and not 0 <= at < 1e11:
+        at = None
+    key = item.get("id")
+    if not isinstance(key, str) or not key:
+        key = f"\0{(at, text, step, sorted(metrics.items()))!r}"
+    return Event(key, at, step, metrics, text, item.get("level") == "error", not_finite, total)
 
 
 def console_line(event: Event, at: float) -> str:
@@ -233,8 +240,15 @@ def console_line(event: Event, at: float) -> str:
     Source: facts/wandb.md 2.1 (recorded from wandb 0.31.0): UTC without a zone, then the text;
     `ERROR ` leads a line of the error stream.
     """
-    stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:-6]
+    minute, second = divmod(at if at.is_integer() else round(at, 6), 60.0)
+    stamp = f"{_minute(int(minute))}{second:09.6f}"
     return f"{'ERROR ' if event.is_error else ''}{stamp} {redacted(event.message)}"
+
+
+@lru_cache(maxsize=4096)
+def _minute(minute: int) -> str:
+    """Return the beginning of a stamp: most of a job's lines fall into few minutes."""
+    return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:")
 
 
 def line_mark(event: Event) -> str | None:
@@ -245,19 +259,21 @@ def line_mark(event: Event) -> str | None:
     """
     if event.step is None:
         return None
-    return _line_name(tuple(event.metrics))
+    # By the first name, not by all: steps with and without validation values then belong to one
+    # progression, while two events of one step with different metrics stay two.
+    return _line_name(min(event.metrics, default=""))
 
 
 @lru_cache(maxsize=1024)
-def _line_name(metrics: tuple[str, ...]) -> str:
-    # By the first name, not by all: steps with and without validation values then belong to one
-    # progression, while two events of one step with different metrics stay two.
-    return f"\0line:{zlib.crc32(min(metrics, default='').encode()):08x}"
+def _line_name(metric: str) -> str:
+    return f"\0line:{zlib.crc32(metric.encode('utf-8', 'replace')):08x}"
 
 
 def _text(message: str) -> str:
     """Return a message as one line of a length that a console takes."""
-    text = " ".join(message.split())
+    text = message
+    if not message.isprintable() or "  " in message or message != message.strip():
+        text = " ".join(message.split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
 
 
@@ -265,20 +281,5 @@ def _has_numbers(data: object) -> bool:
     return isinstance(data, Mapping) and bool(metrics_of(data))
 
 
-def _has_not_finite(data: Mapping[str, Any]) -> bool:
-    for value in data.values():
-        if type(value) is float:
-            if value - value != 0.0:  # true of infinities and of what is no number
-                return True
-        elif type(value) is str and value.lower() in ("nan", "inf", "-inf"):
-            return True
-    return False
-
-
 def _by_time(event: Event) -> tuple[float, int]:
     return (event.at or 0.0, event.step if event.step is not None else -1)
-
-
-def _hash(name: bytes) -> int:
-    # Two independent 32-bit sums: enough to tell a few hundred messages of one job apart.
-    return (zlib.crc32(name) << 31) ^ zlib.adler32(name[::-1] + name)

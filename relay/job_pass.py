@@ -17,7 +17,7 @@ from model.errors import AppError, DeniedError, RejectedError, TemporaryError
 from model.job import Job
 from model.relay_ports import RunAttributes, RunKey
 from relay import wire
-from relay.alerts import Facts, due_alerts
+from relay.alerts import Alert, Facts, due_alerts
 from relay.attributes import path_problem, run_attributes, run_path, run_suffix
 from relay.cost import Meter, meter
 from relay.looks import is_whole_look, needs_closing
@@ -72,6 +72,7 @@ class JobPass:
         self._key = key
         self._clock = clock
         self._sources: Sources | None = None
+        self._alerts: list[Alert] = []
         self._previous_status = cursor.status
         self._hashed: tuple[tuple[bool, RunPath | None], int] | None = None
         if self.memory.asked is None:
@@ -140,6 +141,11 @@ class JobPass:
             )
         if problem := path_problem(cursor.run):
             raise RejectedError(problem, subject=self.job.id, code="project")
+
+    async def read_and_fill(self) -> bool:
+        """Read, and put the first request into the outbox; say whether there is one."""
+        await self.read()
+        return await self.fill()
 
     async def fill(self) -> bool:
         """Put the next request into the outbox; say whether there is one.
@@ -287,8 +293,8 @@ class JobPass:
             cursor.state = {**cursor.state, "attributes": self.memory.attributes}
         return cursor.run
 
-    async def alert(self) -> None:
-        """Raise the alerts that are due, on the run and as notices; each once."""
+    def find_alerts(self) -> None:
+        """Find the alerts that are due, for `alert` to raise."""
         cursor, memory = self.cursor, self.memory
         if not self._options.alerts or cursor.run is None or self._waits:
             return
@@ -306,10 +312,20 @@ class JobPass:
             not_finite=memory.summary.not_finite,
             cost=self._meter().cost,
         )
-        for alert in due_alerts(self.job, facts, self._options, memory.alerted):
+        self._alerts = due_alerts(self.job, facts, self._options, memory.alerted)
+
+    @property
+    def has_alerts(self) -> bool:
+        return bool(self._alerts) and self.error is None
+
+    async def alert(self) -> None:
+        """Raise the alerts that are due, on the run and as notices; each once."""
+        cursor, memory = self.cursor, self.memory
+        assert cursor.run is not None, "only a job with a run has alerts"
+        for alert in self._alerts:
             try:
                 await self._ports.sink.alert(cursor.run, alert, key=self._key)
-                await self._ports.tell(self._account, self.job, cursor.run, alert, facts.now)
+                await self._ports.tell(self._account, self.job, cursor.run, alert, self._clock())
             except TemporaryError as error:
                 log.warning("job %s: alert %s: %s", self.job.id, alert.reason, error)
                 continue

@@ -41,7 +41,11 @@ _NEVER_NEGATIVE: Final = (
 _NEVER_NEGATIVE_WORD: Final = re.compile(r"(?:^|[^a-z])(?:lr|times?|counts?)(?:$|[^a-z])")
 """Words that are part of too many others (`sentiment`, `discount`) to be looked for inside."""
 _WHOLE: Final = re.compile(r"^\s*[+-]?[0-9]+\s*$", re.ASCII)
+_NOT_FINITE: Final = ("nan", "inf", "-inf")
 _MAX_DEPTH: Final = 16
+_MOST_NAMES: Final = 4096
+_names: dict[str, str] = {}
+"""The one name of each name that was met: a look here costs less than any call."""
 _INT64: Final = 2**63
 
 
@@ -81,20 +85,35 @@ def metrics_of(data: Mapping[str, Any]) -> dict[str, Number]:
     Nested objects are joined by `/`; a list of objects is keyed by their `name`, by index where
     there is none. Text, truth values, identifiers and placeholders are not metrics.
     """
+    return read_metrics(data)[0]
+
+
+def read_metrics(data: Mapping[str, Any]) -> tuple[dict[str, Number], bool]:
+    """Return the metrics, and whether one of the numbers is not finite (text says so, too)."""
     found: dict[str, Number] = {}
+    finite = True
     for name, value in data.items():
-        if type(value) is float:  # the common case, without a call
-            if value == value and value != -1.0 and name not in NOT_METRICS:
-                found.setdefault(metric_name(name), value)
-            elif name not in NOT_METRICS:
+        kind = type(value)
+        if kind is float:
+            if value - value != 0.0:  # true of infinities and of what is no number
+                finite = False
+            elif value != -1.0 and name not in NOT_METRICS:  # the common case, without a call
+                own = _names.get(name) or metric_name(name)
+                if own not in found:
+                    found[own] = value
+                continue
+            if name not in NOT_METRICS:
                 add_metric(found, name, value)
-        elif type(value) is int:
+        elif kind is int:
             if name not in NOT_METRICS:
                 add_metric(found, name, value)
         elif value is not None and name not in NOT_METRICS:
+            if kind is str:
+                finite = finite and value.lower() not in _NOT_FINITE
+                continue
             for full, number in _walk(str(name), value, 1):
                 add_metric(found, full, number)
-    return found
+    return found, not finite
 
 
 def add_metric(found: dict[str, Number], name: str, value: Number) -> None:
@@ -111,17 +130,18 @@ def add_metric(found: dict[str, Number], name: str, value: Number) -> None:
         found[name] = value
 
 
-@lru_cache(maxsize=4096)
 def metric_name(name: str) -> str:
     """Return the one name of a metric.
 
     W&B keeps names with a leading underscore and the axis `step` for itself; a metric must
     not take their place.
     """
-    known = VOCABULARY.get(name)
-    if known is not None:
-        return known
-    return f"metric{name}" if name.startswith("_") else name
+    own = _names.get(name)
+    if own is None:
+        own = VOCABULARY.get(name) or (f"metric{name}" if name.startswith("_") else name)
+        if len(_names) < _MOST_NAMES:
+            _names[name] = own
+    return own
 
 
 @lru_cache(maxsize=4096)

@@ -30,10 +30,12 @@ class Taken:
 class Sources:
     """What one pass has read and not yet put into a request."""
 
-    def __init__(self, job: Job, reading: Reading, rows: AsyncIterator[Row]) -> None:
+    def __init__(self, job: Job, reading: Reading, rows: AsyncIterator[list[Row]]) -> None:
         self._job = job
         self._reading = reading
-        self._rows: AsyncIterator[Row] | None = rows
+        self._rows: AsyncIterator[list[Row]] | None = rows
+        self._waiting: list[Row] = []
+        """Rows that were read and are not yet in a request."""
         self._events: list[Event] = list(reading.events.events)
         self._stamp = _Stamp(job, reading)
 
@@ -71,33 +73,49 @@ class Sources:
         del self._events[:count]
 
     async def _take_rows(self, memory: Memory, taken: Taken, offset: int) -> None:
-        if self._rows is None:
-            return
-        claim_new, start = memory.ledger.claim_new, self._job.created_at
         fresh: list[Row] = []
-        size = 0
-        async for row in self._rows:
-            values = claim_new(row.step, row.values)
-            if not values:
-                continue
-            at = self._stamp.of(row)
-            if row.at is not None:
-                taken.newest_at = max(taken.newest_at, row.at)
-            kept = row if values is row.values else Row(row.step, values, row.at)
-            since = max(at - start, 0.0) if start is not None else 0.0
-            line = history_line(kept, offset + len(fresh), at, since)
-            fresh.append(kept)
-            taken.rows.append(line)
-            size += len(line)
-            if size > wire.MAX_BODY:
-                break
-        else:
-            self._rows = None
-            if self._reading.result_read:
-                memory.result_read = self._reading.result_file
+        room = wire.MAX_BODY
+        while self._rows is not None and room >= 0:
+            if not self._waiting:
+                batch = await anext(self._rows, None)
+                if batch is None:
+                    self._rows = None
+                    if self._reading.result_read:
+                        memory.result_read = self._reading.result_file
+                    break
+                self._waiting = batch
+            room = self._take_batch(memory, taken, fresh, offset, room)
         memory.summary.take_rows(fresh)
         memory.curve.take(fresh)
         taken.top_step = max((row.step for row in fresh), default=None)
+
+    def _take_batch(
+        self, memory: Memory, taken: Taken, fresh: list[Row], offset: int, room: int
+    ) -> int:
+        """Take rows off the batch until it is empty or `room` is below zero; return what is left."""
+        claim_new, stamp, lines = memory.ledger.claim_new, self._stamp.of, taken.rows
+        start, newest = self._job.created_at, taken.newest_at
+        count = 0
+        for row in self._waiting:
+            count += 1
+            values = claim_new(row.step, row.values)
+            if not values:
+                continue
+            at = stamp(row)
+            if row.at is not None and row.at > newest:
+                newest = row.at
+            if values is not row.values:
+                row = Row(row.step, values, row.at)
+            since = at - start if start is not None and at > start else 0.0
+            line = history_line(row, offset + len(fresh), at, since)
+            fresh.append(row)
+            lines.append(line)
+            room -= len(line)
+            if room < 0:
+                break
+        del self._waiting[:count]
+        taken.newest_at = newest
+        return room
 
     @property
     def notes(self) -> list[str]:
@@ -113,7 +131,7 @@ def final_line(job: Job, memory: Memory) -> str | None:
     if not memory.claim_once(identity):
         return None
     text = " ".join(f"Job {job.status}: {reason}".split())
-    event = Event(identity, None, None, {}, text, is_error=True)
+    event = Event("", None, None, {}, text, is_error=True)
     return console_line(event, job.finished_at or job.created_at or 0.0)
 
 

@@ -9,8 +9,9 @@ import binascii
 import csv
 import io
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from model.errors import RejectedError
 from relay.metrics import NOT_METRICS, Number, add_metric, metric_name, number_in, step_of
@@ -20,6 +21,8 @@ _BASE64 = re.compile(rb"^[A-Za-z0-9+/\s]+={0,2}\s*$")
 _BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 4 * 1024 * 1024
 _PIECE = 64 * 1024
+Columns = list[tuple[int, str, str]]
+"""Place, name and metric of the columns that may hold values."""
 csv.field_size_limit(_MAX_LINE)  # a text column may hold a whole answer of the model
 
 
@@ -31,12 +34,17 @@ class ResultCount:
     unusable: int = 0
 
 
-async def read_rows(chunks: AsyncIterator[bytes], count: ResultCount) -> AsyncIterator[list[Row]]:
+async def read_rows(
+    chunks: AsyncIterator[bytes],
+    count: ResultCount,
+    known: Mapping[int, Row] = MappingProxyType({}),
+) -> AsyncIterator[list[Row]]:
     """Yield the file's rows in its order, a list for each chunk that completes some.
 
-    Raises RejectedError when the file is not CSV with a `step` column.
+    Values that a step has in `known` already are left out, unread. Raises RejectedError when the
+    file is not CSV with a `step` column.
     """
-    columns: list[tuple[int, str]] | None = None
+    columns: Columns | None = None
     step_column = -1
     async for text in lines_of(decoded(chunks)):
         try:
@@ -50,7 +58,7 @@ async def read_rows(chunks: AsyncIterator[bytes], count: ResultCount) -> AsyncIt
             if columns is None:
                 step_column, columns = _header(record)
                 continue
-            row = _row(record, step_column, columns)
+            row = _row(record, step_column, columns, known)
             if row is None:
                 count.unusable += 1
             else:
@@ -62,7 +70,7 @@ async def read_rows(chunks: AsyncIterator[bytes], count: ResultCount) -> AsyncIt
         raise RejectedError("the result file is empty", code="NotCsv")
 
 
-def _header(record: list[str]) -> tuple[int, list[tuple[int, str]]]:
+def _header(record: list[str]) -> tuple[int, Columns]:
     names = [name.strip().strip('"') for name in record]
     lowered = [name.lower() for name in names]
     if "step" not in lowered:
@@ -70,13 +78,15 @@ def _header(record: list[str]) -> tuple[int, list[tuple[int, str]]]:
     step_column = lowered.index("step")
     # Renamed twins of one metric: the first column that has a value wins, see _row.
     return step_column, [
-        (place, name)
+        (place, name, metric_name(name))
         for place, name in enumerate(names)
         if name and name.lower() not in NOT_METRICS
     ]
 
 
-def _row(record: list[str], step_column: int, columns: list[tuple[int, str]]) -> Row | None:
+def _row(
+    record: list[str], step_column: int, columns: Columns, known: Mapping[int, Row]
+) -> Row | None:
     if step_column >= len(record):
         return None
     text = record[step_column].strip()
@@ -86,17 +96,19 @@ def _row(record: list[str], step_column: int, columns: list[tuple[int, str]]) ->
         return None
     values: dict[str, Number] = {}
     width = len(record)
-    for place, name in columns:
+    there = known.get(step)
+    taken = there.values if there is not None else values
+    for place, name, metric in columns:
         if place >= width:
             break
         text = record[place]
-        if not text:
+        if not text or metric in taken:
             continue
         value = number_in(text)
         if value is None:
             continue  # a column of text or identifiers
         if value == value and value != -1.0:
-            values.setdefault(metric_name(name), value)
+            values.setdefault(metric, value)
         else:
             add_metric(values, name, value)
     return Row(step, values)

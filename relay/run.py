@@ -7,7 +7,8 @@ One job's failure is its own outcome; it neither stops the others nor fails the 
 import asyncio
 import copy
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -117,10 +118,10 @@ async def _relay(
     if full:
         await _each(limit, active, JobPass.probe)
         active = [item for item in active if item.error is None]
-    await _each(limit, active, JobPass.read)
-    active = [item for item in active if item.error is None]
+    step = JobPass.read_and_fill
     while active:
-        filled = await _each(limit, active, JobPass.fill)
+        filled = await _each(limit, active, step)
+        step = JobPass.fill
         outgoing = [item for item, has in zip(active, filled, strict=True) if has]
         lost |= await _save(ports, outgoing)
         outgoing = [item for item in outgoing if item.job.id not in lost]
@@ -136,7 +137,11 @@ async def _relay(
         active = [item for item in more if item.job.id not in lost]
 
     ended = [item for item in passes if item.job.id not in lost and not item.is_stale]
-    await _each(limit, [item for item in ended if item.error is None], JobPass.alert)
+    for item in ended:
+        if item.error is None:
+            with _held(item):
+                item.find_alerts()
+    await _each(limit, [item for item in ended if item.has_alerts], JobPass.alert)
     for item in ended:
         item.settle()
     lost |= await _save(
@@ -163,22 +168,31 @@ async def _each[T](
 
     async def one(item: JobPass) -> T | None:
         async with limit:
-            try:
+            with _held(item):
                 return await step(item)
-            except AppError as error:
-                item.fail(error)
-            except Exception as error:  # one job's surprise must not stop the others
-                log.exception("job %s: unexpected", item.job.id)
-                item.fail(
-                    TemporaryError(
-                        f"unexpected {type(error).__name__} while relaying",
-                        subject=item.job.id,
-                        remedy="tried again with the next pass; the traceback is in the log",
-                    )
-                )
             return None
 
+    if not passes:
+        return []
     return list(await asyncio.gather(*(one(item) for item in passes)))
+
+
+@contextmanager
+def _held(item: JobPass) -> Iterator[None]:
+    """Have whatever a pass raises stay with it."""
+    try:
+        yield
+    except AppError as error:
+        item.fail(error)
+    except Exception as error:  # one job's surprise must not stop the others
+        log.exception("job %s: unexpected", item.job.id)
+        item.fail(
+            TemporaryError(
+                f"unexpected {type(error).__name__} while relaying",
+                subject=item.job.id,
+                remedy="tried again with the next pass; the traceback is in the log",
+            )
+        )
 
 
 async def _save(ports: RelayPorts, passes: Sequence[JobPass]) -> set[str]:

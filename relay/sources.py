@@ -4,6 +4,7 @@ While a job lives only its new events are read. Once it is over, the whole listi
 checkpoints and the result file fill what the events left out; the result file is streamed.
 """
 
+from bisect import bisect_right
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,27 +100,24 @@ def _reading(read: EventRead) -> Reading:
 
 async def stream_rows(
     jobs: JobsPort, account: RelayAccount, job: Job, reading: Reading
-) -> AsyncIterator[Row]:
-    """Yield every row in step order: events and checkpoints merged with the result file.
+) -> AsyncIterator[list[Row]]:
+    """Yield every row in step order, some at a time: events and checkpoints, then what the
+    result file adds, each value of it that they have not.
 
     A result file that cannot be used ends the stream with what the events gave, and a note.
     """
-    known = sorted(reading.rows.values(), key=lambda row: row.step)
+    known = sorted(reading.rows.values(), key=_by_step)
     place = 0
     if reading.result_file:
         count = ResultCount()
         reading.result_read = True
         try:
-            async for batch in read_rows(jobs.read_file(account, reading.result_file), count):
-                for row in batch:
-                    while place < len(known) and known[place].step < row.step:
-                        yield known[place]
-                        place += 1
-                    if place < len(known) and known[place].step == row.step:
-                        yield _merged(known[place], row)
-                        place += 1
-                    else:
-                        yield row
+            content = jobs.read_file(account, reading.result_file)
+            async for batch in read_rows(content, count, reading.rows):
+                # What comes before the batch's last step, or at it, is due with it.
+                end = bisect_right(known, max(map(_by_step, batch)), lo=place, key=_by_step)
+                yield _merged(known[place:end], batch)
+                place = end
         except (RejectedError, MissingError) as error:
             # The job can name its file a moment before it can be read.
             reading.result_read = not isinstance(error, MissingError)
@@ -128,10 +126,27 @@ async def stream_rows(
             )
         if count.unusable:
             reading.notes.append(f"{count.unusable} lines of the result file had no step")
-    for row in known[place:]:
-        yield row
+    yield known[place:]
 
 
-def _merged(first: Row, second: Row) -> Row:
-    """Return one row of both; the first source's value stands."""
-    return Row(first.step, {**second.values, **first.values}, first.at)
+def _by_step(row: Row) -> int:
+    return row.step
+
+
+def _merged(first: list[Row], second: list[Row]) -> list[Row]:
+    """Return the rows of both in step order; those of one step as one, the first's values stand."""
+    rows = {row.step: row for row in first}
+    extra: list[Row] = []
+    for row in second:
+        if not row.values:
+            continue
+        known = rows.get(row.step)
+        if known is None:
+            extra.append(row)
+        else:
+            rows[row.step] = Row(row.step, {**row.values, **known.values}, known.at)
+    found = list(rows.values())
+    if extra:
+        found += extra
+        found.sort(key=_by_step)
+    return found

@@ -7,7 +7,8 @@ directly, and a resumed SDK run forgets its earlier minima.
 import math
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from model.job import Job
@@ -55,30 +56,30 @@ class Summary:
             "billed_hours": self.billed_hours,
         }
 
-    def take_rows(self, rows: Iterable[Row]) -> None:
-        last = self._last
-        for row in rows:
+    def take_rows(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        if self.first_value_at is None:
+            self.first_value_at = next((row.at for row in rows if row.at is not None), None)
+        losses = [loss for row in rows if (loss := row.values.get(_LOSS)) is not None]
+        if losses:
+            first, lowest = self._loss or (losses[0], losses[0])
+            self._loss = [first, min(lowest, *losses)]
+        # The values of the highest step, of equals the later ones; rows mostly come in order.
+        newest: dict[str, tuple[int, Number]] = {}
+        for row in sorted(rows, key=_step):
             step = row.step
-            if row.at is not None and self.first_value_at is None:
-                self.first_value_at = row.at
-            loss = row.values.get(_LOSS)
-            if loss is not None:
-                self._loss = [self._loss[0], min(self._loss[1], loss)] if self._loss else [loss] * 2
             for name, value in row.values.items():
-                entry = last.get(name)
-                if entry is None:
-                    last[name] = [step, value]
-                elif step >= entry[0]:
-                    entry[0] = step
-                    entry[1] = value
-                if "valid" in name:
+                newest[name] = (step, value)
+                if _is_ranked(name):
                     self._take_best(name, step, value)
+        for name, (step, value) in newest.items():
+            entry = self._last.get(name)
+            if entry is None or step >= entry[0]:
+                self._last[name] = [step, value]
 
     def _take_best(self, name: str, step: int, value: Number) -> None:
-        lowered = name.lower()
-        bigger = any(word in lowered for word in _BIGGER_IS_BETTER)
-        if not bigger and "loss" not in lowered:
-            return
+        bigger = _is_bigger_better(name)
         entry = self._best.get(name)
         if (
             entry is None
@@ -162,6 +163,21 @@ class Summary:
         shown["_runtime"] = runtime
         shown["_wandb"] = {"runtime": int(runtime)}
         return shown
+
+
+def _step(row: Row) -> int:
+    return row.step
+
+
+@lru_cache(maxsize=1024)
+def _is_bigger_better(name: str) -> bool:
+    return any(word in name.lower() for word in _BIGGER_IS_BETTER)
+
+
+@lru_cache(maxsize=1024)
+def _is_ranked(name: str) -> bool:
+    """Say whether a metric has a best value: those of validation of which it is known which way."""
+    return "valid" in name and (_is_bigger_better(name) or "loss" in name.lower())
 
 
 def _dumped(entries: dict[str, list[Number]]) -> dict[str, list[Any]]:
