@@ -5,7 +5,7 @@ always among them. Never used for anything but the picture.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Final
 
 from relay.rows import Row
@@ -28,9 +28,11 @@ class Curve:
             name: {**one, "points": list(one["points"])} for name, one in dumped.items()
         }
 
-    def take(self, rows: Sequence[Row]) -> None:
-        """Add the values of rows."""
+    def take(self, rows: Sequence[Row], metrics: Container[str] = METRICS) -> None:
+        """Add the values of rows, which are of no other metrics than these."""
         for name in METRICS:
+            if name not in metrics:
+                continue
             points = [
                 (row.step, value)
                 for row in rows

@@ -5,7 +5,7 @@ A value is one (step, metric). Steps of one metric are nearly always an arithmet
 with 100,000 relayed steps costs a tick the same few bytes as one with 100.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, KeysView
 from typing import Any
 
 from relay.metrics import Number
@@ -130,8 +130,9 @@ class Ledger:
         return {name: value for name, value in values.items() if name not in old}
 
     @property
-    def metrics(self) -> list[str]:
-        return sorted(self._metrics)
+    def metrics(self) -> KeysView[str]:
+        """The metrics that have values."""
+        return self._metrics.keys()
 
     def dump(self) -> dict[str, Any]:
         """Return the ledger as JSON values; metrics with the same steps share one list."""

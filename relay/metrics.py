@@ -51,10 +51,10 @@ _INT64: Final = 2**63
 
 def step_of(value: object) -> int | None:
     """Return a training step given as int, float or text; None where it is not a whole number."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
+    if type(value) is int:
         return value if 0 <= value < _INT64 else None
+    if value is None or isinstance(value, bool):
+        return None
     if isinstance(value, str):
         try:
             # As a whole number first: a float holds only 53 bits of one.

@@ -86,7 +86,7 @@ class Sources:
                 self._waiting = batch
             room = self._take_batch(memory, taken, fresh, offset, room)
         memory.summary.take_rows(fresh)
-        memory.curve.take(fresh)
+        memory.curve.take(fresh, memory.ledger.metrics)
         taken.top_step = max((row.step for row in fresh), default=None)
 
     def _take_batch(
