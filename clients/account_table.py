@@ -42,7 +42,7 @@ class AccountTable:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._wire = TableWire(storage)
-        self._mirror = TableMirror(storage, TABLE, _listed)
+        self._mirror = TableMirror(self._wire, TABLE, _listed)
 
     async def read(self, account: AccountId) -> AccountEntry | None:
         """Return the last report of an account, None when there is none."""
@@ -175,8 +175,10 @@ def entry_of(row: Any) -> AccountEntry:
     )
 
 
-def utc(moment: datetime) -> datetime:
-    """Return the table's own kind of time as a plain one in UTC."""
+def utc(moment: datetime | str) -> datetime:
+    """Return the SDK's own kind of time, or the service's text, as a plain one in UTC."""
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
     return datetime.fromtimestamp(moment.timestamp(), UTC)
 
 

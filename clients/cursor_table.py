@@ -32,7 +32,7 @@ class CursorTable:
         self._wire = TableWire(storage)
         self._curves: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         """Etag and curve of the jobs that were looked at."""
-        self._mirror = TableMirror(storage, TABLE, _shown, columns=SHOWN)
+        self._mirror = TableMirror(self._wire, TABLE, _shown, columns=SHOWN)
 
     async def read(self, account: str, jobs: Sequence[str]) -> dict[str, Cursor]:
         rows = await self._rows(account, jobs)
@@ -125,5 +125,5 @@ def _row_write(cursor: Cursor, change: Change) -> RowWrite:
     return RowWrite(*place, change.body, cursor.etag, change.merge)
 
 
-def _shown(row: Any) -> Cursor:
-    return cursor_of(row["PartitionKey"].replace("|", "/"), row, row.metadata["etag"])
+def _shown(row: dict[str, Any]) -> Cursor:
+    return cursor_of(row["PartitionKey"].replace("|", "/"), row, row["odata.etag"])

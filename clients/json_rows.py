@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from clients.storage import Storage
+from clients.table_wire import TableWire
 from clients.translate import translated
 
 _SERVICE = "Table storage"
@@ -28,6 +29,7 @@ class JsonRows:
     def __init__(self, storage: Storage, table: str) -> None:
         self._storage = storage
         self._table = table
+        self._wire = TableWire(storage)
 
     async def put(self, partition: str, row: str, data: dict[str, Any]) -> None:
         """Write a row, whatever was there."""
@@ -89,18 +91,10 @@ class JsonRows:
 
     async def rows(self, partition: str | None = None) -> AsyncIterator[dict[str, Any]]:
         """Yield the rows of a partition, or of the whole table."""
-        table = await self._storage.table(self._table)
-        with translated(self._table, _SERVICE):
-            if partition is None:
-                entities = table.list_entities(select=["data"])
-            else:
-                entities = table.query_entities(
-                    "PartitionKey eq @partition",
-                    parameters={"partition": table_key(partition)},
-                    select=["data"],
-                )
-            async for entity in entities:
-                yield _data(entity)
+        where = f"PartitionKey eq '{table_key(partition)}'" if partition is not None else ""
+        async for page in self._wire.pages(self._table, where, columns=("data",)):
+            for row in page.rows:
+                yield _data(row)
 
 
 def _entity(partition: str, row: str, data: dict[str, Any]) -> dict[str, Any]:

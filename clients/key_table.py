@@ -12,6 +12,7 @@ import orjson
 
 from clients.account_table import utc
 from clients.storage import Storage
+from clients.table_wire import TableWire, quoted
 from clients.translate import translated
 from model.errors import ConflictError, MissingError
 from model.key import KeyChange, KeyRecord
@@ -32,6 +33,7 @@ class KeyTable:
     ) -> None:
         """`on_write` is told of every record that this process has written."""
         self._storage = storage
+        self._wire = TableWire(storage)
         self._on_write = on_write
 
     async def read(self, vault_host: str, secret: str) -> KeyRecord | None:
@@ -39,15 +41,14 @@ class KeyTable:
         try:
             with translated(f"{vault_host}/{secret}", _SERVICE):
                 table = await self._storage.table(TABLE)
-                return _record_of(await table.get_entity(vault_host.lower(), secret.lower()))
+                row = await table.get_entity(vault_host.lower(), secret.lower())
+                return _record_of(row, str((row.metadata or {}).get("etag") or ""))
         except MissingError:
             return None
 
     async def list_all(self) -> list[KeyRecord]:
         """Return what is known of every secret, in no order."""
-        with translated(TABLE, _SERVICE):
-            table = await self._storage.table(TABLE)
-            return [_record_of(row) async for row in table.list_entities()]
+        return [_record_of(row, row["odata.etag"]) for row in await self._wire.query(TABLE)]
 
     async def write(self, record: KeyRecord) -> KeyRecord:
         """Store the record and return it with its new tag.
@@ -119,20 +120,13 @@ class KeyTable:
         self, vault_host: str, secret: str, *, most: int | None = None
     ) -> list[KeyChange]:
         """Return a secret's audit, newest first; the `most` newest lines where that is given."""
-        partition = _partition(vault_host, secret)
+        where = f"PartitionKey eq '{quoted(_partition(vault_host, secret))}'"
         found: list[KeyChange] = []
-        with translated(partition, _SERVICE):
-            table = await self._storage.table(CHANGES)
-            rows = table.query_entities(
-                "PartitionKey eq @partition",
-                parameters={"partition": partition},
-                results_per_page=most,
-            )
-            async for row in rows:
-                found.append(_change_of(row))
-                if most is not None and len(found) >= most:
-                    break
-        return found
+        async for page in self._wire.pages(CHANGES, where, most=most):
+            found += map(_change_of, page.rows)
+            if most is not None and len(found) >= most:
+                break
+        return found[:most]
 
 
 def _partition(vault_host: str, secret: str) -> str:
@@ -164,7 +158,7 @@ def _row_of(record: KeyRecord) -> dict[str, Any]:
     return row | {name: moment for name, moment in times.items() if moment is not None}
 
 
-def _record_of(row: Any) -> KeyRecord:
+def _record_of(row: Any, etag: str) -> KeyRecord:
     def moment(name: str) -> datetime | None:
         value = row.get(name)
         return utc(value) if value is not None else None
@@ -183,7 +177,7 @@ def _record_of(row: Any) -> KeyRecord:
         checked_at=moment("checked_at"),
         refused_at=moment("refused_at"),
         told=row.get("told", ""),
-        etag=str((row.metadata or {}).get("etag") or ""),
+        etag=etag,
     )
 
 

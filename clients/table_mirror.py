@@ -12,10 +12,8 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from clients.storage import Storage
-from clients.translate import translated
+from clients.table_wire import TableWire
 
-_SERVICE: Final = "Table storage"
 MARGIN: Final = timedelta(seconds=30)
 """The servers of one table stamp rows by their own clocks, and a write takes a moment."""
 _WHOLE_S: Final = 3600.0
@@ -26,18 +24,18 @@ class TableMirror[T]:
 
     def __init__(
         self,
-        storage: Storage,
+        wire: TableWire,
         table: str,
-        parse: Callable[[Any], T | None],
+        parse: Callable[[dict[str, Any]], T | None],
         *,
-        columns: Sequence[str] | None = None,
+        columns: Sequence[str] = (),
         margin: timedelta = MARGIN,
     ) -> None:
-        self._storage = storage
+        self._wire = wire
         self._table = table
         self._parse = parse
         self._margin = margin
-        self._columns = [*columns, "PartitionKey", "RowKey"] if columns else None
+        self._columns = (*columns, "PartitionKey", "RowKey") if columns else ()
         self._rows: dict[tuple[str, str], tuple[str, T]] = {}
         """Etag and value by key."""
         self._read_at: datetime | None = None
@@ -58,29 +56,17 @@ class TableMirror[T]:
 
     async def _read(self, since: datetime | None) -> None:
         """Take in the rows that were written since then, or all of them."""
-        table = await self._storage.table(self._table)
-        began: list[datetime] = []
-
-        def note_time(response: Any) -> None:
-            stamp = response.http_response.headers.get("Date")
-            if not began and stamp:
-                began.append(parsedate_to_datetime(stamp))
-
-        options: dict[str, Any] = {"select": self._columns, "raw_response_hook": note_time}
-        with translated(self._table, _SERVICE):
-            if since is None:
-                rows = table.list_entities(**options)
-            else:
-                rows = table.query_entities(
-                    "Timestamp ge @since", parameters={"since": since}, **options
-                )
-            async for row in rows:
+        where = f"Timestamp ge datetime'{since:%Y-%m-%dT%H:%M:%S}Z'" if since else ""
+        began = ""
+        async for page in self._wire.pages(self._table, where, columns=self._columns):
+            began = began or page.date
+            for row in page.rows:
                 self._take(row)
         if began:
-            self._read_at = began[0]
+            self._read_at = parsedate_to_datetime(began)
 
-    def _take(self, row: Any) -> None:
-        key, etag = (row["PartitionKey"], row["RowKey"]), row.metadata["etag"]
+    def _take(self, row: dict[str, Any]) -> None:
+        key, etag = (row["PartitionKey"], row["RowKey"]), row["odata.etag"]
         known = self._rows.get(key)
         # A row that did not change stays the same object: what was made of it stays good.
         if known is None or known[0] != etag:

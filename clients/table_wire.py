@@ -1,6 +1,6 @@
-"""The two table requests of every relay tick, spoken directly: one query, one transaction.
+"""The table requests that many rows pass through, spoken directly: a query, a transaction.
 
-Everything else goes through the official SDK. For these two it was more than half of a tick's
+Everything else goes through the official SDK. For a relay tick's two it was more than half of a tick's
 CPU time: it builds and parses each transaction with Python's e-mail package and decodes every
 property of every row (docs/performance.md, "Storage"). Here a transaction is joined bytes.
 
@@ -9,10 +9,9 @@ reference, version 2019-02-02; held by contract tests against Azurite and by the
 """
 
 import re
-import time
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -20,13 +19,17 @@ import orjson
 
 from clients.http import Answer, Http, error_for
 from clients.storage import Storage
-from model.errors import AppError, UnavailableError
+from clients.storage_auth import StorageAuth
+from model.errors import AppError, MissingError, UnavailableError
 
-_SCOPE: Final = "https://storage.azure.com/.default"
 _ACCEPT: Final = "application/json;odata=minimalmetadata"
+_HEADERS: Final = {
+    "DataServiceVersion": "3.0",
+    "MaxDataServiceVersion": "3.0;NetFx",
+    "Accept": _ACCEPT,
+}
 _STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3})")
 _ETAG: Final = re.compile(rb"^ETag: *(.+?)\r?$", re.MULTILINE | re.IGNORECASE)
-_SAS_LIFE: Final = timedelta(hours=12)
 _PASSED: Final = frozenset({404, 409, 412})
 """Statuses of a row that somebody else wrote, made or removed first."""
 
@@ -44,39 +47,63 @@ class RowWrite:
     """Other columns of the row that it replaces stay as they are."""
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of an answer. `date` is the service's own time; `next` asks for the part behind it."""
+
+    rows: list[dict[str, Any]]
+    """The service's JSON objects: binary columns are base64, `odata.etag` is the version."""
+    date: str
+    next: str
+    """Empty at the end."""
+
+
 class TableWire:
     """Queries and transactions on one storage account's tables, over the shared session."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._address = storage.address
-        self._transport = storage.transport
+        self._auth = StorageAuth(storage, "table")
         self._http = Http(storage.transport, "Table storage")
-        self._endpoint = storage.address.table_url.rstrip("/")
-        self._sas: tuple[str, float] = ("", 0.0)
 
     async def query(
-        self, table: str, where: str, *, columns: tuple[str, ...] = ()
+        self, table: str, where: str = "", *, columns: tuple[str, ...] = ()
     ) -> list[dict[str, Any]]:
-        """Return the rows that an OData filter matches, as the service's JSON objects.
+        """Return every row that an OData filter matches, as `pages` does."""
+        return [
+            row async for page in self.pages(table, where, columns=columns) for row in page.rows
+        ]
 
-        Binary columns are base64 text; `odata.etag` has the row's version.
+    async def pages(
+        self,
+        table: str,
+        where: str = "",
+        *,
+        columns: tuple[str, ...] = (),
+        most: int | None = None,
+    ) -> AsyncIterator[Page]:
+        """Yield the rows that an OData filter matches (all without one), page by page.
+
+        A page has up to `most` rows, 1,000 at most. A table that is not there yet has no rows:
+        nothing was written to it.
         """
-        await self._storage.table(table)
-        rows: list[dict[str, Any]] = []
-        query = f"$filter={quote(where, safe='')}"
+        parts = [f"$filter={quote(where, safe='')}"] if where else []
         if columns:
-            query += f"&$select={quote(','.join(columns), safe='')}"
-        page = ""
+            parts.append(f"$select={quote(','.join(columns), safe='')}")
+        if most is not None:
+            parts.append(f"$top={most}")
+        place = ""
         while True:
-            url, headers = await self._request(f"{table}()", f"{query}{page}")
-            found, next_page = await self._http.request(
-                "GET", url, _rows, headers=headers, subject=table
-            )
-            rows += found
-            if not next_page:
-                return rows
-            page = next_page
+            query = "&".join(part for part in (*parts, place) if part)
+            url, headers = await self._request("GET", f"{table}()", query)
+            try:
+                page = await self._http.request("GET", url, _page, headers=headers, subject=table)
+            except MissingError:
+                return
+            yield page
+            place = page.next
+            if not place:
+                return
 
     async def write(self, table: str, writes: list[RowWrite]) -> list[str] | None:
         """Write rows of one partition together; return their etags in order.
@@ -85,9 +112,9 @@ class TableWire:
         """
         await self._storage.table(table)
         batch, changes = f"batch_{uuid.uuid4()}", f"changeset_{uuid.uuid4()}"
-        url, headers = await self._request("$batch", "")
+        url, headers = await self._request("POST", "$batch", "")
         headers["Content-Type"] = f"multipart/mixed; boundary={batch}"
-        target = f"{self._endpoint}/{table}"
+        target = f"{self._auth.endpoint}/{table}"
         return await self._http.request(
             "POST",
             url,
@@ -97,53 +124,15 @@ class TableWire:
             subject=table,
         )
 
-    async def _request(self, path: str, query: str) -> tuple[str, dict[str, str]]:
+    async def _request(self, method: str, path: str, query: str) -> tuple[str, dict[str, str]]:
         """Return the address and the headers of a request, with the storage's credential."""
-        headers = {
-            "x-ms-version": "2019-02-02",
-            "DataServiceVersion": "3.0",
-            "MaxDataServiceVersion": "3.0;NetFx",
-            "Accept": _ACCEPT,
-        }
-        if self._address.connection_string:
-            query = "&".join(part for part in (query, self._signature()) if part)
-        else:
-            headers["Authorization"] = f"Bearer {await self._transport.token(_SCOPE)}"
-            headers["x-ms-date"] = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
-        return f"{self._endpoint}/{path}{'?' if query else ''}{query}", headers
+        url = f"{self._auth.endpoint}/{path}{'?' if query else ''}{query}"
+        return url, {**_HEADERS, **await self._auth.headers(method, url)}
 
-    def _signature(self) -> str:
-        """Return a shared access signature for the account of a connection string."""
-        signature, until = self._sas
-        if time.time() < until:
-            return signature
-        from azure.core.credentials import AzureNamedKeyCredential
-        from azure.data.tables import (
-            AccountSasPermissions,
-            ResourceTypes,
-            generate_account_sas,
-        )
 
-        parts = dict(
-            part.split("=", 1) for part in self._address.connection_string.split(";") if "=" in part
-        )
-        name = parts["AccountName"]
-        self._endpoint = parts.get("TableEndpoint") or (
-            f"{parts.get('DefaultEndpointsProtocol', 'https')}://{name}.table."
-            f"{parts.get('EndpointSuffix', 'core.windows.net')}"
-        )
-        self._endpoint = self._endpoint.rstrip("/")
-        signature = generate_account_sas(
-            AzureNamedKeyCredential(name, parts["AccountKey"]),
-            ResourceTypes.from_string("sco"),
-            AccountSasPermissions(
-                read=True, write=True, delete=True, list=True, add=True, update=True
-            ),
-            datetime.now(UTC) + _SAS_LIFE,
-            protocol="https,http",
-        )
-        self._sas = (signature, time.time() + _SAS_LIFE.total_seconds() / 2)
-        return signature
+def quoted(text: str) -> str:
+    """Return text as it stands between the quotes of a filter."""
+    return text.replace("'", "''")
 
 
 def _batch(writes: list[RowWrite], target: str, batch: str, changes: str) -> bytes:
@@ -193,16 +182,17 @@ def _failure(status: int, answer: Answer, table: str) -> AppError:
     return error_for(Answer(status, answer.headers, body), "Table storage", table)
 
 
-def _rows(answer: Answer) -> tuple[list[dict[str, Any]], str]:
-    """Return a page's rows, and the query that continues behind it, empty at the end."""
+def _page(answer: Answer) -> Page:
     try:
         rows: list[dict[str, Any]] = orjson.loads(answer.body)["value"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise UnavailableError("Table storage answered no rows", code="NotJson") from None
-    pages = {
+    places = {
         "NextPartitionKey": answer.headers.get("x-ms-continuation-nextpartitionkey"),
         "NextRowKey": answer.headers.get("x-ms-continuation-nextrowkey"),
     }
-    return rows, "".join(
-        f"&{name}={quote(value, safe='')}" for name, value in pages.items() if value
+    return Page(
+        rows,
+        answer.headers.get("Date", ""),
+        "&".join(f"{name}={quote(value, safe='')}" for name, value in places.items() if value),
     )

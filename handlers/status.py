@@ -55,9 +55,10 @@ class Situation:
 
 async def read_situation(app: App) -> Situation:
     """Read the tables and count the queues."""
-    accounts, cursors, keys, mints, problems, queues = await asyncio.gather(
-        app.accounts.list_all(),
+    # The jobs first: they come in many pages, one after the other.
+    cursors, accounts, keys, mints, problems, queues = await asyncio.gather(
         app.jobs.list_cursors(),
+        app.accounts.list_all(),
         app.keys.list_all(),
         app.mints.list_all(),
         app.problems.list_all(),

@@ -1,12 +1,13 @@
 """Accounts, jobs, keys and problems as the status answer shows them."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
-from model.cursor import Cursor, RunPath
+from model.cursor import Cursor
 from model.key import KeyChange, KeyRecord
 from model.mint import KeyMint
 from model.plan import AccountEntry
@@ -14,8 +15,11 @@ from model.problem import Problem
 from model.queues import QueueCount
 from reconcile.rotation_rules import rotation_findings
 
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/-]*")
 _MANY: Final = 8192
 """Nearly all jobs are as they were at the last look; their texts are kept."""
+_END_OF_TIME: Final = 253_402_300_800
+"""The year 10000, which has no date."""
 
 
 def account_view(entry: AccountEntry) -> dict[str, Any]:
@@ -37,13 +41,16 @@ def account_view(entry: AccountEntry) -> dict[str, Any]:
 
 def run_url(cursor: Cursor, root: str) -> str:
     """Return the address of a job's run in W&B, empty while it has none."""
-    return _run_url(cursor.run, root) if cursor.run else ""
+    run = cursor.run
+    if not run:
+        return ""
+    return f"{root}/{_quoted(run.entity)}/{_quoted(run.project)}/runs/{_quoted(run.run_id)}"
 
 
 @lru_cache(maxsize=_MANY)
-def _run_url(run: RunPath, root: str) -> str:
-    entity, project, name = (quote(part) for part in (run.entity, run.project, run.run_id))
-    return f"{root}/{entity}/{project}/runs/{name}"
+def _quoted(part: str) -> str:
+    # Job ids and most names need none of it, which is much cheaper to see than to do.
+    return part if _PLAIN.fullmatch(part) else quote(part)
 
 
 def job_view(cursor: Cursor, run_url_root: str) -> dict[str, Any]:
@@ -133,6 +140,6 @@ def time_view(moment: datetime | None) -> str | None:
 @lru_cache(maxsize=4 * _MANY)
 def unix_view(moment: float | None) -> str | None:
     """Return unix seconds as ISO 8601 in UTC; None for what is no time."""
-    if moment is None or not 0 <= moment < 2**38:
+    if moment is None or not 0 <= moment < _END_OF_TIME:
         return None
     return time_view(datetime.fromtimestamp(int(moment), UTC))

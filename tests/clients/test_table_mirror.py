@@ -8,6 +8,7 @@ import pytest
 
 from clients.storage import Storage
 from clients.table_mirror import TableMirror
+from clients.table_wire import TableWire
 
 
 def parse(row: Any) -> tuple[str, int] | None:
@@ -28,7 +29,7 @@ async def put(storage: Storage, name: str, row: str, number: int) -> None:
 async def test_new_and_changed_rows_are_there_when_looked_at_again(
     storage: Storage, name: str
 ) -> None:
-    mirror = TableMirror(storage, name, parse, columns=["number"])
+    mirror = TableMirror(TableWire(storage), name, parse, columns=["number"])
     assert await mirror.values() == []
     for number in range(5):
         await put(storage, name, f"row-{number}", number)
@@ -43,7 +44,7 @@ async def test_new_and_changed_rows_are_there_when_looked_at_again(
 
 async def test_unchanged_rows_stay_the_same_objects(storage: Storage, name: str) -> None:
     await put(storage, name, "row-1", 1)
-    mirror = TableMirror(storage, name, parse)
+    mirror = TableMirror(TableWire(storage), name, parse)
     (first,) = [one for one in await mirror.values() if one[0] == "row-1"]
     await put(storage, name, "row-2", 2)
     (again,) = [one for one in await mirror.values() if one[0] == "row-1"]
@@ -59,7 +60,7 @@ async def test_old_rows_are_not_asked_for_again(storage: Storage, name: str) -> 
 
     await put(storage, name, "row-1", 1)
     # Nothing is young enough to be read twice: the margin reaches into the future.
-    mirror = TableMirror(storage, name, noting, margin=timedelta(seconds=-60))
+    mirror = TableMirror(TableWire(storage), name, noting, margin=timedelta(seconds=-60))
     before = await mirror.values()
     parsed.clear()
     assert await mirror.values() == before

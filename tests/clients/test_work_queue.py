@@ -8,10 +8,13 @@ import orjson
 import pytest
 
 from clients.json_rows import JsonRows, table_key
+from clients.queue_stats import QueueStats
 from clients.storage import Storage, StorageAddress, read_address
+from clients.storage_auth import StorageAuth
 from clients.transport import Transport
 from clients.work_queue import WorkQueue
 from model.errors import SettingsError, UnavailableError
+from model.queues import QueueCount
 from tests.clients.test_cursor_table_contract import _KEY, until_listening
 
 pytestmark = pytest.mark.stack
@@ -26,9 +29,11 @@ async def storage(table_url: str) -> AsyncIterator[Storage]:
         f"TableEndpoint={table_url};"
         f"QueueEndpoint=http://{host}:{int(port) - 1}/devstoreaccount1;"
     )
-    made = Storage(StorageAddress(connection_string=connection), Transport())
+    transport = Transport()
+    made = Storage(StorageAddress(connection_string=connection), transport)
     yield made
     await made.close()
+    await transport.close()
 
 
 async def test_messages_are_base64_json_when_they_are_sent(storage: Storage) -> None:
@@ -103,3 +108,22 @@ def test_storage_is_the_hosts_own_when_the_settings_name_it() -> None:
 def test_account_key_is_not_shown_when_an_address_is_printed() -> None:
     address = StorageAddress(connection_string=f"AccountKey={_KEY}")
     assert _KEY not in f"{address} {address!r}"
+
+
+async def test_messages_are_counted_by_queue_and_poison_queue(storage: Storage) -> None:
+    stats = QueueStats(storage, ("work-queue-three", "work-queue-never-made"))
+    await WorkQueue(storage, "work-queue-three").send({"n": n} for n in range(3))
+    await WorkQueue(storage, "work-queue-three-poison").send([{"n": 1}])
+    assert await stats.counts() == [
+        QueueCount("work-queue-three", 3, 1),
+        QueueCount("work-queue-never-made", 0, 0),
+    ]
+
+
+async def test_connection_string_is_refused_when_it_has_no_key() -> None:
+    address = StorageAddress(
+        connection_string="TableEndpoint=http://127.0.0.1:1;SharedAccessSignature=s3cr3t"
+    )
+    with pytest.raises(SettingsError) as raised:
+        await StorageAuth(Storage(address, Transport()), "table").headers("GET", "http://x/y")
+    assert "s3cr3t" not in str(raised.value)
