@@ -33,6 +33,7 @@ from clients.vault_resources import VaultResources
 from clients.wandb_sink import WandbSink
 from clients.work_queue import ARTIFACTS, RECONCILE, RELAY, WorkQueue
 from handlers.deps import App
+from handlers.refusals import Refusals
 from model.relay_ports import RunKey
 from model.secret import Secret
 from model.settings import Settings
@@ -62,6 +63,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     relay_queue = WorkQueue(storage, RELAY)
     accounts = AccountTable(storage)
     mints = MintTable(storage)
+    problems = ProblemTable(storage)
     reconcile = ReconcilePorts(
         accounts=Accounts(transport),
         vaults=VaultResources(transport, settings.azure_subscription_ids),
@@ -98,7 +100,8 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         jobs=cursors,
         keys=keys,
         mints=mints,
-        problems=ProblemTable(storage),
+        problems=problems,
+        refusals=Refusals(problems, time.time),
         resyncs=ResyncTable(storage),
         notices=notices,
         reconcile_queue=WorkQueue(storage, RECONCILE),

@@ -6,10 +6,12 @@ from typing import Final
 
 from clients.json_rows import JsonRows
 from clients.storage import Storage
+from model.errors import ConflictError
 from model.problem import Problem
 
 TABLE: Final = "problems"
 _KEEP_S: Final = 7 * 86400.0
+_TRIES: Final = 8
 
 
 class ProblemTable:
@@ -19,20 +21,30 @@ class ProblemTable:
         self._rows = JsonRows(storage, TABLE)
 
     async def note(self, problem: Problem) -> bool:
-        """Record a problem; say whether it is a new one."""
+        """Record a problem that came `count` times more; say whether it is a new one.
+
+        Raises ConflictError when other processes keep on writing the same one first.
+        """
         row = f"{problem.subject} {problem.cause}"
-        now = time.time()
-        known = await self._rows.get(problem.source, row)
-        if known is not None and now - known["last_at"] > _KEEP_S:
-            known = None
-        stored = replace(
-            problem,
-            first_at=known["first_at"] if known else now,
-            last_at=now,
-            count=known["count"] + 1 if known else 1,
-        )
-        await self._rows.put(problem.source, row, asdict(stored))
-        return known is None
+        for _ in range(_TRIES):
+            now = time.time()
+            known = await self._rows.get(problem.source, row)
+            goes_on = known is not None and now - known["last_at"] <= _KEEP_S
+            stored = asdict(
+                replace(
+                    problem,
+                    first_at=known["first_at"] if known and goes_on else now,
+                    last_at=now,
+                    count=problem.count + (known["count"] if known and goes_on else 0),
+                )
+            )
+            if known is None:
+                written = await self._rows.add(problem.source, row, stored)
+            else:
+                written = await self._rows.swap(problem.source, row, stored, expected=known)
+            if written:
+                return not goes_on
+        raise ConflictError("the problem is being counted elsewhere", subject=problem.subject)
 
     async def clear(self, problem: Problem) -> None:
         """Forget a problem that is over."""

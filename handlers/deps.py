@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from handlers.refused_keys import RefusedKeys
 
 if TYPE_CHECKING:
+    from handlers.refusals import Refusals
     from model.account import RelayAccount
     from model.cursor import Cursor
     from model.ids import AccountId
@@ -139,6 +140,7 @@ class App:
     artifacts: ArtifactPort
     artifact_queue: QueuePort
     queues: QueueStatsPort
+    refusals: Refusals
     refused_keys: RefusedKeys = field(default_factory=RefusedKeys)
     telemetry: Telemetry
     signed_in: bool

@@ -16,3 +16,4 @@ class Problem:
     first_at: float = 0.0
     last_at: float = 0.0
     count: int = 1
+    """How often it came; of one that is being noted, how often since it was noted last."""

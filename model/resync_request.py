@@ -10,6 +10,8 @@ from model.errors import NoticeError
 from model.resync import MODES, PARTS, SCOPES, ResyncRequest
 
 _FIELDS: Final = frozenset({"scope", "account", "job", "parts", "mode", "since", "force"})
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,23}")
+"""A name that somebody made up: no digits and no length, as every key has them."""
 _JOB: Final = re.compile(r"^[^\s/\\?#%\x00-\x1f\x7f]{1,200}$")
 
 
@@ -18,8 +20,10 @@ def request_from_body(body: object, *, subscriptions: tuple[str, ...]) -> Resync
     if not isinstance(body, Mapping):
         raise NoticeError("the body must be a JSON object", subject="body")
     if unknown := sorted(set(map(str, body)) - _FIELDS):
+        # What was pasted in the wrong place may be a secret; it is not to come back in an answer.
+        named = next(filter(_NAME.fullmatch, unknown), "body")
         raise NoticeError(
-            "no such field", subject=unknown[0][:60], remedy=f"known: {', '.join(sorted(_FIELDS))}"
+            "no such field", subject=named, remedy=f"known: {', '.join(sorted(_FIELDS))}"
         )
     scope = _choice(body, "scope", SCOPES, "all")
     account, job = _text(body, "account"), _text(body, "job")

@@ -1,10 +1,12 @@
 """What handlers act through, as fakes: only the parts that a plain handler function touches."""
 
+import asyncio
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from model.errors import MissingError
+from handlers.refusals import Refusals
+from model.errors import MissingError, UnavailableError
 from model.problem import Problem
 from model.settings import Settings, read_settings
 from tests.fakes import FakeQueue
@@ -26,12 +28,19 @@ class FakeProblems:
     def __init__(self) -> None:
         self.known: dict[tuple[str, str, str], int] = {}
         self.remedies: list[str] = []
+        self.writes = 0
+        self.fails = False
 
     async def note(self, problem: Problem) -> bool:
+        await asyncio.sleep(0)
+        if self.fails:
+            raise UnavailableError("storage is away")
+        self.writes += 1
         place = (problem.source, problem.subject, problem.cause)
-        self.known[place] = self.known.get(place, 0) + 1
+        is_new = place not in self.known
+        self.known[place] = self.known.get(place, 0) + problem.count
         self.remedies.append(problem.remedy)
-        return self.known[place] == 1
+        return is_new
 
     async def clear(self, problem: Problem) -> None:
         self.known.pop((problem.source, problem.subject, problem.cause), None)
@@ -70,10 +79,17 @@ class FakeApp:
     problems: FakeProblems = field(default_factory=FakeProblems)
     accounts: FakeAccounts = field(default_factory=FakeAccounts)
     reconcile_queue: FakeQueue = field(default_factory=FakeQueue)
+    now: float = NOW
     reconcile: Any = field(default_factory=lambda: SimpleNamespace(vaults=NoVaults()))
 
+    def __post_init__(self) -> None:
+        self.refusals = Refusals(self.problems, self.clock, self._pass)
+
     def clock(self) -> float:
-        return NOW
+        return self.now
+
+    async def _pass(self, seconds: float) -> None:
+        self.now += seconds
 
     async def own_principal(self) -> str:
         return OWN

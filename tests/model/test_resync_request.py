@@ -55,7 +55,13 @@ def test_request_is_understood_when_its_fields_are_right(
         (5, "body"),
         (None, "body"),
         ({"scop": "all"}, "scop"),
-        ({"x" * 999: 1}, "x" * 60),
+        ({"dry-run": True}, "dry-run"),
+        ({"x" * 999: 1}, "body"),
+        ({"0123456789abcdef0123456789abcdef01234567": 1, "scop": "all"}, "scop"),
+        *(
+            ({name: 1}, "body")
+            for name in ("wandb_v1_Ab12", "a b", "<b>", "", "1a", "a\nb", "pass=word", "é")
+        ),
         *(({"scope": bad}, "scope") for bad in ("", "ALL", None, 5, [], {})),
         ({"scope": "account"}, "account"),
         ({"scope": "account", "account": "a"}, "account"),
@@ -91,3 +97,28 @@ def test_resync_is_the_same_when_it_was_stored() -> None:
     assert resync_from_json(data) == resync
     data["request"]["from_another_release"] = 1
     assert resync_from_json(data) == resync
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"wandb_v1_0123456789": "all"},
+        {"wandb_v1_0123456789wandb_v1_0123456789": {"scope": "all"}},
+        *(
+            {"scope": "job", "account": ACCOUNT, "job": "j", name: "wandb_v1_0123456789 "}
+            for name in ("scope", "account", "parts", "mode", "since", "force")
+        ),
+        {"scope": "job", "account": ACCOUNT, "job": "wandb_v1_0123456789/"},
+        {"parts": ["wandb_v1_0123456789"]},
+        {"scope": "account", "account": ACCOUNT.replace(SUBSCRIPTION, "wandb_v1_0123456789")},
+        {"scope": "account", "account": f"{ACCOUNT}/wandb_v1_0123456789"},
+        "wandb_v1_0123456789",
+        ["wandb_v1_0123456789"],
+    ],
+    ids=lambda value: str(value)[:70],
+)
+def test_nothing_that_was_sent_comes_back_when_it_could_be_a_secret(body: Any) -> None:
+    with pytest.raises(NoticeError) as caught:
+        request(body)
+    error = caught.value
+    assert "wandb_v1" not in f"{error} {error.subject} {error.message} {error.remedy}"
