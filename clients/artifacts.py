@@ -23,7 +23,8 @@ from model.errors import UnavailableError
 from model.relay_ports import RunKey
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
-_AT_ONCE: Final = 1
+_AT_ONCE: Final = 2
+"""Processes; each takes some 200 MB with the SDK's helper."""
 _PASSED_ON: Final = (
     "PATH",
     "PYTHONPATH",
@@ -45,7 +46,7 @@ _PASSED_ON: Final = (
 
 
 class Artifacts:
-    """ArtifactPort. One process at a time, for some jobs of one account."""
+    """ArtifactPort. A process for some jobs of one account, and few of them at a time."""
 
     def __init__(
         self,
