@@ -123,7 +123,7 @@ def _base_url(account: RelayAccount) -> str:
     """Return where the account's API begins. Raises RejectedError for an endpoint not of Azure."""
     host = (urlsplit(account.endpoint).hostname or "").lower()
     is_https = account.endpoint.startswith("https://")
-    if not is_https or not host.endswith(_HOSTS) or not _NAME.match(host):
+    if not is_https or not host.endswith(_HOSTS) or not _NAME.fullmatch(host):
         raise RejectedError(
             "the account's endpoint is not an Azure OpenAI address",
             subject=str(account.id),

@@ -18,7 +18,7 @@ _PLAIN = re.compile(r"^[A-Za-z0-9_.|-]{1,400}$")
 def table_key(text: str) -> str:
     """Return text as a table key: itself with `/` as `|`, or a hash where that cannot be."""
     plain = text.replace("/", "|")
-    if _PLAIN.match(plain):
+    if _PLAIN.fullmatch(plain):
         return plain
     return "h-" + hashlib.sha256(text.encode()).hexdigest()[:40]
 

@@ -76,7 +76,7 @@ async def _send(message: ReconcileMessage, app: App) -> None:
 
 async def read_view(resync_id: str, app: App) -> dict[str, Any]:
     """Return how far a re-sync is. Raises MissingError for an id that is not known."""
-    found = await app.resyncs.read(resync_id) if _ID.match(resync_id) else None
+    found = await app.resyncs.read(resync_id) if _ID.fullmatch(resync_id) else None
     if found is None:
         raise MissingError("no re-sync has this id", subject="id")
     return view(*found, now=app.clock())

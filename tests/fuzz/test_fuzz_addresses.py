@@ -66,6 +66,7 @@ def test_secret_name_fits_a_url_when_it_is_taken(text: str) -> None:
 
 @fuzzed
 @given(st.text(max_size=300))
+@example("name\n")
 def test_table_key_is_one_that_tables_take_when_made_of_any_text(text: str) -> None:
     key = raises_only(UnicodeEncodeError, lambda: table_key(text)) or "h-"
     assert not set("/\\#?'") & set(key)
