@@ -20,6 +20,10 @@ CHUNK: Final = 60_000
 _SMALL: Final = 8000
 """Bytes that are stored as they are."""
 _COMPRESSED: Final = b"\x78"
+_MOST_TEXT: Final = 32_000
+"""Characters of a text column: 64 KiB of UTF-16."""
+_LONG: Final = 1000
+"""Characters that each text keeps where all of them together are too many."""
 SHOWN: Final = ("PartitionKey", "job", "relay_state", "retry_at", "run", "info")
 _OWN: Final = {
     "account",
@@ -66,7 +70,7 @@ def change_of(cursor: Cursor) -> Change:
         "relay_state": cursor.relay_state,
         "retry_at": float(cursor.retry_at),
         "run": str(cursor.run) if cursor.run else "",
-        "info": orjson.dumps({name: getattr(cursor, name) for name in _INFO}).decode(),
+        "info": _info(cursor),
     }
     known, stored = cursor.stored, Stored(state, curve, cursor.outbox)
     if known and cursor.etag and known.state == state and known.curve == curve:
@@ -101,6 +105,34 @@ def cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
         cursor.state = orjson.loads(state)
         cursor.stored = Stored(state, curve.encode(), cursor.outbox)
     return cursor
+
+
+def row_size(body: bytes) -> int:
+    """Return what a row counts for against the 1 MiB that one may have, in bytes.
+
+    Source: "Understanding the Table service data model", checked 2026-11-24: names and text two
+    bytes a character, binary values their length.
+    """
+    row: dict[str, Any] = orjson.loads(body)
+    size = 0
+    for name, value in row.items():
+        if not name.endswith("@odata.type"):
+            is_binary = f"{name}@odata.type" in row
+            size += 2 * len(name) + (len(value) * 3 // 4 if is_binary else 2 * len(str(value)))
+    return size
+
+
+def _info(cursor: Cursor) -> str:
+    shown = {name: getattr(cursor, name) for name in _INFO}
+    text = orjson.dumps(shown).decode()
+    if len(text) <= _MOST_TEXT:
+        return text
+    # Names and statuses come from outside, in any length; people need their beginning.
+    shown = {
+        name: value[:_LONG] if isinstance(value, str) else value for name, value in shown.items()
+    }
+    shown["notes"] = [note[:_LONG] for note in cursor.notes]
+    return orjson.dumps(shown).decode()
 
 
 def _parts(data: bytes) -> list[bytes]:

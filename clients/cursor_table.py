@@ -1,6 +1,7 @@
 """Cursors in table `jobs`: one partition an account, one row a job.
 
 A row is written under its etag, so two workers can never both believe that they advanced a job.
+A row that storage cannot hold is that job's failure; the others of its batch are written.
 """
 
 import asyncio
@@ -9,17 +10,22 @@ from typing import Any, Final
 
 import orjson
 
-from clients.cursor_rows import SHOWN, Change, change_of, cursor_of, partition
+from clients.cursor_rows import SHOWN, Change, change_of, cursor_of, partition, row_size
 from clients.json_rows import table_key
 from clients.storage import Storage
 from clients.table_mirror import TableMirror
 from clients.table_wire import RowWrite, TableWire
 from model.cursor import Cursor, JobSeen
+from model.errors import AppError, ConflictError, RejectedError
 
 TABLE: Final = "jobs"
 _BATCH_BYTES: Final = 3_500_000
 """A transaction holds 4 MiB and 100 rows."""
 _BATCH_ROWS: Final = 100
+_ROW_BYTES: Final = 1_040_000
+"""A row holds 1 MiB, of which the service needs some itself. Azurite takes larger ones."""
+_SURELY_FITS: Final = _ROW_BYTES // 2
+"""A row whose JSON is no longer than this need not be weighed: text counts double at most."""
 _MOST_COMPARISONS: Final = 14
 """A query takes 15 comparisons: one for the partition and one for each row."""
 _MOST_CURVES: Final = 2000
@@ -91,12 +97,15 @@ class CursorTable:
         self._curves[account, job] = (cursor.etag, found)
         return found
 
-    async def save(self, cursors: Sequence[Cursor]) -> set[str]:
-        lost: set[str] = set()
+    async def save(self, cursors: Sequence[Cursor]) -> dict[str, AppError]:
+        lost: dict[str, AppError] = {}
         batch: list[tuple[Cursor, Change]] = []
         size = 0
         for cursor in cursors:
             change = change_of(cursor)
+            if len(change.body) > _SURELY_FITS and row_size(change.body) > _ROW_BYTES:
+                lost[cursor.job] = _refused(cursor.job, "EntityTooLarge")
+                continue
             weight = len(change.body) + 1000
             if batch and (size + weight > _BATCH_BYTES or len(batch) >= _BATCH_ROWS):
                 lost |= await self._write(batch)
@@ -107,17 +116,34 @@ class CursorTable:
             lost |= await self._write(batch)
         return lost
 
-    async def _write(self, batch: list[tuple[Cursor, Change]]) -> set[str]:
-        """Write rows together; one by one where somebody else wrote one of them first."""
-        etags = await self._wire.write(TABLE, [_row_write(*one) for one in batch])
+    async def _write(self, batch: list[tuple[Cursor, Change]]) -> dict[str, AppError]:
+        """Write rows together; one by one where one of them was refused or written before."""
+        job = batch[0][0].job
+        try:
+            etags = await self._wire.write(TABLE, [_row_write(*one) for one in batch])
+            error: AppError = ConflictError("another worker wrote the job first", subject=job)
+        except RejectedError as refusal:
+            etags, error = None, _refused(job, refusal.code)
         if etags is not None:
             for (cursor, change), etag in zip(batch, etags, strict=True):
                 cursor.etag, cursor.stored = etag, change.stored
-            return set()
+            return {}
         if len(batch) == 1:
-            return {batch[0][0].job}
-        results = await asyncio.gather(*(self._write([one]) for one in batch))
-        return set().union(*results)
+            return {job: error}
+        lost: dict[str, AppError] = {}
+        for one in await asyncio.gather(*(self._write([one]) for one in batch)):
+            lost |= one
+        return lost
+
+
+def _refused(job: str, code: str) -> RejectedError:
+    return RejectedError(
+        f"table storage cannot hold what the relay has to remember of this job ({code})",
+        subject=job,
+        code="cursor",
+        remedy="the run keeps what it has; a job that publishes more metrics, or more scattered steps,"
+        " than a row of 1 MiB can tell is not relayed further: take the rest from its result file",
+    )
 
 
 def _row_write(cursor: Cursor, change: Change) -> RowWrite:

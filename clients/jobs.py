@@ -162,6 +162,6 @@ def _listing(answer: Answer, known: bytes | None) -> Listing:
     items = body.get("data")
     if not isinstance(items, list):
         raise UnavailableError("the fine-tuning API answered no list", code="NotJson")
-    return Listing(
-        [item for item in items if isinstance(item, dict)], body.get("has_more") is True, digest
-    )
+    objects = [item for item in items if isinstance(item, dict)]
+    dropped = len(items) - len(objects)
+    return Listing(objects, body.get("has_more") is True, digest, unusable=dropped)

@@ -4,6 +4,7 @@ import logging
 from typing import Final
 
 from handlers.deps import App, Deps
+from model.errors import AppError
 from model.problem import Problem
 from relay.finder import Found
 
@@ -15,13 +16,18 @@ NAME: Final = "relay_timer"
 async def relay_tick(app: App) -> Found:
     """Run one tick. One account's failure is recorded and does not stop the others."""
     found = await app.finder.tick(await app.accounts.list_for_relay(), clock=app.clock)
+    for account, error in found.oddities.items():
+        await app.problems.note(_problem(account, error))
     for account, error in found.failures.items():
-        problem = Problem(source=NAME, subject=account, cause=error.message, remedy=error.remedy)
-        if await app.problems.note(problem):
+        if await app.problems.note(_problem(account, error)):
             log.warning("account %s: its jobs cannot be listed: %s", account, error.message)
     for account, cause in found.recovered:
         await app.problems.clear(Problem(source=NAME, subject=account, cause=cause))
     return found
+
+
+def _problem(account: str, error: AppError) -> Problem:
+    return Problem(source=NAME, subject=account, cause=error.message, remedy=error.remedy)
 
 
 async def run(deps: Deps) -> None:

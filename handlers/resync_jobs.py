@@ -92,9 +92,10 @@ async def _due(
     seen = {one.job: one for one in await app.relay.cursors.seen(account.key)}
     closed = {job for job, one in seen.items() if one.relay_state in select.CLOSED}
     due: list[dict[str, Any]] = []
-    listed = 0
+    listed = unusable = 0
     async for page in app.finder.pages(account):
-        covered = [raw for raw in page if _covered(raw, request.since)]
+        unusable += page.unusable
+        covered = [raw for raw in page.items if _covered(raw, request.since)]
         listed += len(covered)
         due += select.due_jobs(
             # A parked job is tried at once: that is what the person asks for.
@@ -102,7 +103,8 @@ async def _due(
             {},
             now=0,
         )
-    return due, {"jobs": listed, "to_relay": len(due), "complete": listed - len(due)}
+    counts = {"jobs": listed, "to_relay": len(due), "complete": listed - len(due)}
+    return due, {**counts, "unusable": unusable} if unusable else counts
 
 
 def _covered(raw: dict[str, Any], since: float | None) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from model.account import RelayAccount
 from model.cursor import Cursor, JobSeen, RunPath
+from model.errors import AppError
 from model.secret import Secret
 
 
@@ -40,6 +41,8 @@ class Listing:
     """Tells one answer from another; equal for an answer of the same bytes."""
     unchanged: bool = False
     """The answer has the digest that was asked about; its items were not read."""
+    unusable: int = 0
+    """How many items are left out, since they are no objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +109,12 @@ class CursorsPort(Protocol):
         """Return the stored cursors of these jobs; jobs without one are left out."""
         ...
 
-    def save(self, cursors: Sequence[Cursor]) -> Awaitable[set[str]]:
+    def save(self, cursors: Sequence[Cursor]) -> Awaitable[dict[str, AppError]]:
         """Write cursors of one account, outbox included, each under its etag.
 
-        Return the jobs whose cursor somebody else wrote first; theirs is not written.
-        Saved cursors carry their new etag.
+        Return the jobs whose cursor is not written, and why: ConflictError where somebody else
+        wrote it first, RejectedError where storage cannot hold it. Saved cursors carry their new
+        etag.
         """
         ...
 

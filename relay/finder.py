@@ -8,14 +8,14 @@ that is complete stays so, unless a person asks for it again.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 
 from model.account import RelayAccount
 from model.cursor import JobSeen
-from model.errors import AppError, TemporaryError
+from model.errors import AppError, RejectedError, TemporaryError
 from model.job import TERMINAL, is_job_id
 from model.relay_ports import CursorsPort, JobsPort, Listing, WorkPort
 from relay import select
@@ -36,14 +36,17 @@ _MOST_ASKED: Final = 140
 
 @dataclass(slots=True)
 class Found:
-    """What one tick found. `failures` has the error of each account that could not be listed."""
+    """What one tick found."""
 
     accounts: int = 0
     jobs: int = 0
     messages: int = 0
     failures: dict[str, AppError] = field(default_factory=dict)
+    """By account: why its jobs could not be listed."""
+    oddities: dict[str, AppError] = field(default_factory=dict)
+    """By account: what of its list could not be used."""
     recovered: list[tuple[str, str]] = field(default_factory=list)
-    """(account, cause) of failures of the last tick that did not come again."""
+    """(account, cause) of problems of the last tick that did not come again."""
 
 
 class Finder:
@@ -82,7 +85,8 @@ class Finder:
                     )
 
         await asyncio.gather(*(one(account) for account in accounts))
-        failing = {(account, error.message) for account, error in found.failures.items()}
+        problems = (*found.failures.items(), *found.oddities.items())
+        failing = {(account, error.message) for account, error in problems}
         found.recovered = sorted(self._failing - failing)
         self._failing = failing
         return found
@@ -96,6 +100,7 @@ class Finder:
         closed = self._closed.setdefault(account.key, set())
         missing = self._open.get(account.key, set()) - closed
         unknown: list[dict[str, Any]] = []
+        unusable = 0
         first = await self._jobs.list_jobs(
             account, None, PAGE, known=self._idle.pop(account.key, b"")
         )
@@ -103,17 +108,26 @@ class Finder:
             self._idle[account.key] = first.digest
             return
         async for page in self.pages(account, first):
-            fresh = [raw for raw in page if raw.get("id") not in closed]
+            fresh = [raw for raw in page.items if raw.get("id") not in closed]
             unknown.extend(fresh)
-            found.jobs += len(page)
+            unusable += page.unusable
+            found.jobs += len(page.items)
             missing.difference_update(str(raw.get("id")) for raw in fresh)
             if not fresh and not missing:
                 # Listings are newest first: behind a page of complete jobs lie only jobs that an
                 # earlier tick has seen, and every one of those that was open has turned up.
                 break
         self._open[account.key] = {str(raw.get("id")) for raw in unknown}
-        if not unknown:
+        if unusable:
+            found.oddities[account.key] = RejectedError(
+                f"{unusable} items of the job list are no jobs",
+                subject=account.key,
+                remedy="nothing, where every job is in the status; else look at the list that the"
+                " fine-tuning API answers for the account",
+            )
+        elif not unknown:
             self._idle[account.key] = first.digest
+        if not unknown:
             return
         seen = await self._seen(account, unknown, now)
         closed |= {job for job, item in seen.items() if item.relay_state in select.CLOSED}
@@ -163,13 +177,17 @@ class Finder:
 
     async def pages(
         self, account: RelayAccount, first: Listing | None = None
-    ) -> AsyncIterator[list[dict[str, Any]]]:
-        """Yield the account's jobs page by page, in the service's order; `first` was read already."""
+    ) -> AsyncIterator[Listing]:
+        """Yield the account's jobs page by page, in the service's order; `first` was read already.
+
+        Items without an id that could be a job's are left out and counted as `unusable`.
+        """
         after: str | None = None
         for _ in range(_MOST_PAGES):
             listing, first = first or await self._jobs.list_jobs(account, after, PAGE), None
             items = [raw for raw in listing.items if is_job_id(raw.get("id"))]
-            yield items
+            dropped = len(listing.items) - len(items)
+            yield replace(listing, items=items, unusable=listing.unusable + dropped)
             last = items[-1]["id"] if items else None
             if not listing.has_more or last is None or last == after:
                 return

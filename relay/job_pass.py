@@ -61,6 +61,8 @@ class JobPass:
         self.key_missing = False
         self.has_posted = False
         """Something was sent to the run, whether or not an answer came."""
+        self.is_reverted = False
+        """Storage did not take the cursor; the stored one has yet to be given the cause."""
         self.sent_values = 0
         self._full = full
         self._is_leftover = bool(cursor.outbox)
@@ -132,15 +134,17 @@ class JobPass:
     def _place(self) -> None:
         """Say where the run belongs, until W&B has it there. Raises RejectedError."""
         cursor, generation = self.cursor, self.memory.generation
-        if cursor.run is None or self.memory.attributes is None:
-            cursor.run = run_path(
-                self.job,
-                self._account,
-                key_entity=self._key.entity,
-                suffix=run_suffix(self.job, generation),
-            )
-        if problem := path_problem(cursor.run):
+        if cursor.run is not None and self.memory.attributes is not None:
+            return
+        run = run_path(
+            self.job,
+            self._account,
+            key_entity=self._key.entity,
+            suffix=run_suffix(self.job, generation),
+        )
+        if problem := path_problem(run):
             raise RejectedError(problem, subject=self.job.id, code="project")
+        cursor.run = run
 
     async def read_and_fill(self) -> bool:
         """Read, and put the first request into the outbox; say whether there is one."""
@@ -339,8 +343,14 @@ class JobPass:
         """Record why this pass stops; what is in the outbox stays there."""
         self.error = error
 
+    def revert(self, stored: Cursor, error: AppError) -> None:
+        """Go back to the cursor that is stored, since this pass's own could not be."""
+        self.sent_values -= self.cursor.values - stored.values
+        self.cursor, self.error, self.is_reverted = stored, error, True
+
     def settle(self) -> None:
         """Set the state that the next pass starts from, once this one is through."""
+        self.is_reverted = False
         self.wants_artifacts = settle(
             self.cursor,
             self.job,

@@ -14,7 +14,7 @@ from typing import Final
 
 from model.account import RelayAccount
 from model.cursor import Cursor
-from model.errors import AppError, TemporaryError
+from model.errors import AppError, ConflictError, TemporaryError
 from model.job import Job
 from model.relay_ports import CursorsPort, KeysPort, RunKey
 from model.secret import Secret
@@ -124,7 +124,7 @@ async def _relay(
         step = JobPass.fill
         outgoing = [item for item, has in zip(active, filled, strict=True) if has]
         lost |= await _save(ports, outgoing)
-        outgoing = [item for item in outgoing if item.job.id not in lost]
+        outgoing = [item for item in outgoing if item.error is None and item.job.id not in lost]
         quiet = [
             item
             for item, has in zip(active, filled, strict=True)
@@ -134,7 +134,7 @@ async def _relay(
         more = [item for item in outgoing if item.has_more]
         if more:
             lost |= await _save(ports, more)
-        active = [item for item in more if item.job.id not in lost]
+        active = [item for item in more if item.error is None and item.job.id not in lost]
 
     ended = [item for item in passes if item.job.id not in lost and not item.is_stale]
     for item in ended:
@@ -144,9 +144,13 @@ async def _relay(
     await _each(limit, [item for item in ended if item.has_alerts], JobPass.alert)
     for item in ended:
         item.settle()
-    lost |= await _save(
-        ports, [item for item in ended if _differs(before[item.job.id], item.cursor)]
-    )
+    changed = [item for item in ended if before[item.job.id] != item.cursor]
+    lost |= await _save(ports, changed)
+    # Where storage did not take a cursor, the one that it has gets the cause.
+    refused = [item for item in changed if item.is_reverted]
+    for item in refused:
+        item.settle()
+    lost |= await _save(ports, refused)
     overtaken = [item for item in passes if item.job.id in lost and item.has_posted]
     await _mend(account, overtaken, ports, key)
     return [_outcome(item, item.job.id in lost) for item in passes]
@@ -196,11 +200,21 @@ def _held(item: JobPass) -> Iterator[None]:
 
 
 async def _save(ports: RelayPorts, passes: Sequence[JobPass]) -> set[str]:
-    return await ports.cursors.save([item.cursor for item in passes]) if passes else set()
+    """Save the passes' cursors; return the jobs that another worker saved first.
 
-
-def _differs(before: Cursor, after: Cursor) -> bool:
-    return before != after
+    A pass whose cursor storage cannot hold fails, and goes back to what is stored of its job.
+    """
+    if not passes:
+        return set()
+    unsaved = await ports.cursors.save([item.cursor for item in passes])
+    refused = {job: why for job, why in unsaved.items() if not isinstance(why, ConflictError)}
+    if refused:
+        account = passes[0].cursor.account
+        stored = await ports.cursors.read(account, list(refused))
+        for item in passes:
+            if error := refused.get(item.job.id):
+                item.revert(stored.get(item.job.id) or Cursor(account, item.job.id), error)
+    return unsaved.keys() - refused.keys()
 
 
 async def _mend(

@@ -47,11 +47,12 @@ async def read_all(
 ) -> Reading:
     """Read all events and checkpoints; the result file is left to `stream_rows`."""
     reading = _reading(await _events(jobs, account, job, hints, full=True))
-    checkpoints, problem = await list_checkpoints(jobs, account, job.id)
+    checkpoints, unusable, problem = await list_checkpoints(jobs, account, job.id)
     if problem:
         reading.notes.append(f"checkpoints could not be read: {problem}")
     reading.best_checkpoint = best_checkpoint(checkpoints, metric)
-    if unusable := add_checkpoints(reading.rows, checkpoints):
+    unusable += add_checkpoints(reading.rows, checkpoints)
+    if unusable:
         reading.notes.append(f"{unusable} checkpoints had no step or no metrics")
     reading.result_file = job.result_files[0] if job.result_files else ""
     return reading
@@ -59,32 +60,41 @@ async def read_all(
 
 async def list_checkpoints(
     jobs: JobsPort, account: RelayAccount, job: str
-) -> tuple[list[dict[str, Any]], str]:
-    """Return a job's checkpoints in the service's order, and why there are no more of them."""
+) -> tuple[list[dict[str, Any]], int, str]:
+    """Return a job's checkpoints in the service's order, how many items were none, and why there
+    are no more of them."""
     checkpoints: list[dict[str, Any]] = []
+    unusable = 0
     after: str | None = None
     for _ in range(_CHECKPOINT_PAGES):
         try:
             page = await jobs.list_checkpoints(account, job, after, 100)
         except (MissingError, RejectedError) as error:
             # Methods without checkpoints answer 404 or 400; values come from the other sources.
-            return checkpoints, error.message
+            return checkpoints, unusable, error.message
         checkpoints.extend(page.items)
+        unusable += page.unusable
         last = page.items[-1].get("id") if page.items else None
         if not page.has_more or not isinstance(last, str) or last == after:
             break
         after = last
-    return checkpoints, ""
+    return checkpoints, unusable, ""
 
 
 async def _events(
     jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, full: bool
 ) -> EventRead:
+    unusable = 0
+
     async def read(after: str | None, limit: int) -> Page:
+        nonlocal unusable
         listing: Listing = await jobs.list_events(account, job.id, after, limit)
+        unusable += listing.unusable
         return Page(listing.items, listing.has_more)
 
-    return await read_new_events(read, hints, full=full)
+    events = await read_new_events(read, hints, full=full)
+    events.unusable += unusable
+    return events
 
 
 def _reading(read: EventRead) -> Reading:

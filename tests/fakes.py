@@ -5,6 +5,7 @@ both to the same. Faults come from a `Gate`, which sees every call before and af
 """
 
 import json
+import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +15,7 @@ import orjson
 
 from model.account import RelayAccount
 from model.cursor import Cursor, JobSeen, RunPath
-from model.errors import ConflictError, DeniedError, MissingError, RejectedError
+from model.errors import AppError, ConflictError, DeniedError, MissingError, RejectedError
 from model.ids import parse_account_id
 from model.relay_ports import Listing, RunAlert, RunAttributes, RunKey
 from model.secret import Secret
@@ -195,15 +196,18 @@ class FakeCursors:
             if (account, job) in self.stored
         }
 
-    async def save(self, cursors: Sequence[Cursor]) -> set[str]:
+    async def save(self, cursors: Sequence[Cursor]) -> dict[str, AppError]:
         self.calls.append("save")
         await self.gate.before("save")
-        lost = set()
+        lost: dict[str, AppError] = {}
         for cursor in cursors:
             place = cursor.account, cursor.job
             known = self.stored.get(place)
+            if _compressed(cursor) > 1024 * 1024:
+                lost[cursor.job] = RejectedError("too large", subject=cursor.job, code="cursor")
+                continue
             if (known.etag if known else "") != cursor.etag:
-                lost.add(cursor.job)
+                lost[cursor.job] = ConflictError("somebody was first", subject=cursor.job)
                 continue
             self._version += 1
             # A writer whose answer is lost must not know its new version.
@@ -229,6 +233,12 @@ class FakeCursors:
             for (owner, _), cursor in self.stored.items()
             if account in (None, owner)
         ]
+
+
+def _compressed(cursor: Cursor) -> int:
+    parts = (orjson.dumps(cursor.state), cursor.outbox)
+    size = sum(map(len, parts))
+    return size if size < 1024 * 1024 else sum(len(zlib.compress(part, 1)) for part in parts)
 
 
 def _through_json(cursor: Cursor) -> Cursor:

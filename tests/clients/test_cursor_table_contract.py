@@ -12,6 +12,7 @@ from clients.cursor_table import CursorTable
 from clients.storage import Storage, StorageAddress
 from clients.transport import Transport
 from model.cursor import Cursor, RunPath
+from model.errors import AppError, ConflictError, RejectedError
 from model.relay_ports import CursorsPort
 from tests.fakes import FakeCursors
 
@@ -84,11 +85,16 @@ def full(account: str, job: str = "ftjob-1", **more: Any) -> Cursor:
     return Cursor(account, job, **{**given, **more})
 
 
+def is_conflict(unsaved: dict[str, AppError], job: str) -> bool:
+    """Say whether exactly this job's cursor was left since somebody else wrote it first."""
+    return list(unsaved) == [job] and isinstance(unsaved[job], ConflictError)
+
+
 async def test_cursor_comes_back_as_it_was_when_it_was_saved(
     cursors: CursorsPort, account: str
 ) -> None:
     cursor = full(account)
-    assert await cursors.save([cursor]) == set()
+    assert await cursors.save([cursor]) == {}
     assert cursor.etag
     assert await cursors.read(account, ["ftjob-1", "ftjob-2"]) == {"ftjob-1": cursor}
     assert await cursors.read(f"{account}x", ["ftjob-1"]) == {}
@@ -102,12 +108,12 @@ async def test_outbox_is_empty_when_only_that_was_saved_again(
     cursor = full(account, outbox=b"{" + random.Random(1).randbytes(size))
     await cursors.save([cursor])
     cursor.outbox, cursor.posted_at, cursor.relay_state = b"", 99.5, "ending"
-    assert await cursors.save([cursor]) == set()
+    assert await cursors.save([cursor]) == {}
     (found,) = (await cursors.read(account, ["ftjob-1"])).values()
     assert found == cursor
     # The next request of the same job, through the cursor as it was read.
     found.outbox, found.rows = b'{"small":1}', 6
-    assert await cursors.save([found]) == set()
+    assert await cursors.save([found]) == {}
     assert await cursors.read(account, ["ftjob-1"]) == {"ftjob-1": found}
     found.state = {"other": 1}
     await cursors.save([found])
@@ -122,8 +128,8 @@ async def test_second_writer_is_told_when_it_changes_little(
     theirs = (await cursors.read(account, ["ftjob-1"]))["ftjob-1"]
     theirs.outbox = mine.outbox = b""
     theirs.posted_at, mine.posted_at = 1.0, 2.0
-    assert await cursors.save([theirs]) == set()
-    assert await cursors.save([mine]) == {"ftjob-1"}
+    assert await cursors.save([theirs]) == {}
+    assert is_conflict(await cursors.save([mine]), "ftjob-1")
     (found,) = (await cursors.read(account, ["ftjob-1"])).values()
     assert found.posted_at == 1.0
 
@@ -150,20 +156,20 @@ async def test_second_writer_is_told_when_somebody_wrote_first(
     mine = (await cursors.read(account, ["ftjob-1"]))["ftjob-1"]
     theirs = (await cursors.read(account, ["ftjob-1"]))["ftjob-1"]
     theirs.rows = 6
-    assert await cursors.save([theirs]) == set()
+    assert await cursors.save([theirs]) == {}
     mine.rows, etag = 99, mine.etag
-    assert await cursors.save([mine]) == {"ftjob-1"}
+    assert is_conflict(await cursors.save([mine]), "ftjob-1")
     assert mine.etag == etag
     assert (await cursors.read(account, ["ftjob-1"]))["ftjob-1"].rows == 6
     theirs.rows = 7
-    assert await cursors.save([theirs]) == set()
+    assert await cursors.save([theirs]) == {}
 
 
 async def test_one_of_two_wins_when_both_make_the_same_cursor(
     cursors: CursorsPort, account: str
 ) -> None:
-    assert await cursors.save([full(account, rows=1)]) == set()
-    assert await cursors.save([full(account, rows=2)]) == {"ftjob-1"}
+    assert await cursors.save([full(account, rows=1)]) == {}
+    assert is_conflict(await cursors.save([full(account, rows=2)]), "ftjob-1")
     assert (await cursors.read(account, ["ftjob-1"]))["ftjob-1"].rows == 1
 
 
@@ -178,7 +184,7 @@ async def test_other_cursors_are_written_when_one_of_them_is_lost(
         cursor.rows = 50
     batch[2] = stale
     batch.append(full(account, "new", rows=50))
-    assert await cursors.save(batch) == {"j2"}
+    assert is_conflict(await cursors.save(batch), "j2")
     found = await cursors.read(account, [f"j{n}" for n in range(5)] + ["new"])
     assert [found[name].rows for name in ("j0", "j1", "j2", "j3", "new")] == [50, 50, 5, 50, 50]
 
@@ -207,7 +213,7 @@ async def test_outbox_comes_back_whole_when_it_is_as_large_as_one_gets(
     rows = ",".join(f'{{"step":{n},"train_loss":{noise.random()}}}' for n in range(25_000))
     assert len(rows) > 900_000
     cursors_sent = [full(account, f"j{n}", outbox=rows.encode()) for n in range(8)]
-    assert await cursors.save(cursors_sent) == set()
+    assert await cursors.save(cursors_sent) == {}
     found = await cursors.read(account, [cursor.job for cursor in cursors_sent])
     assert all(cursor.outbox == rows.encode() for cursor in found.values())
     assert len(found) == 8
@@ -217,9 +223,32 @@ async def test_states_are_seen_when_an_account_has_more_jobs_than_a_query_names(
     cursors: CursorsPort, account: str
 ) -> None:
     batch = [full(account, f"j{n}", relay_state="complete", retry_at=float(n)) for n in range(120)]
-    assert await cursors.save(batch) == set()
+    assert await cursors.save(batch) == {}
     seen = {one.job: one for one in await cursors.seen(account)}
     assert len(seen) == 120
     assert (seen["j7"].relay_state, seen["j7"].retry_at) == ("complete", 7.0)
     assert len(await cursors.read(account, [f"j{n}" for n in range(40)])) == 40
     assert await cursors.read(account, []) == {}
+
+
+async def test_other_cursors_are_written_when_one_of_them_is_larger_than_a_row(
+    cursors: CursorsPort, account: str
+) -> None:
+    batch = [full(account, f"j{n}") for n in range(3)]
+    batch[1].state = {"ledger": random.Random(1).randbytes(1_300_000).hex()}
+    unsaved = await cursors.save(batch)
+    assert list(unsaved) == ["j1"]
+    assert isinstance(unsaved["j1"], RejectedError)
+    assert unsaved["j1"].subject == "j1"
+    assert sorted(await cursors.read(account, ["j0", "j1", "j2"])) == ["j0", "j2"]
+
+
+async def test_cursor_of_ten_thousand_metrics_is_written(
+    cursors: CursorsPort, account: str
+) -> None:
+    noise = random.Random(1)
+    names = [f"grader_{n}_{noise.random()}" for n in range(10_000)]
+    ledger = [[names, [[1, 30_000, 1], *([n * 7, n * 7, 1] for n in range(9))]]]
+    cursor = full(account, state={"ledger": ledger, "last": dict.fromkeys(names, 0.123456789)})
+    assert await cursors.save([cursor]) == {}
+    assert (await cursors.read(account, ["ftjob-1"]))["ftjob-1"].state == cursor.state

@@ -52,7 +52,7 @@ async def seen(sandbox: Client, storage: Storage, job: str, now: str, **more: An
         setattr(cursor, name, value)
     stored = await CursorTable(storage).read(ALPHA.key, [job])
     cursor.etag = stored[job].etag if job in stored else ""
-    assert await CursorTable(storage).save([cursor]) == set()
+    assert await CursorTable(storage).save([cursor]) == {}
     if now:
         body = {"job": {"id": job, "status": now, "created_at": int(BEFORE)}}
         await sandbox.control("PUT", f"accounts/alpha/jobs/{job}", body)

@@ -76,7 +76,7 @@ def test_listing_or_our_error_when_the_fine_tuning_api_answers_anything(body: by
 @fuzzed
 @given(bodies(ROWS))
 def test_rows_or_our_error_when_storage_answers_anything(body: bytes) -> None:
-    raises_only(AppError, lambda: table_wire._rows(Answer(200, {}, body)))
+    raises_only(AppError, lambda: table_wire._page(Answer(200, {}, body)))
 
 
 @fuzzed

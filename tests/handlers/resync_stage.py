@@ -11,6 +11,7 @@ from handlers.deps import App
 from model.cursor import JobSeen
 from model.errors import MissingError
 from model.messages import ReconcileMessage, RelayMessage, read_relay
+from model.relay_ports import Listing
 from model.resync import Resync, ResyncItem, ResyncRequest
 from model.telemetry import NoTelemetry
 from tests.fakes import relay_account
@@ -135,9 +136,9 @@ class Stage:
     async def _known_accounts(self) -> list[Any]:
         return [SimpleNamespace(id=ACCOUNT.id, key=ACCOUNT.key, deleted=False)]
 
-    async def _pages(self, account: Any) -> AsyncIterator[list[dict[str, Any]]]:
+    async def _pages(self, account: Any) -> AsyncIterator[Listing]:
         for start in range(0, len(self.jobs), 100):
-            yield self.jobs[start : start + 100]
+            yield Listing(self.jobs[start : start + 100], start + 100 < len(self.jobs))
 
     async def _read_job(self, account: Any, job: str) -> dict[str, Any]:
         for raw in self.jobs:

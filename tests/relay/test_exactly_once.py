@@ -96,7 +96,7 @@ class _SharedCursors:
     async def seen(self, account: str, jobs: Any = None) -> Any:
         return await self._cursors.seen(account, jobs)
 
-    async def save(self, cursors: Any) -> set[str]:
+    async def save(self, cursors: Any) -> Any:
         await self._gate.before("save")
         before = {cursor.job: cursor.etag for cursor in cursors}
         lost = await self._cursors.save(cursors)
