@@ -20,7 +20,7 @@ from relay import wire
 from relay.alerts import Alert, Facts, due_alerts
 from relay.attributes import path_problem, run_attributes, run_path, run_suffix
 from relay.cost import Meter, meter
-from relay.looks import is_whole_look, needs_closing
+from relay.looks import SLOWEST_S, is_whole_look, needs_closing
 from relay.memory import Memory
 from relay.options import RelayOptions
 from relay.outbox import Sources, final_line
@@ -66,6 +66,7 @@ class JobPass:
         self.sent_values = 0
         self._full = full
         self._is_leftover = bool(cursor.outbox)
+        self._quiet_before = self.memory.quiet_at
         self.wants_artifacts = False
         """The job has its end, and its artifacts are to be asked for now."""
         self._account = account
@@ -95,16 +96,19 @@ class JobPass:
         """Whether the job has not begun: its run is pending, and nothing is sent to it."""
         return self.job.is_waiting and not self.cursor.rows
 
+    @property
+    def probe_body(self) -> bytes:
+        """What `probe` says: what the run knows already; empty for a run that W&B cannot have."""
+        if self.cursor.run is None or self.memory.attributes is None or self._waits:
+            return b""
+        return self.memory.end.encode() if self.memory.ended else wire.HEARTBEAT
+
     async def probe(self) -> None:
         """Say to the run what it knows already. Raises when W&B has it no longer."""
-        cursor, end = self.cursor, self.memory.end
-        if cursor.run is None or self.memory.attributes is None or self._waits:
-            return
-        body = end.encode() if self.memory.ended and end else wire.HEARTBEAT
-        if self.memory.ended and not end:
-            return
+        assert self.cursor.run is not None, "a run without a place has nothing to say"
         self.has_posted = True
-        await self._ports.sink.post(cursor.run, body, key=self._key)
+        await self._ports.sink.post(self.cursor.run, self.probe_body, key=self._key)
+        self._answered()
 
     async def read(self) -> None:
         """Read the job's new values. Nothing is claimed yet."""
@@ -162,7 +166,8 @@ class JobPass:
         taken = await sources.take(memory, offset=cursor.rows)
         cursor.notes = _joined(cursor.notes, sources.notes)
         ends = job.is_terminal and sources.done and not memory.ended
-        closes = sources.done and needs_closing(job, cursor, memory, self._clock())
+        now = self._clock()
+        closes = sources.done and needs_closing(job, cursor, memory, now)
         if ends and (line := final_line(job, memory)):
             taken.lines.append(line)
         changed = memory.facts != (facts := facts_hash(job))
@@ -170,6 +175,11 @@ class JobPass:
             return False
         memory.ended = memory.ended or ends
         memory.facts = facts
+        if ends:
+            memory.doubt_at = max(
+                (at for at in (memory.doubt_at, memory.quiet_at) if now - at < SLOWEST_S),
+                default=0.0,
+            )
         if closes:
             memory.doubt_at = 0.0
         cursor.last_value_at = max(taken.newest_at, cursor.last_value_at or 0.0) or None
@@ -193,7 +203,7 @@ class JobPass:
                 rows=(), row_offset=0, lines=(), line_offset=0, summary=summary, exitcode=exitcode
             ).decode()
         if taken.top_step is not None:
-            memory.value_seen_at = self._clock()
+            memory.value_seen_at = now
             cursor.last_step = max(taken.top_step, cursor.last_step or 0)
         cursor.rows += len(taken.rows)
         cursor.lines += len(taken.lines)
@@ -231,8 +241,10 @@ class JobPass:
         elif self._heartbeat_due():
             stopped = await self._ports.sink.post(run, wire.HEARTBEAT, key=self._key)
         else:
+            self._answered()
             return
         now = self._clock()
+        self._answered()
         if self._is_leftover:
             self.memory.doubt_at, self._is_leftover = now, False
             cursor.state = {**cursor.state, "doubt_at": now}
@@ -242,6 +254,19 @@ class JobPass:
         cursor.posted_at = now
         if stopped and not self.memory.stop_seen:
             await self._stop()
+
+    def announce(self) -> None:
+        """Note in the cursor, to be saved before it, that a request without an outbox begins.
+
+        Should this pass be overtaken or die, whoever ends the run knows that it may yet come.
+        """
+        self._quiet_before = self.memory.quiet_at
+        self.memory.quiet_at = self._clock()
+        self.cursor.state = {**self.cursor.state, "quiet_at": self.memory.quiet_at}
+
+    def _answered(self) -> None:
+        """Take back what was announced; what another pass announced may still be under way."""
+        self.memory.quiet_at = self._quiet_before
 
     @property
     def needs_request(self) -> bool:

@@ -11,8 +11,8 @@ _LATE_LOOKS_S: Final = (5.0, 15.0, 45.0, 135.0, 300.0)
 """When a job that ended lately is looked at again: Azure still adds events and the result file
 for some time after the status says that the job is over (36 s in the published tutorial)."""
 _OLD_LOOKS_S: Final = (15.0,)
-_DOUBT_S: Final = 3600.0
-"""For so long after an outbox was sent for another pass, that pass may still be alive."""
+SLOWEST_S: Final = 240.0
+"""For so long after a request was begun it may still reach W&B: each try of it has a minute."""
 
 
 def is_recent(job: Job, cursor: Cursor, now: float) -> bool:
@@ -37,10 +37,11 @@ def is_whole_look(job: Job, cursor: Cursor, memory: Memory, now: float) -> bool:
 def needs_closing(job: Job, cursor: Cursor, memory: Memory, now: float) -> bool:
     """Say whether the run's end and summary must be sent once more before the job is complete.
 
-    A pass whose outbox was sent for it may have been slow and not dead: its own request can have
-    come after the end, and then the run is Running again with an older summary.
+    A pass that was taken for dead may have been slow: its own request can have come after the
+    end, and then the run is Running again, or has an older summary.
     """
-    return _is_last(job, cursor, memory, now) and now - memory.doubt_at < _DOUBT_S
+    is_over = bool(memory.doubt_at) and now >= memory.doubt_at + SLOWEST_S
+    return is_over and _is_last(job, cursor, memory, now)
 
 
 def _is_last(job: Job, cursor: Cursor, memory: Memory, now: float) -> bool:

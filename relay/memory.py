@@ -48,7 +48,11 @@ class Memory:
         self.end: str = state.get("end", "")
         """Body that says the run's end and last summary again; empty while the job lives."""
         self.doubt_at: float = state.get("doubt_at", 0.0)
-        """When an outbox was last sent that another pass may still be sending (unix seconds)."""
+        """Since when a request of another pass may be under way that the run's end does not know
+        of (unix seconds); 0 for none."""
+        self.quiet_at: float = state.get("quiet_at", 0.0)
+        """When a request that claims nothing was begun whose answer is not known to have come
+        (unix seconds); 0 for none."""
         self._lines = Ledger.load(state.get("lines"))
         self._seen: set[int] = set(state.get("seen", ()))
 
@@ -73,6 +77,7 @@ class Memory:
             "facts": self.facts,
             "end": self.end,
             "doubt_at": self.doubt_at,
+            "quiet_at": self.quiet_at,
             "lines": self._lines.dump(),
             "seen": sorted(self._seen),
         }

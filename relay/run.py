@@ -116,22 +116,31 @@ async def _relay(
     active = [item for item in active if item.error is None and item.job.id not in lost]
 
     if full:
-        await _each(limit, active, JobPass.probe)
-        active = [item for item in active if item.error is None]
+        probing = [item for item in active if item.probe_body]
+        for item in probing:
+            item.announce()
+        lost |= await _save(ports, probing)
+        probing = [item for item in probing if item.error is None and item.job.id not in lost]
+        await _each(limit, probing, JobPass.probe)
+        active = [item for item in active if item.error is None and item.job.id not in lost]
     step = JobPass.read_and_fill
     while active:
         filled = await _each(limit, active, step)
         step = JobPass.fill
         outgoing = [item for item, has in zip(active, filled, strict=True) if has]
-        lost |= await _save(ports, outgoing)
-        outgoing = [item for item in outgoing if item.error is None and item.job.id not in lost]
         quiet = [
             item
             for item, has in zip(active, filled, strict=True)
             if not has and item.error is None and item.needs_request
         ]
-        await _each(limit, [*outgoing, *quiet], JobPass.send)
-        more = [item for item in outgoing if item.has_more]
+        for item in quiet:
+            item.announce()
+        lost |= await _save(ports, [*outgoing, *quiet])
+        sending = [
+            item for item in (*outgoing, *quiet) if item.error is None and item.job.id not in lost
+        ]
+        await _each(limit, sending, JobPass.send)
+        more = [item for item in sending if item.has_more]
         if more:
             lost |= await _save(ports, more)
         active = [item for item in more if item.error is None and item.job.id not in lost]

@@ -5,7 +5,7 @@ from typing import Final
 from model.cursor import Cursor
 from model.errors import AppError, DeniedError, MissingError, RejectedError, TemporaryError
 from model.job import Job
-from relay.looks import is_recent, looks_of
+from relay.looks import SLOWEST_S, is_recent, looks_of
 from relay.memory import Memory
 
 _PATIENT_LOOKS: Final = 3
@@ -67,7 +67,9 @@ def _after_end(cursor: Cursor, job: Job, memory: Memory, now: float, due: float)
         cursor.ending_since = now
     looks = looks_of(job, cursor, now)
     if memory.looks >= len(looks):
-        cursor.relay_state = "complete"
+        # Until nothing can be under way any more that does not know of the end.
+        cursor.relay_state = "ending" if memory.doubt_at else "complete"
+        cursor.retry_at = memory.doubt_at + SLOWEST_S if memory.doubt_at else 0.0
         return
     cursor.relay_state = "ending"
     cursor.retry_at = cursor.ending_since + looks[memory.looks]

@@ -112,12 +112,10 @@ class _SharedCursors:
 async def play(jobs: list[Script], ticks: list[Any]) -> World:
     """Play the troubled ticks, then quiet ones until every job is complete."""
     world, race = World(jobs), Race()
-    # A job that ended long ago is closed with its next look: nothing may be under way for longer.
-    sleepless = any(script.old for script in jobs)
     for workers, picks in ticks:
         world.show()
         for plan, age, twice in workers:
-            gate = WorkerGate(iter(_bounded(plan, sleepless)))
+            gate = WorkerGate(iter(_bounded(plan)))
             race.start(gate, world.worker(gate, age, twice))
         await race.run(iter(picks))
         world.tick += 1
@@ -132,14 +130,10 @@ async def play(jobs: list[Script], ticks: list[Any]) -> World:
     pytest.fail(f"never complete: {last.result()}")
 
 
-def _bounded(plan: list[str], sleepless: bool) -> list[str]:
-    """Return a plan in which a worker sleeps once at the most."""
+def _bounded(plan: list[str]) -> list[str]:
+    """Return a plan in which a worker sleeps once at the most: no request is under way for ever."""
     first = next((place for place, word in enumerate(plan) if word.isdigit()), len(plan))
-    first = len(plan) if sleepless else first
-    return [
-        "" if word.isdigit() and (place > first or sleepless) else word
-        for place, word in enumerate(plan)
-    ]
+    return ["" if word.isdigit() and place > first else word for place, word in enumerate(plan)]
 
 
 def check(world: World, script: Script) -> None:

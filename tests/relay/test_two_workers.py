@@ -10,19 +10,19 @@ from tests.relay.stage import Stage, body, event
 
 
 class Slow(Open):
-    """Holds one post back until it is let go; then it takes effect, and the worker may die."""
+    """Holds one call back until it is let go; then it takes effect, and the worker may die."""
 
-    def __init__(self, dies: bool) -> None:
+    def __init__(self, dies: bool, call: str = "post") -> None:
         self.begun, self.go = asyncio.Event(), asyncio.Event()
-        self._dies = dies
+        self._dies, self._call = dies, call
 
     async def before(self, call: str) -> None:
-        if call == "post" and not self.begun.is_set():
+        if call == self._call and not self.begun.is_set():
             self.begun.set()
             await self.go.wait()
 
     async def after(self, call: str) -> None:
-        if call == "post" and self._dies:
+        if call == self._call and self._dies:
             raise Died
 
 
@@ -59,10 +59,47 @@ async def test_run_keeps_its_end_when_a_slow_worker_posts_late(dies: bool) -> No
     assert stage.values() == [(1, "train_loss", 2.0), (2, "train_loss", 1.0)]
 
 
+@pytest.mark.parametrize("call", ["post", "ensure_run"], ids=["heartbeat", "attributes"])
+async def test_run_keeps_its_end_when_a_dying_worker_only_said_that_it_lives(call: str) -> None:
+    """A request without an outbox: nothing of it is left for the next worker to find."""
+    stage = Stage()
+    job = stage.api.put(body("running" if call == "post" else "pending"))
+    await stage.tick()
+    stage.now += 130
+    if call == "ensure_run":
+        job.body = body("pending", suffix="renamed")
+    gate = Slow(dies=True, call=call)
+    sink = FakeSink(gate)
+    sink.runs = stage.sink.runs
+    slow = asyncio.ensure_future(stage.tick(sink=sink))
+    await gate.begun.wait()
+
+    # Another worker has something to send before a third one ends the run.
+    job.body, job.events = body(), [event(1, train_loss=2.0)]
+    await stage.tick()
+    stage.now += 60
+    job.body = body("succeeded", finished_at=stage.now)
+    await stage.tick()
+    assert stage.run.state == "finished"
+
+    gate.go.set()
+    (result,) = await asyncio.gather(slow, return_exceptions=True)
+    assert isinstance(result, Died)
+    assert stage.run.state == ("running" if call == "post" else "pending")
+    stage.now += 60
+    await stage.finish()
+    assert (stage.run.state, stage.run.exitcode) == ("finished", 0)
+    assert stage.values() == [(1, "train_loss", 2.0)]
+
+
 async def test_run_is_finished_once_when_nobody_is_slow() -> None:
     """People's own alerts hang on a run's end: it is not repeated without need."""
     stage = Stage()
-    stage.api.put(body("succeeded"), events=[event(1, train_loss=2.0)])
+    job = stage.api.put(body())
+    for _ in range(3):
+        await stage.tick()
+        stage.now += 130
+    job.body, job.events = body("succeeded"), [event(1, train_loss=2.0)]
     await stage.finish()
     assert stage.run.finishes == 1
 
