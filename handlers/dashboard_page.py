@@ -10,9 +10,12 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from handlers import dashboard_parts as parts
+from handlers import dashboard_resyncs as resync_parts
+from handlers import dashboard_stores as stores
 from handlers.html import Html, tag
 from handlers.status import Situation
 from handlers.status_query import StatusQuery, is_bad
+from handlers.status_view import remedy_of
 from model.cursor import Cursor
 from model.plan import AccountEntry
 
@@ -20,6 +23,13 @@ _PAGES: Final = Path(__file__).parent / "pages"
 _STYLE: Final = (_PAGES / "dashboard.css").read_text(encoding="utf-8")
 _SCRIPT: Final = (_PAGES / "dashboard.js").read_text(encoding="utf-8")
 _MOST_CAUSES: Final = 12
+_SECTIONS: Final = (
+    ("accounts", "Accounts"),
+    ("jobs", "Jobs"),
+    ("keys", "Keys"),
+    ("queues", "Queues"),
+    ("resyncs", "Re-syncs"),
+)
 
 
 def _hash(text: str) -> str:
@@ -53,6 +63,7 @@ def page(
         tag(
             "main",
             tag("div", id="progress", role="status", aria_live="polite", hidden=True),
+            resync_parts.running(resyncs),
             _needs_you(situation),
             _filter(query),
             parts.section(
@@ -68,9 +79,9 @@ def page(
                 count=str(len(cursors)),
             ),
             _paging(query, len(accounts), len(cursors)),
-            parts.section("keys", "Keys", parts.keys_table(situation.keys, now)),
-            parts.section("queues", "Queues", parts.queues_table(situation.queues)),
-            _resyncs(resyncs),
+            parts.section("keys", "Keys", stores.keys_table(situation.keys, now)),
+            parts.section("queues", "Queues", stores.queues_table(situation.queues)),
+            resync_parts.latest(resyncs),
         ),
         tag("script", Html(_SCRIPT)),
     )
@@ -92,7 +103,9 @@ def _header(totals: Mapping[str, Any], user: str) -> Html:
         words = [
             f"{bad} of {totals['accounts']} accounts" if bad else "",
             f"{jobs} {'job' if jobs == 1 else 'jobs'}" if jobs else "",
-            f"{totals['poison']} messages set aside" if totals["poison"] else "",
+            f"{totals['poison']} {'message' if totals['poison'] == 1 else 'messages'} set aside"
+            if totals["poison"]
+            else "",
         ]
         said, kind = f"Needs you: {', '.join(word for word in words if word)}", "blocked"
     elif totals["accounts"]:
@@ -138,6 +151,11 @@ def _header(totals: Mapping[str, Any], user: str) -> Html:
             tag("span", "", id="fresh", class_="quiet"),
             class_="actions",
         ),
+        tag(
+            "nav",
+            [tag("a", title, href=f"#{name}") for name, title in _SECTIONS],
+            aria_label="On this page",
+        ),
         id="top",
         data_live=True,
     )
@@ -155,20 +173,15 @@ def _needs_you(situation: Situation) -> Html:
                 where.setdefault(key, entry.name)
     for cursor in situation.cursors:
         if is_bad(cursor):
-            key = (cursor.error or cursor.relay_state, cursor.remedy)
+            key = (cursor.error or cursor.relay_state, remedy_of(cursor))
             seen[key] += 1
             where.setdefault(key, cursor.job)
     for problem in situation.problems:
         key = (problem.cause, problem.remedy)
         seen[key] += 1
         where.setdefault(key, f"{problem.source}: {problem.subject}")
-    if poison := sum(count.poison for count in situation.queues):
-        key = (
-            "messages were set aside after failing too often",
-            "Re-sync everything: it takes them up again.",
-        )
-        seen[key], where[key] = poison, "queues"
-    if not seen:
+    set_aside = sum(count.poison for count in situation.queues)
+    if not seen and not set_aside:
         return tag("section", id="needs", data_live=True, hidden=True)
     items = [
         tag(
@@ -178,6 +191,10 @@ def _needs_you(situation: Situation) -> Html:
         )
         for (cause, remedy), count in seen.most_common(_MOST_CAUSES)
     ]
+    if set_aside:
+        said = f"{set_aside:,} {'message' if set_aside == 1 else 'messages'} failed too often"
+        remedy = "Re-sync everything: it takes up again what was set aside."
+        items.insert(0, tag("li", tag("p", tag("b", said)), tag("p", remedy)))
     return parts.section("needs", "What needs you", tag("ul", items, class_="causes"))
 
 
@@ -224,44 +241,3 @@ def _paging(query: StatusQuery, accounts: int, jobs: int) -> Html:
             links.append(tag("a", text, href=href, class_="page"))
     here = tag("span", f"Page {query.page} of {pages}", class_="quiet")
     return tag("nav", here, links, aria_label="Pages", id="pages", data_live=True)
-
-
-def _resyncs(resyncs: list[dict[str, Any]]) -> Html:
-    if not resyncs:
-        return parts.section("resyncs", "Re-syncs", tag("p", "None yet.", class_="quiet"))
-    rows = [
-        tag(
-            "tr",
-            tag("th", parts.when(shown["created_at"]), scope="row"),
-            tag("td", _wanted(shown["request"])),
-            tag("td", shown["requested_by"] or "–"),
-            tag(
-                "td",
-                tag(
-                    "progress",
-                    value=shown["done"] + shown["failed"],
-                    max=max(shown["total"], 1),
-                    aria_label=f"re-sync {shown['id'][:8]}",
-                ),
-                f" {shown['done']} of {shown['total']}",
-                tag("span", f"{shown['failed']} failed", class_="state blocked")
-                if shown["failed"]
-                else None,
-            ),
-            tag("td", shown["state"]),
-        )
-        for shown in resyncs
-    ]
-    names = ("Asked", "For", "By", "Progress", "State")
-    table = tag("table", parts.head(*names), tag("tbody", rows))
-    return parts.section("resyncs", "Re-syncs", parts.wide("re-syncs", table))
-
-
-def _wanted(request: Mapping[str, Any]) -> str:
-    subject = request["job"] or request["account"].rpartition("/")[2] or "everything"
-    words = [request["mode"], subject]
-    if request["force"]:
-        words.append("forced")
-    if request["since"]:
-        words.append(f"since {request['since'][:10]}")
-    return " ".join(words)

@@ -3,26 +3,22 @@
 All names come from Azure and are untrusted: they go through `html.tag`, never into markup.
 """
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 from handlers.dashboard_chart import chart
-from handlers.html import Html, tag
+from handlers.html import Child, Html, tag
 from handlers.status_query import is_bad
-from handlers.status_view import run_url, time_view, unix_view
+from handlers.status_view import remedy_of, run_url, time_view, unix_view
 from model.cursor import Cursor
 from model.finding import Finding
-from model.key import KeyRecord
 from model.plan import AccountEntry
-from model.queues import QueueCount
 from reconcile.cause_table import TABLE
 from reconcile.causes import CAUSES
 
 SIGNS: Final = {"ok": "✓", "warning": "!", "blocked": "✕", "manual": "☞"}
 _WORST: Final = ("blocked", "warning", "manual", "ok")
-_EXPIRES_SOON_S: Final = 30 * 86_400
 
 
 def section(name: str, title: str, *children: Any, count: str = "") -> Html:
@@ -75,6 +71,22 @@ def wide(label: str, table: Html) -> Html:
 
 def head(*names: str | Html) -> Html:
     return tag("thead", tag("tr", [tag("th", name, scope="col") for name in names]))
+
+
+def stacked(label: str, names: Sequence[str], rows: Iterable[Sequence[Child]]) -> Html:
+    """Return a table whose rows become cards where the screen is narrow; cells as in `names`."""
+    body = [
+        tag(
+            "tr",
+            tag("th", row[0], scope="row"),
+            [
+                tag("td", cell, data_label=name)
+                for name, cell in zip(names[1:], row[1:], strict=True)
+            ],
+        )
+        for row in rows
+    ]
+    return wide(label, tag("table", head(*names), tag("tbody", body), class_="stacked"))
 
 
 def matrix(accounts: list[AccountEntry]) -> Html:
@@ -209,7 +221,7 @@ def _job_row(cursor: Cursor, curve: dict[str, Any], run_root: str) -> Html:
         trouble = tag(
             "div",
             tag("p", cursor.error),
-            copyable(cursor.remedy, f"remedy for {cursor.job}") if cursor.remedy else None,
+            copyable(remedy_of(cursor), f"remedy for {cursor.job}"),
             class_="finding",
         )
     lag = f"{cursor.lag_s:.1f} s behind Azure" if cursor.lag_s is not None else None
@@ -257,46 +269,3 @@ def _job_row(cursor: Cursor, curve: dict[str, Any], run_root: str) -> Html:
             class_="links",
         ),
     )
-
-
-def keys_table(keys: list[KeyRecord], now: datetime) -> Html:
-    if not keys:
-        return tag("p", "No key was looked at yet.", class_="quiet")
-    rows = []
-    for record in keys:
-        soon = record.expires_at and (record.expires_at - now).total_seconds() < _EXPIRES_SOON_S
-        good = bool(record.version) and record.newest_version == record.version
-        newest = "in use" if good else record.newest_cause or "not accepted"
-        rows.append(
-            tag(
-                "tr",
-                tag("th", f"{record.vault_host}/{record.secret}", scope="row"),
-                tag("td", record.version[:12] or "none", class_="id"),
-                tag("td", record.entity or "–"),
-                tag("td", when(time_view(record.accepted_at))),
-                tag(
-                    "td",
-                    when(time_view(record.expires_at)),
-                    tag("span", "soon", class_="state warning") if soon else None,
-                ),
-                tag("td", tag("span", newest, class_=f"state {'ok' if good else 'blocked'}")),
-            )
-        )
-    names = ("Secret", "Version in use", "W&B entity", "Accepted", "Expires", "Newest version")
-    return wide("keys", tag("table", head(*names), tag("tbody", rows)))
-
-
-def queues_table(queues: list[QueueCount]) -> Html:
-    rows = [
-        tag(
-            "tr",
-            tag("th", count.name, scope="row"),
-            tag("td", str(count.waiting)),
-            tag(
-                "td", tag("span", str(count.poison), class_="state blocked" if count.poison else "")
-            ),
-        )
-        for count in queues
-    ]
-    table = tag("table", head("Queue", "Waiting", "Set aside"), tag("tbody", rows))
-    return wide("queues", table)

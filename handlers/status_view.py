@@ -18,6 +18,7 @@ from reconcile.rotation_rules import rotation_findings
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/-]*")
 _MANY: Final = 8192
 """Nearly all jobs are as they were at the last look; their texts are kept."""
+_ANY_ERROR: Final = "It is tried again by itself; if it lasts, re-sync the job and look into docs/troubleshooting.md."
 _END_OF_TIME: Final = 253_402_300_800
 """The year 10000, which has no date."""
 
@@ -53,6 +54,11 @@ def _quoted(part: str) -> str:
     return part if _PLAIN.fullmatch(part) else quote(part)
 
 
+def remedy_of(cursor: Cursor) -> str:
+    """Return what to do about a job's error, empty for a job without one."""
+    return cursor.remedy or (_ANY_ERROR if cursor.error else "")
+
+
 def job_view(cursor: Cursor, run_url_root: str) -> dict[str, Any]:
     return {
         "id": cursor.job,
@@ -65,7 +71,7 @@ def job_view(cursor: Cursor, run_url_root: str) -> dict[str, Any]:
         "lag_s": cursor.lag_s,
         "state": cursor.relay_state,
         "error": cursor.error,
-        "remedy": cursor.remedy,
+        "remedy": remedy_of(cursor),
         "notes": list(cursor.notes),
         "model": cursor.model,
         "last_value_at": unix_view(cursor.last_value_at),

@@ -148,6 +148,7 @@
   const show = (shown) => {
     const box = document.getElementById("progress");
     box.hidden = false;
+    box.dataset.state = shown.state;
     const bar = document.createElement("progress");
     bar.max = Math.max(shown.total, 1);
     bar.value = shown.done + shown.failed;
@@ -172,6 +173,7 @@
   const fail = (text) => {
     const box = document.getElementById("progress");
     box.hidden = false;
+    box.dataset.state = "failed";
     box.replaceChildren(line(text));
   };
 

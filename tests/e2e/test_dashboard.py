@@ -215,6 +215,12 @@ async def test_page_is_usable_when_screen_is_small_or_dark(driver: Driver, page:
                     visit(page, driver)
                     wide = page.execute_script("return document.documentElement.scrollWidth")
                     assert wide <= width
+                    cut = page.execute_script(
+                        "return [...document.querySelectorAll('.wide:has(.stacked, .jobs)')]"
+                        ".filter((one) => one.scrollWidth > one.clientWidth)"
+                        ".map((one) => one.getAttribute('aria-label'))"
+                    )
+                    assert cut == []
                     browsers.shoot(page, SHOTS / f"{scheme}-{width}.png")
                 paper = page.execute_script(
                     "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g)"
