@@ -9,13 +9,19 @@ import os
 import re
 import sys
 import zlib
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 _BAD_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 _MAX_NAME = 128
 _AT_ONCE = 4
+_first: defaultdict[str, Lock] = defaultdict(Lock)
+"""Held for a data set while it is logged for the first time."""
+_logged: set[str] = set()
+"""Data sets that W&B has."""
 
 
 def main() -> None:
@@ -99,7 +105,7 @@ def _log(job: dict[str, Any], task: dict[str, Any], logged: list[str]) -> None:
             if file["role"] == "result":
                 waiting.append(run.log_artifact(artifact))
             else:
-                run.use_artifact(artifact)
+                _use(run, artifact, file["id"])
             logged.append(artifact.name)
         for artifact in _made_artifacts(wandb, job):
             waiting.append(run.log_artifact(artifact))
@@ -108,6 +114,20 @@ def _log(job: dict[str, Any], task: dict[str, Any], logged: list[str]) -> None:
             artifact.wait()
     finally:
         run.finish(exit_code=job["exit_code"])
+
+
+def _use(run: Any, artifact: Any, data_set: str) -> None:
+    """Log a data set as what the run used.
+
+    The first time alone: W&B finds only a version that is there already, and would make two of
+    one.
+    """
+    with _first[data_set]:
+        if data_set not in _logged:
+            run.use_artifact(artifact)
+            _logged.add(data_set)
+            return
+    run.use_artifact(artifact)
 
 
 def _file_artifact(wandb: Any, file: dict[str, Any], job: dict[str, Any]) -> Any:

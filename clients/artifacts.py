@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from model.relay_ports import RunKey
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _AT_ONCE: Final = 2
 """Processes; each takes some 200 MB with the SDK's helper."""
+_MOST_KNOWN: Final = 10_000
 _PASSED_ON: Final = (
     "PATH",
     "PYTHONPATH",
@@ -62,6 +63,7 @@ class Artifacts:
         self._start_s = start_s
         self._per_job_s = per_job_s
         self._limit = asyncio.Semaphore(_AT_ONCE)
+        self._data_sets = _DataSets()
 
     async def log(self, jobs: Sequence[JobArtifacts], *, key: RunKey) -> list[ArtifactResult]:
         """Log the artifacts of these runs; one result each, in their order.
@@ -69,9 +71,10 @@ class Artifacts:
         A job that the process did not get through has a result that says so. Raises
         UnavailableError when the process came to nothing at all.
         """
-        async with self._limit:
+        async with self._data_sets.first_time(jobs), self._limit:
             with tempfile.TemporaryDirectory(prefix="wandb-") as folder:
                 done, problem = await self._run(jobs, key, folder)
+            self._data_sets.note(job for job in jobs if job.job in done and not done[job.job].error)
         if not done:
             raise problem
         return [
@@ -118,6 +121,46 @@ class Artifacts:
             f"the process that logs artifacts ended early (code {process.returncode})",
             code="ArtifactProcess",
         )
+
+
+class _DataSets:
+    """Lets no two processes log the same new data set at once: W&B finds only a version that is
+    there already, and would make two of one."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[str, ...]] = set()
+        self._locks: dict[tuple[str, ...], asyncio.Lock] = {}
+
+    @contextlib.asynccontextmanager
+    async def first_time(self, jobs: Sequence[JobArtifacts]) -> AsyncIterator[None]:
+        """Wait until no other process logs a data set of these jobs for the first time."""
+        with contextlib.ExitStack() as held:
+            # In one order, so that two of them never wait for each other.
+            for name in sorted(_data_sets(jobs) - self._known):
+                lock = self._locks.setdefault(name, asyncio.Lock())
+                await lock.acquire()
+                if name in self._known:
+                    lock.release()
+                else:
+                    held.callback(lock.release)
+            yield
+
+    def note(self, jobs: Iterable[JobArtifacts]) -> None:
+        """Take these jobs' data sets for known: W&B has them."""
+        if len(self._known) > _MOST_KNOWN:
+            self._known.clear()
+        for name in _data_sets(jobs):
+            self._known.add(name)
+            self._locks.pop(name, None)
+
+
+def _data_sets(jobs: Iterable[JobArtifacts]) -> set[tuple[str, ...]]:
+    return {
+        (job.run.entity, job.run.project, file.id)
+        for job in jobs
+        for file in job.files
+        if file.role != "result"
+    }
 
 
 async def _give(process: asyncio.subprocess.Process, task: bytes) -> None:
