@@ -100,8 +100,10 @@ def _log(job: dict[str, Any], task: dict[str, Any], logged: list[str]) -> None:
     run.define_metric("*", step_metric="step")
     waiting: list[Any] = []
     try:
+        results = 0
         for file in job["files"]:
-            artifact = _file_artifact(wandb, file, job)
+            results += file["role"] == "result"
+            artifact = _file_artifact(wandb, file, job, results)
             if file["role"] == "result":
                 waiting.append(run.log_artifact(artifact))
             else:
@@ -130,10 +132,13 @@ def _use(run: Any, artifact: Any, data_set: str) -> None:
     run.use_artifact(artifact)
 
 
-def _file_artifact(wandb: Any, file: dict[str, Any], job: dict[str, Any]) -> Any:
+def _file_artifact(wandb: Any, file: dict[str, Any], job: dict[str, Any], results: int) -> Any:
+    """Return a file's artifact; `results` counts the job's result files up to this one."""
     is_result = file["role"] == "result"
+    # A dot, since a dash and a number name the run that takes the place of a deleted one.
+    run_id = job["run"]["run_id"] if results < 2 else f"{job['run']['run_id']}.{results}"
     artifact = wandb.Artifact(
-        _name("results", job["run"]["run_id"]) if is_result else _name("dataset", file["id"]),
+        _name("results", run_id) if is_result else _name("dataset", file["id"]),
         "result" if is_result else "dataset",
         metadata=file["metadata"],
     )

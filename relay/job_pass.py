@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 120.0
 """W&B calls a run crashed after about five minutes of silence."""
+_PATIENT_PASSES: Final = 3
+"""So many passes fail for a result file that breaks off before the run gets its end without it."""
 STOP_NOTE: Final = "somebody pressed Stop on the run in W&B; the fine-tuning job goes on"
 CANCEL_NOTE: Final = "cancelled, because somebody pressed Stop on the run in W&B"
 _NUMBER: Final = re.compile(r"\b[0-9]+\b")
@@ -88,6 +90,11 @@ class JobPass:
         return self.memory.ended and not self.job.is_terminal
 
     @property
+    def broken(self) -> TemporaryError | None:
+        """Why a result file of the job could not be read to its end in this pass."""
+        return self._sources.broken if self._sources else None
+
+    @property
     def key_refused(self) -> bool:
         return isinstance(self.error, DeniedError) and self.error.code == "401"
 
@@ -129,11 +136,12 @@ class JobPass:
             memory.summary.best_checkpoint = reading.best_checkpoint
         else:
             reading = await read_live(jobs, self._account, job, hints)
-            if memory.ended:
-                reading.result_file = job.result_files[0] if job.result_files else ""
-        if reading.result_file == memory.result_read and not self._full:
-            reading.result_file = ""
-        self._sources = Sources(job, reading, stream_rows(jobs, self._account, job, reading))
+        if job.is_terminal:
+            done = () if self._full else memory.results_read
+            reading.result_files = tuple(file for file in job.result_files if file not in done)
+        patient = not memory.ended and cursor.failures < _PATIENT_PASSES
+        rows = stream_rows(jobs, self._account, reading, patient=patient)
+        self._sources = Sources(job, reading, rows)
 
     def _place(self) -> None:
         """Say where the run belongs, until W&B has it there. Raises RejectedError."""
@@ -384,6 +392,7 @@ class JobPass:
             error=self.error,
             keyless=self.key_refused or self.key_missing,
             with_artifacts=self._options.artifacts,
+            broken=self.broken,
         )
 
 

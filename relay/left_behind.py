@@ -65,8 +65,9 @@ async def gather(
         if kept:
             with path.open(encoding="utf-8", errors="replace") as lines:
                 tables[file_id] = table_rows(lines)
-    if job.result_files:
-        result = await _result(account, job.result_files[0], jobs, folder / "result", with_content)
+    for number, file_id in enumerate(job.result_files):
+        path = folder / f"result{number}"
+        result = await _result(account, file_id, jobs, path, with_content)
         files.extend([result] if result else [])
     columns, rows = checkpoint_table((await list_checkpoints(jobs, account, job.id))[0])
     artifacts = JobArtifacts(

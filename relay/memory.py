@@ -27,8 +27,10 @@ class Memory:
         """The run has its end, or the outbox holds it."""
         self.looks: int = state.get("looks", 0)
         """How often late values were looked for after the end."""
-        self.result_read: str = state.get("result_read", "")
-        """Id of the result file that was read to its end."""
+        self.results_read: list[str] = list(state.get("results_read", ()))
+        """Ids of the result files that were read to their end."""
+        self.file_looks: int = state.get("file_looks", 0)
+        """How many looks beyond the last there were for a result file that broke off."""
         self.asked: dict[str, Any] | None = state.get("asked")
         """Hyperparameters as they were when the job was first seen."""
         self.alerted: list[str] = list(state.get("alerted", ()))
@@ -65,7 +67,8 @@ class Memory:
             "generation": self.generation,
             "ended": self.ended,
             "looks": self.looks,
-            "result_read": self.result_read,
+            "results_read": self.results_read,
+            "file_looks": self.file_looks,
             "asked": self.asked,
             "alerted": list(self.alerted),
             "artifacts": self.artifacts,

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from model.errors import TemporaryError
 from model.job import Job
 from relay import wire
 from relay.events import Event, console_line
@@ -80,8 +81,8 @@ class Sources:
                 batch = await anext(self._rows, None)
                 if batch is None:
                     self._rows = None
-                    if self._reading.result_read:
-                        memory.result_read = self._reading.result_file
+                    read = dict.fromkeys((*memory.results_read, *self._reading.results_read))
+                    memory.results_read = list(read)
                     break
                 self._waiting = batch
             room = self._take_batch(memory, taken, fresh, offset, room)
@@ -116,6 +117,10 @@ class Sources:
         del self._waiting[:count]
         taken.newest_at = newest
         return room
+
+    @property
+    def broken(self) -> TemporaryError | None:
+        return self._reading.broken
 
     @property
     def notes(self) -> list[str]:

@@ -261,7 +261,7 @@ def _outcome(item: JobPass, lost: bool) -> JobOutcome:
     if lost:
         # The other worker's outcome counts; ours would describe a state that is not stored.
         return JobOutcome(item.job.id, "overtaken")
-    error = item.error
+    error = item.error or item.broken
     return JobOutcome(
         item.job.id,
         item.cursor.relay_state,

@@ -11,6 +11,9 @@ from relay.memory import Memory
 _PATIENT_LOOKS: Final = 3
 """Looks for a result file before artifacts are logged without one."""
 _PARK_S: Final = (60.0, 3600.0)
+_FILE_LOOKS: Final = 8
+"""Looks at a result file that breaks off each time, beyond those at every job that is over: they
+reach over about three hours. Then the job is complete without the rest, and its status says so."""
 
 
 def settle(
@@ -22,8 +25,12 @@ def settle(
     error: AppError | None,
     keyless: bool,
     with_artifacts: bool,
+    broken: TemporaryError | None = None,
 ) -> bool:
-    """Set the cursor's columns and state after a pass; say whether artifacts are to be sent for."""
+    """Set the cursor's columns and state after a pass; say whether artifacts are to be sent for.
+
+    `broken` says why a result file was not read to its end: it is looked at some times more.
+    """
     cursor.model, cursor.created_at, cursor.finished_at = job.model, job.created_at, job.finished_at
     if error is not None:
         _after_failure(cursor, memory, error, now, keyless)
@@ -33,7 +40,9 @@ def settle(
     cursor.status = job.status
     wants_artifacts = False
     if memory.ended:
-        _after_end(cursor, job, memory, now, due)
+        if broken is not None:
+            cursor.error, cursor.remedy = broken.message, broken.remedy
+        _after_end(cursor, job, memory, now, due, broken)
         wants_artifacts = with_artifacts and _artifacts_due(cursor, job, memory, now)
         if wants_artifacts:
             memory.artifacts = "sent"
@@ -53,12 +62,20 @@ def _artifacts_due(cursor: Cursor, job: Job, memory: Memory, now: float) -> bool
         return False
     if memory.artifacts == "sent":
         return cursor.relay_state == "complete"
-    has_all = bool(memory.result_read) or job.status != "succeeded"
+    has_all = bool(job.result_files) and set(job.result_files) <= set(memory.results_read)
+    has_all = has_all or job.status != "succeeded"
     has_all = has_all or not is_recent(job, cursor, now)
     return has_all or memory.looks > _PATIENT_LOOKS or cursor.relay_state == "complete"
 
 
-def _after_end(cursor: Cursor, job: Job, memory: Memory, now: float, due: float) -> None:
+def _after_end(
+    cursor: Cursor,
+    job: Job,
+    memory: Memory,
+    now: float,
+    due: float,
+    broken: TemporaryError | None,
+) -> None:
     if now < due:
         # Somebody looked before it was time; the looks that are due are for late values.
         cursor.relay_state, cursor.retry_at = "ending", due
@@ -66,14 +83,21 @@ def _after_end(cursor: Cursor, job: Job, memory: Memory, now: float, due: float)
     if cursor.ending_since is None:
         cursor.ending_since = now
     looks = looks_of(job, cursor, now)
-    if memory.looks >= len(looks):
-        # Until nothing can be under way any more that does not know of the end.
-        cursor.relay_state = "ending" if memory.doubt_at else "complete"
-        cursor.retry_at = memory.doubt_at + SLOWEST_S if memory.doubt_at else 0.0
-        return
     cursor.relay_state = "ending"
-    cursor.retry_at = cursor.ending_since + looks[memory.looks]
-    memory.looks += 1
+    if memory.looks < len(looks):
+        cursor.retry_at = cursor.ending_since + looks[memory.looks]
+        memory.looks += 1
+    elif broken and memory.file_looks < _FILE_LOOKS:
+        first, longest = _PARK_S
+        cursor.retry_at = now + min(first * 2**memory.file_looks, longest)
+        memory.file_looks += 1
+    elif memory.doubt_at:
+        # Until nothing can be under way any more that does not know of the end.
+        cursor.retry_at = memory.doubt_at + SLOWEST_S
+    else:
+        cursor.relay_state = "complete"
+    if broken and broken.retry_after and cursor.relay_state == "ending":
+        cursor.retry_at = max(cursor.retry_at, now + min(broken.retry_after, _PARK_S[1]))
 
 
 def _after_failure(

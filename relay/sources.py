@@ -1,7 +1,7 @@
 """Everything a job published, read through ports, as rows in step order.
 
 While a job lives only its new events are read. Once it is over, the whole listing, the
-checkpoints and the result file fill what the events left out; the result file is streamed.
+checkpoints and the result files fill what the events left out; result files are streamed.
 """
 
 from bisect import bisect_right
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.account import RelayAccount
-from model.errors import MissingError, RejectedError
+from model.errors import MissingError, RejectedError, TemporaryError
 from model.job import Job
 from model.relay_ports import JobsPort, Listing
 from relay.checkpoints import add_checkpoints, best_checkpoint
@@ -30,10 +30,12 @@ class Reading:
     """Values of events and checkpoints by step."""
     notes: list[str] = field(default_factory=list)
     """What could not be used, in plain words."""
-    result_file: str = ""
-    """Id of the result file to stream after the rows, empty for none."""
-    result_read: bool = False
-    """The result file needs no second look: it was read to its end, or is of no use."""
+    result_files: tuple[str, ...] = ()
+    """Ids of the result files to stream after the rows."""
+    results_read: list[str] = field(default_factory=list)
+    """Those that need no second look: read to their end, or of no use."""
+    broken: TemporaryError | None = None
+    """Why a result file was not read to its end; another look may bring the rest."""
     best_checkpoint: dict[str, Any] = field(default_factory=dict)
 
 
@@ -45,7 +47,7 @@ async def read_live(jobs: JobsPort, account: RelayAccount, job: Job, hints: Hint
 async def read_all(
     jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, metric: str = ""
 ) -> Reading:
-    """Read all events and checkpoints; the result file is left to `stream_rows`."""
+    """Read all events and checkpoints; the result files are left to `stream_rows`."""
     reading = _reading(await _events(jobs, account, job, hints, full=True))
     checkpoints, unusable, problem = await list_checkpoints(jobs, account, job.id)
     if problem:
@@ -54,7 +56,6 @@ async def read_all(
     unusable += add_checkpoints(reading.rows, checkpoints)
     if unusable:
         reading.notes.append(f"{unusable} checkpoints had no step or no metrics")
-    reading.result_file = job.result_files[0] if job.result_files else ""
     return reading
 
 
@@ -109,20 +110,20 @@ def _reading(read: EventRead) -> Reading:
 
 
 async def stream_rows(
-    jobs: JobsPort, account: RelayAccount, job: Job, reading: Reading
+    jobs: JobsPort, account: RelayAccount, reading: Reading, *, patient: bool
 ) -> AsyncIterator[list[Row]]:
-    """Yield every row in step order, some at a time: events and checkpoints, then what the
-    result file adds, each value of it that they have not.
+    """Yield every row in step order, some at a time: events and checkpoints, then what each
+    result file adds, in the job's order: every value of it that they have not.
 
-    A result file that cannot be used ends the stream with what the events gave, and a note.
+    A result file that cannot be used gives a note, and the others go on. One that breaks off
+    raises its TemporaryError while `patient`, else it is noted as `broken`.
     """
     known = sorted(reading.rows.values(), key=_by_step)
     place = 0
-    if reading.result_file:
+    for file in reading.result_files:
         count = ResultCount()
-        reading.result_read = True
         try:
-            content = jobs.read_file(account, reading.result_file)
+            content = jobs.read_file(account, file)
             async for batch in read_rows(content, count, reading.rows):
                 # What comes before the batch's last step, or at it, is due with it.
                 end = bisect_right(known, max(map(_by_step, batch)), lo=place, key=_by_step)
@@ -130,12 +131,22 @@ async def stream_rows(
                 place = end
         except (RejectedError, MissingError) as error:
             # The job can name its file a moment before it can be read.
-            reading.result_read = not isinstance(error, MissingError)
-            reading.notes.append(
-                f"result file {reading.result_file} could not be used: {error.message}"
+            if isinstance(error, RejectedError):
+                reading.results_read.append(file)
+            reading.notes.append(f"result file {file} could not be used: {error.message}")
+        except TemporaryError as error:
+            if patient:
+                raise
+            reading.broken = TemporaryError(
+                f"result file {file} could not be read to its end: {error.message}",
+                subject=file,
+                remedy="re-sync the job with force to try again",
+                retry_after=error.retry_after,
             )
+        else:
+            reading.results_read.append(file)
         if count.unusable:
-            reading.notes.append(f"{count.unusable} lines of the result file had no step")
+            reading.notes.append(f"{count.unusable} lines of result file {file} had no step")
     yield known[place:]
 
 

@@ -5,6 +5,7 @@ import json
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,19 @@ def task(run: RunPath, folder: Path, **more: Any) -> JobArtifacts:
         "model": {"fine_tuned_model": "m", "base_model": "b"},
     }
     return JobArtifacts(**{**given, **more})
+
+
+async def test_each_has_its_name_when_a_job_has_several_result_files(
+    server: WandbServer, tmp_path: Path
+) -> None:
+    run = await run_in(server, "ftjob-1")
+    made = task(run, tmp_path)
+    more = replace(made.files[1], id="file-r2", metadata={"rows": 1})
+    (result,) = await Artifacts(server.url).log([replace(made, files=(*made.files, more))], key=KEY)
+    assert result.error == ""
+    shown = await server.shown("ftjob-1")
+    names = {one["name"] for one in shown["artifacts_logged"] if one["type"] == "result"}
+    assert names == {"results-ftjob-1:v0", "results-ftjob-1.2:v0"}
 
 
 def _digests(shown: Any) -> list[tuple[str, str]]:

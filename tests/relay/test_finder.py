@@ -196,3 +196,18 @@ async def test_an_account_with_many_such_jobs_is_read_whole(stage: Stage) -> Non
     await stage.tick()
     await stage.tick()
     assert stage.cursors.calls == ["seen"]
+
+
+async def test_items_that_are_no_jobs_are_counted_when_a_list_holds_some(stage: Stage) -> None:
+    put(stage, "good", "", " ")
+    found = await stage.tick()
+    assert stage.sent() == ["good"]
+    assert found.oddities[ACCOUNT.key].message == "2 items of the job list are no jobs"
+    assert found.failures == {}
+    # Named for as long as it is so, also when all the others are over.
+    await stage.know("good", "complete")
+    assert ACCOUNT.key in (await stage.tick()).oddities
+    assert ACCOUNT.key in (await stage.tick()).oddities
+    del stage.jobs.jobs[""], stage.jobs.jobs[" "]
+    found = await stage.tick()
+    assert [account for account, _ in found.recovered] == [ACCOUNT.key]
