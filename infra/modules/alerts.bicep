@@ -43,6 +43,14 @@ union
 | summarize Behind = sum(Open)
 | where Behind > 50
 '''
+// The lag that the relay measures, of jobs that go on: an old job's values are late by nature.
+var lateQuery = '''
+AppTraces
+| where Message startswith "job " and Message contains ": state=live "
+| extend Lag = todouble(extract(" lag_s=([0-9.]+)", 1, Message))
+| summarize Median = percentile(Lag, 50), Jobs = count()
+| where Median > 600
+'''
 var jobsQuery = '''
 AppTraces
 | where SeverityLevel >= 2
@@ -97,6 +105,16 @@ var rules = [
     description: 'Ticks send more work than is done: metrics reach W&B late.'
     severity: 2
     query: behindQuery
+    operator: 'GreaterThan'
+    threshold: 0
+    window: 'PT30M'
+    frequency: 'PT15M'
+  }
+  {
+    name: 'relay-late'
+    description: 'Half of the values reach W&B more than ten minutes after Azure published them.'
+    severity: 2
+    query: lateQuery
     operator: 'GreaterThan'
     threshold: 0
     window: 'PT30M'

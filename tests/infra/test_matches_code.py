@@ -5,6 +5,8 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -195,6 +197,28 @@ def test_alerts_search_for_what_the_code_logs() -> None:
     }
     # infra/modules/alerts.bicep picks these lines apart: change both together.
     assert expected <= logged
+
+
+def test_alert_finds_the_lag_in_the_line_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    from handlers.outcomes import tell_job
+    from model.telemetry import NoTelemetry
+    from relay.run import JobOutcome
+
+    caplog.set_level("INFO")
+    outcome = JobOutcome("ftjob-1", "live", values=3, lag_s=712.34)
+    account: Any = SimpleNamespace(key="/subscriptions/s", name="a")
+    app: Any = SimpleNamespace(telemetry=NoTelemetry())
+    tell_job(outcome, account, app)
+    (line,) = caplog.messages
+    query = text(read("modules/alerts.bicep").variables["lateQuery"])
+    start, part = re.findall(r'(?:startswith|contains) "([^"]+)"', query)
+    assert line.startswith(start)
+    assert part in line
+    pattern = re.search(r'extract\("([^"]+)", 1', query)
+    assert pattern
+    found = re.search(pattern.group(1), line)
+    assert found
+    assert float(found.group(1)) == 712.3
 
 
 def test_alerts_name_causes_and_functions_that_exist() -> None:
