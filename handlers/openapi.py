@@ -21,18 +21,18 @@ def document() -> dict[str, Any]:
             "title": "Fine-tuning relay",
             "version": "1",
             "description": "Keeps Azure OpenAI fine-tuning wired to Weights & Biases. Every refusal"
-            " is a problem document (RFC 9457). A missing or wrong key is refused with 401 and"
-            " a wrong method with 404 by the host itself, without a body.",
+            " is a problem document (RFC 9457). A missing or wrong key is refused with 401 by"
+            " the host itself, without a body.",
         },
         "servers": [{"url": "/api"}],
         "security": [{"header": []}, {"query": []}],
         "paths": {
-            "/resync": {"post": _post_resync()},
-            "/resync/{id}": {"get": _get_resync()},
-            "/status": {"get": _get_status()},
-            "/dashboard": {"get": _get_dashboard()},
-            "/openapi.json": {"get": _get_document()},
-            "/health": {"get": _get_health()},
+            "/resync": _path("post", _post_resync()),
+            "/resync/{id}": _path("get", _get_resync()),
+            "/status": _path("get", _get_status()),
+            "/dashboard": _path("get", _get_dashboard()),
+            "/openapi.json": _path("get", _get_document()),
+            "/health": _path("get", _get_health()),
         },
         "components": {
             "schemas": SCHEMAS,
@@ -42,6 +42,11 @@ def document() -> dict[str, Any]:
             },
         },
     }
+
+
+def _path(method: str, operation: dict[str, Any]) -> dict[str, Any]:
+    wrong = _problem("Another method; `Allow` names the right one.")
+    return {method: operation | {"responses": operation["responses"] | {"405": wrong}}}
 
 
 def _json(name: str) -> dict[str, Any]:

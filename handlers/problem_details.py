@@ -41,8 +41,12 @@ def problem(
     field: str = "",
     remedy: str = "",
     retry_after: float | None = None,
+    allowed: str = "",
 ) -> func.HttpResponse:
-    """Return a refusal: `field` names what is wrong, `detail` why, `remedy` what to do."""
+    """Return a refusal: `field` names what is wrong, `detail` why, `remedy` what to do.
+
+    `retry_after` is in seconds; `allowed` is the method to use instead.
+    """
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -54,6 +58,8 @@ def problem(
     if remedy:
         body["remedy"] = remedy
     headers = {} if retry_after is None else {"Retry-After": str(max(int(retry_after), 1))}
+    if allowed:
+        headers["Allow"] = allowed
     return func.HttpResponse(
         orjson.dumps(body),
         status_code=status,

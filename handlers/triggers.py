@@ -77,46 +77,67 @@ def _queues(bp: func.Blueprint, deps: Deps) -> None:
 
 
 def _http(bp: func.Blueprint, deps: Deps) -> None:
+    # A route without methods takes them all: the host's own refusal would say nothing.
     key, anybody = func.AuthLevel.FUNCTION, func.AuthLevel.ANONYMOUS
 
     @bp.function_name("resync")
-    @bp.route(route="resync", methods=["POST"], auth_level=key)
+    @bp.route(route="resync", auth_level=key)
     async def resync(req: func.HttpRequest) -> func.HttpResponse:
+        if refused := _wrong_method(req, "POST"):
+            return refused
         from handlers import resync
 
         return await resync.answer(req, deps)
 
     @bp.function_name("resync_status")
-    @bp.route(route="resync/{id}", methods=["GET"], auth_level=key)
+    @bp.route(route="resync/{id}", auth_level=key)
     async def resync_status(req: func.HttpRequest) -> func.HttpResponse:
+        if refused := _wrong_method(req, "GET"):
+            return refused
         from handlers import resync
 
         return await resync.answer_status(req, deps)
 
     @bp.function_name("status")
-    @bp.route(route="status", methods=["GET"], auth_level=key)
+    @bp.route(route="status", auth_level=key)
     async def status(req: func.HttpRequest) -> func.HttpResponse:
+        if refused := _wrong_method(req, "GET"):
+            return refused
         from handlers import status
 
         return await status.answer(req, deps)
 
     @bp.function_name("dashboard")
-    @bp.route(route="dashboard", methods=["GET"], auth_level=key)
+    @bp.route(route="dashboard", auth_level=key)
     async def dashboard(req: func.HttpRequest) -> func.HttpResponse:
+        if refused := _wrong_method(req, "GET"):
+            return refused
         from handlers import dashboard
 
         return await dashboard.answer(req, deps)
 
     @bp.function_name("openapi")
-    @bp.route(route="openapi.json", methods=["GET"], auth_level=key)
+    @bp.route(route="openapi.json", auth_level=key)
     async def openapi(req: func.HttpRequest) -> func.HttpResponse:
+        if refused := _wrong_method(req, "GET"):
+            return refused
         from handlers import openapi
 
         return openapi.answer()
 
     @bp.function_name("health")
-    @bp.route(route="health", methods=["GET"], auth_level=anybody)
+    @bp.route(route="health", auth_level=anybody)
     async def health(req: func.HttpRequest) -> func.HttpResponse:
+        if refused := _wrong_method(req, "GET"):
+            return refused
         from handlers import health
 
         return health.health(deps)
+
+
+def _wrong_method(request: func.HttpRequest, allowed: str) -> func.HttpResponse | None:
+    if request.method == allowed:
+        return None
+    from handlers.problem_details import problem
+
+    return problem(405, f"must be {allowed}", field="method", allowed=allowed)

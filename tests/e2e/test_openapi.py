@@ -14,7 +14,6 @@ from tests.e2e.driver import Driver, job_object, metric_events, running
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
 NOT_CHECKED = (
-    "unsupported_method",  # the host itself answers 404, without a body
     "ignored_auth",  # like `func start`, the local host asks for no keys
     "positive_data_acceptance",  # an account must also lie in a subscription that is looked after
 )
