@@ -5,31 +5,28 @@ The caller drives many passes at once and does the storage for all of them toget
 dies between the two, the next pass finds the outbox and sends the same bytes.
 """
 
-import logging
-import re
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from model.account import RelayAccount
-from model.cursor import Cursor, RunPath
-from model.errors import AppError, DeniedError, RejectedError, TemporaryError
+from model.cursor import Cursor
+from model.errors import AppError, DeniedError, TemporaryError
 from model.job import Job
-from model.relay_ports import RunAttributes, RunKey
+from model.relay_ports import RunKey
 from relay import wire
-from relay.alerts import Alert, Facts, due_alerts
-from relay.attributes import path_problem, run_attributes, run_path, run_suffix
+from relay.alarm import facts_of, raise_alert
+from relay.alerts import Alert, due_alerts
 from relay.cost import Meter, meter
 from relay.looks import SLOWEST_S, is_whole_look, needs_closing
 from relay.memory import Memory
+from relay.notes import joined_notes
 from relay.options import RelayOptions
 from relay.outbox import Sources, final_line
 from relay.ports import RelayPorts
+from relay.run_place import RunPlace
 from relay.settle import settle
 from relay.sources import read_all, read_live, stream_rows
 from relay.summary import facts_hash
-
-log = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 120.0
 """W&B calls a run crashed after about five minutes of silence."""
@@ -37,7 +34,6 @@ _PATIENT_PASSES: Final = 3
 """So many passes fail for a result file that breaks off before the run gets its end without it."""
 STOP_NOTE: Final = "somebody pressed Stop on the run in W&B; the fine-tuning job goes on"
 CANCEL_NOTE: Final = "cancelled, because somebody pressed Stop on the run in W&B"
-_NUMBER: Final = re.compile(r"\b[0-9]+\b")
 
 
 class JobPass:
@@ -79,7 +75,7 @@ class JobPass:
         self._sources: Sources | None = None
         self._alerts: list[Alert] = []
         self._previous_status = cursor.status
-        self._hashed: tuple[tuple[bool, RunPath | None], int] | None = None
+        self._place = RunPlace(job, account, self.memory, ports.sink, key)
         if self.memory.asked is None:
             self.memory.asked = dict(job.hyperparameters)
         self.memory.see_status(job, clock())
@@ -122,8 +118,8 @@ class JobPass:
         job, cursor, memory = self.job, self.cursor, self.memory
         if job.oddities:
             fields = ", ".join(job.oddities)
-            cursor.notes = _joined(cursor.notes, (f"fields that could not be used: {fields}",))
-        self._place()
+            cursor.notes = joined_notes(cursor.notes, (f"fields that could not be used: {fields}",))
+        self._place.choose(cursor)
         if self._waits:
             return
         jobs, hints = self._ports.jobs, memory.hints
@@ -143,21 +139,6 @@ class JobPass:
         rows = stream_rows(jobs, self._account, reading, patient=patient)
         self._sources = Sources(job, reading, rows)
 
-    def _place(self) -> None:
-        """Say where the run belongs, until W&B has it there. Raises RejectedError."""
-        cursor, generation = self.cursor, self.memory.generation
-        if cursor.run is not None and self.memory.attributes is not None:
-            return
-        run = run_path(
-            self.job,
-            self._account,
-            key_entity=self._key.entity,
-            suffix=run_suffix(self.job, generation),
-        )
-        if problem := path_problem(run):
-            raise RejectedError(problem, subject=self.job.id, code="project")
-        cursor.run = run
-
     async def read_and_fill(self) -> bool:
         """Read, and put the first request into the outbox; say whether there is one."""
         await self.read()
@@ -172,7 +153,7 @@ class JobPass:
         if cursor.outbox or sources is None:
             return False
         taken = await sources.take(memory, offset=cursor.rows)
-        cursor.notes = _joined(cursor.notes, sources.notes)
+        cursor.notes = joined_notes(cursor.notes, sources.notes)
         ends = job.is_terminal and sources.done and not memory.ended
         now = self._clock()
         closes = sources.done and needs_closing(job, cursor, memory, now)
@@ -241,8 +222,8 @@ class JobPass:
     async def send(self) -> None:
         """Bring the run's attributes up to date and send the outbox, or a heartbeat when due."""
         cursor = self.cursor
-        self._place()
-        run = await self._ensure_run()
+        self._place.choose(cursor)
+        run = await self._place.ensure(cursor, pending=self._waits)
         self.has_posted = True
         if cursor.outbox:
             stopped = await self._ports.sink.post(run, cursor.outbox, key=self._key)
@@ -279,7 +260,8 @@ class JobPass:
     @property
     def needs_request(self) -> bool:
         """Whether `send` has anything to do without an outbox."""
-        return self._hash() != self.memory.attributes or self._heartbeat_due()
+        differs = self._place.differs(self.cursor, pending=self._waits)
+        return differs or self._heartbeat_due()
 
     def _heartbeat_due(self) -> bool:
         return (
@@ -294,62 +276,21 @@ class JobPass:
         if self._options.cancel_on_stop and not self.job.is_terminal:
             await self._ports.jobs.cancel_job(self._account, self.job.id)
             note = CANCEL_NOTE
-        self.cursor.notes = _joined(self.cursor.notes, (note,))
+        self.cursor.notes = joined_notes(self.cursor.notes, (note,))
         self.memory.stop_seen = True
         self.cursor.state = self.memory.dump()
 
-    def _attributes(self) -> RunAttributes:
-        return run_attributes(
-            self.job, self._account, asked=self.memory.asked or {}, files=self.memory.files
-        )
-
-    def _hash(self) -> int:
-        """Return a sum of all that the attributes are made of; cheaper than making them."""
-        state = (self._waits, self.cursor.run)
-        if self._hashed is None or self._hashed[0] != state:
-            account = self._account
-            parts = (
-                *state,
-                self.job,
-                self.memory.asked,
-                self.memory.files,
-                (str(account.id), account.region, account.subscription),
-            )
-            self._hashed = (state, zlib.crc32(repr(parts).encode("utf-8", "replace")))
-        return self._hashed[1]
-
-    async def _ensure_run(self) -> RunPath:
-        cursor = self.cursor
-        assert cursor.run is not None, "a pass reads before it sends"
-        if self._hash() != self.memory.attributes:
-            cursor.run = await self._ports.sink.ensure_run(
-                cursor.run, self._attributes(), pending=self._waits, key=self._key
-            )
-            # The server may have answered another spelling; the hash is of what stands now.
-            self.memory.attributes = self._hash()
-            cursor.state = {**cursor.state, "attributes": self.memory.attributes}
-        return cursor.run
-
     def find_alerts(self) -> None:
         """Find the alerts that are due, for `alert` to raise."""
-        cursor, memory = self.cursor, self.memory
-        if not self._options.alerts or cursor.run is None or self._waits:
-            return
-        first, lowest, last = memory.summary.losses
-        facts = Facts(
-            now=self._clock(),
-            previous_status=self._previous_status,
-            first_value_at=memory.summary.first_value_at,
-            last_value_at=cursor.last_value_at,
-            value_seen_at=memory.value_seen_at,
-            steps=cursor.rows,
-            first_loss=first,
-            lowest_loss=lowest,
-            last_loss=last,
-            not_finite=memory.summary.not_finite,
-            cost=self._meter().cost,
-        )
-        self._alerts = due_alerts(self.job, facts, self._options, memory.alerted)
+        if self._options.alerts and self.cursor.run is not None and not self._waits:
+            facts = facts_of(
+                self.cursor,
+                self.memory,
+                now=self._clock(),
+                previous_status=self._previous_status,
+                cost=self._meter().cost,
+            )
+            self._alerts = due_alerts(self.job, facts, self._options, self.memory.alerted)
 
     @property
     def has_alerts(self) -> bool:
@@ -357,19 +298,15 @@ class JobPass:
 
     async def alert(self) -> None:
         """Raise the alerts that are due, on the run and as notices; each once."""
-        cursor, memory = self.cursor, self.memory
-        assert cursor.run is not None, "only a job with a run has alerts"
+        memory, account, now = self.memory, self._account, self._clock()
         for alert in self._alerts:
-            try:
-                await self._ports.sink.alert(cursor.run, alert, key=self._key)
-                await self._ports.tell(self._account, self.job, cursor.run, alert, self._clock())
-            except TemporaryError as error:
-                log.warning("job %s: alert %s: %s", self.job.id, alert.reason, error)
+            note = await raise_alert(
+                alert, self.job, self.cursor, account, ports=self._ports, key=self._key, now=now
+            )
+            if note is None:
                 continue
-            except AppError as error:
-                # Values must not wait for an alert that nobody takes.
-                note = f"alert {alert.reason} could not be raised: {error.message}"
-                cursor.notes = _joined(cursor.notes, (note,))
+            if note:
+                self.cursor.notes = joined_notes(self.cursor.notes, (note,))
             memory.alerted.append(alert.reason)
 
     def fail(self, error: AppError) -> None:
@@ -394,9 +331,3 @@ class JobPass:
             with_artifacts=self._options.artifacts,
             broken=self.broken,
         )
-
-
-def _joined(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
-    """Return all notes; of those that differ only in their numbers, the newest."""
-    notes = {_NUMBER.sub("", note): note for note in (*known, *more)}
-    return tuple(notes.values())[-20:]
