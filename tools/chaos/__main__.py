@@ -22,6 +22,8 @@ from tools.errors import StackError
 from tools.local_stack import ROOT, say
 
 DEFAULT_BATCH = 20
+RUNS_PER_STACK = 250
+"""Every pass looks at the accounts of all runs before it: a new stack now and then has none."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,16 +56,19 @@ async def chaos(runs: int, seed: int, batch: int, folder: Path) -> Totals:
     )
     with bar:
         task = bar.add_task("runs", total=runs)
-        async with open_stage(folder, slots=min(batch, runs), seed=seed) as stage:
-            for first in range(seed, seed + runs, batch):
-                seeds = range(first, min(first + batch, seed + runs))
-                plans = [make_plan(one, slot, time.time()) for slot, one in enumerate(seeds)]
-                played = await play(stage, plans, first)
-                verdicts = await judge(stage, plans, played)
-                totals.add(plans, played, verdicts)
-                bar.update(task, advance=len(plans))
-                _tell(verdicts, played.weather)
-            totals.host_starts = stage.stack.host_starts
+        for part in range(seed, seed + runs, RUNS_PER_STACK):
+            end = min(part + RUNS_PER_STACK, seed + runs)
+            slots = min(batch, end - part)
+            async with open_stage(folder / str(part), slots=slots, seed=part) as stage:
+                for first in range(part, end, batch):
+                    seeds = range(first, min(first + batch, end))
+                    plans = [make_plan(one, slot, time.time()) for slot, one in enumerate(seeds)]
+                    played = await play(stage, plans, first)
+                    verdicts = await judge(stage, plans, played)
+                    totals.add(plans, played, verdicts)
+                    bar.update(task, advance=len(plans))
+                    _tell(verdicts, played.weather)
+                totals.host_starts += stage.stack.host_starts
     totals.seconds = time.monotonic() - began
     (folder / "results.json").write_text(json.dumps(totals.as_json(), indent=1) + "\n")
     for line in totals.lines():
