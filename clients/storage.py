@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
 _NAME = "AzureWebJobsStorage"
+_SHORTHAND = "usedevelopmentstorage=true"
+_EMULATOR = (
+    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey="
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
+    "QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1;"
+    "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
+)
+"""What the shorthand stands for with `func start`, which leaves it as it is. The emulator's account
+and key are the same everywhere, and public."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,8 @@ class StorageAddress:
 def read_address(source: Mapping[str, str]) -> StorageAddress:
     """Return the storage that the host's settings name. Raises SettingsError for none."""
     if connection := source.get(_NAME, ""):
-        return StorageAddress(connection_string=connection)
+        is_short = connection.strip().rstrip(";").lower() == _SHORTHAND
+        return StorageAddress(connection_string=_EMULATOR if is_short else connection)
     account = source.get(f"{_NAME}__accountName", "")
     table = source.get(f"{_NAME}__tableServiceUri", "")
     queue = source.get(f"{_NAME}__queueServiceUri", "")

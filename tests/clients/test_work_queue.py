@@ -98,6 +98,8 @@ def test_keys_stay_apart_when_texts_differ() -> None:
 
 def test_storage_is_the_hosts_own_when_the_settings_name_it() -> None:
     assert read_address({"AzureWebJobsStorage": "conn"}).connection_string == "conn"
+    short = read_address({"AzureWebJobsStorage": "UseDevelopmentStorage=true"})
+    assert "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;" in short.connection_string
     found = read_address({"AzureWebJobsStorage__accountName": "acc"})
     assert found.table_url == "https://acc.table.core.windows.net"
     with pytest.raises(SettingsError) as caught:
