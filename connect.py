@@ -22,6 +22,7 @@ from clients.key_table import KeyTable
 from clients.key_vault import KeyVault
 from clients.mint_table import MintTable
 from clients.native_jobs import NativeJobs
+from clients.network import share_ca_bundle
 from clients.notices import Notices
 from clients.problem_table import ProblemTable
 from clients.queue_stats import QueueStats
@@ -48,6 +49,7 @@ from relay.ports import RelayPorts
 def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     """Return the app with every client behind its port; nothing is asked of the network yet."""
     _calm_collector()
+    share_ca_bundle()
     telemetry = _telemetry(environ)
     transport = Transport(
         settings.sandbox_url, environ.get("AZURE_CLIENT_ID", ""), on_call=_call_counter(telemetry)

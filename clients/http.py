@@ -9,10 +9,11 @@ import io
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from clients.network import cause_of
 from clients.translate import parse_retry_after
 from clients.transport import Transport
 from model.errors import (
@@ -24,6 +25,9 @@ from model.errors import (
     ThrottledError,
     UnavailableError,
 )
+
+if TYPE_CHECKING:
+    import aiohttp
 
 ATTEMPTS = 4
 _TOTAL_S = 20.0
@@ -134,7 +138,7 @@ class Http:
                 headers=headers,
                 data=io.BytesIO(body) if body and len(body) > _LARGE else body,
                 allow_redirects=False,
-                proxy=self._transport.proxy(url),
+                **self._transport.by_proxy(url),
             ) as response:
                 answer = Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
@@ -156,7 +160,7 @@ class Http:
                 url,
                 headers=headers,
                 allow_redirects=False,
-                proxy=self._transport.proxy(url),
+                **self._transport.by_proxy(url),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
             ) as response:
                 if not 200 <= response.status < 300:
@@ -164,25 +168,34 @@ class Http:
                         Answer(response.status, response.headers, await response.read()),
                         subject,
                     )
+                last = b""
                 async for chunk in response.content.iter_chunked(_CHUNK):
+                    last = chunk
                     yield chunk
+                if not _says_its_end(response) and not last.endswith(b"\n"):
+                    # A body that ends with its connection may have been cut: half a number is
+                    # another number.
+                    raise UnavailableError(
+                        f"{self._service} ended its answer in the middle of a line",
+                        subject=subject,
+                        code="Cut",
+                    )
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable(error, subject) from error
 
     def _unreachable(self, error: BaseException, subject: str) -> UnavailableError:
-        # The error's text can hold a proxy's address with its password; its type is enough.
-        return UnavailableError(
-            f"{self._service} did not answer ({type(error).__name__})",
-            subject=subject,
-            code="Unreachable",
-            remedy=f"tried again by itself; if it lasts, check that the app can reach"
-            f" {self._service}",
-        )
+        code, text, remedy = cause_of(error, self._service)
+        return UnavailableError(text, subject=subject, code=code, remedy=remedy)
 
     def _error(self, answer: Answer, subject: str) -> AppError:
         if self._explain and (known := self._explain(answer, subject)):
             return known
         return error_for(answer, self._service, subject)
+
+
+def _says_its_end(response: "aiohttp.ClientResponse") -> bool:
+    is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+    return is_chunked or "Content-Length" in response.headers
 
 
 async def _again[T](once: Callable[[], Awaitable[T]], error: TemporaryError) -> T:

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from clients.network import cause_of
 from clients.translate import parse_retry_after
 from clients.transport import Transport
 from model.errors import AppError, RejectedError, ThrottledError, UnavailableError
@@ -85,14 +86,14 @@ class KeyProver:
                 headers={"Authorization": aiohttp.encode_basic_auth("api", key.reveal())},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+                **self._transport.by_proxy(self._base_url),
             ) as response:
                 body = await response.read()
                 status, headers = response.status, response.headers
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # The request of a client error holds the header with the key: it is not kept.
-            raise UnavailableError(
-                "W&B could not be asked", subject=self._base_url, code=type(error).__name__
-            ) from None
+            code, text, remedy = cause_of(error, "W&B")
+            raise UnavailableError(text, subject=self._base_url, code=code, remedy=remedy) from None
         return self._data(status, headers.get("Retry-After") or "", _json(body), field)
 
     def _data(self, status: int, pause: str, answer: Any, field: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from clients.network import cause_of
 from model.errors import (
     AppError,
     ConflictError,
@@ -57,11 +58,8 @@ def translate(error: Exception, subject: str, service: str) -> AppError:
     if isinstance(error, asyncio.TimeoutError):
         return UnavailableError(f"{service} did not answer in time", subject=subject)
     # No status: no connection, a broken answer, or no token to ask with.
-    return UnavailableError(
-        f"{service} could not be asked ({type(error).__name__})",
-        subject=subject,
-        code=type(error).__name__,
-    )
+    code, text, remedy = cause_of(error, service)
+    return UnavailableError(text, subject=subject, code=code, remedy=remedy)
 
 
 def _by_status(error: Any, status: int, subject: str, service: str) -> AppError:

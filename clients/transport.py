@@ -8,13 +8,13 @@ SDKs' authentication policies, so they run unchanged.
 import asyncio
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
+from clients.network import Proxies
 from clients.translate import translated
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Transport:
         self._client_id = client_id
         self._session: aiohttp.ClientSession | None = None
         self._credential: AsyncTokenCredential | None = None
-        self._proxies: dict[str, str] | None = None
+        self._proxies: Proxies | None = None
         self._tokens: dict[str, tuple[str, float]] = {}
         self._token_locks: dict[str, asyncio.Lock] = {}
 
@@ -63,7 +63,7 @@ class Transport:
         """Return the process's one HTTP session, for the fine-tuning API and W&B.
 
         Certificate bundles come from the usual environment variables (SSL_CERT_FILE); proxies
-        are looked up by `proxy`, since the session's own way would also read ~/.netrc and could
+        are looked up by `by_proxy`, since the session's own way would also read ~/.netrc and could
         put another credential in place of ours.
         """
         if self._session is None:
@@ -84,17 +84,11 @@ class Transport:
             )
         return self._session
 
-    def proxy(self, url: str) -> str | None:
-        """Return the proxy for a URL from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, None for none."""
+    def by_proxy(self, url: str) -> Mapping[str, Any]:
+        """Return the arguments that bring a request of the session to its proxy, if it has one."""
         if self._proxies is None:
-            self._proxies = getproxies()
-        if not self._proxies:
-            return None
-        parts = urlsplit(url)
-        proxy = self._proxies.get(parts.scheme)
-        if not proxy or proxy_bypass(parts.hostname or ""):
-            return None
-        return proxy
+            self._proxies = Proxies()
+        return self._proxies.arguments(url)
 
     def credential(self) -> "AsyncTokenCredential":
         """Return the credential that the Azure SDK clients take."""

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,8 +50,11 @@ def basic(key: str) -> str:
 class WandbServer:
     """The W&B port and the control paths, on one free port."""
 
-    def __init__(self, url: str, world: World, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, url: str, world: World, session: aiohttp.ClientSession, tls_port: int = 0
+    ) -> None:
         self.url = url
+        self.tls_port = tls_port
         self.world = world
         self.session = session
 
@@ -135,8 +139,8 @@ def _environment(url: str, key: str, folder: Path) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def wandb_server() -> AsyncIterator[WandbServer]:
-    """Run the stand-in on a free port of loopback."""
+async def wandb_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[WandbServer]:
+    """Run the stand-in on a free port of loopback, and behind TLS on another one."""
     world = World(base_url="", wandb_url="", host_url="")
     sandbox = Sandbox(world)
 
@@ -146,9 +150,12 @@ async def wandb_server() -> AsyncIterator[WandbServer]:
         return await sandbox.handle_wandb(request)
 
     runner = await serve(handle, 0)
+    if tls is not None:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     host, port = runner.addresses[0][:2]
     try:
         async with aiohttp.ClientSession() as session:
-            yield WandbServer(f"http://{host}:{port}", world, session)
+            tls_port = runner.addresses[-1][1] if tls else 0
+            yield WandbServer(f"http://{host}:{port}", world, session, tls_port)
     finally:
         await runner.cleanup()
