@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from model.errors import RejectedError
+from model.errors import RejectedError, TemporaryError
 from relay.metrics import NOT_METRICS, Number, add_metric, metric_name, number_in, step_of
 from relay.rows import Row
 
@@ -179,12 +179,18 @@ async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the same bytes in pieces worth parsing: a network gives them in crumbs."""
     pieces: list[bytes] = []
     size = 0
-    async for chunk in chunks:
-        pieces.append(chunk)
-        size += len(chunk)
-        if size >= _PIECE:
+    try:
+        async for chunk in chunks:
+            pieces.append(chunk)
+            size += len(chunk)
+            if size >= _PIECE:
+                yield b"".join(pieces)
+                pieces, size = [], 0
+    except TemporaryError:
+        # What came before the break is as good as ever; the caller learns of the break after it.
+        if size:
             yield b"".join(pieces)
-            pieces, size = [], 0
+        raise
     if size:
         yield b"".join(pieces)
 

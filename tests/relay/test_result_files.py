@@ -80,7 +80,7 @@ async def test_file_that_came_later_is_read_when_the_first_one_was() -> None:
 
 async def test_job_ends_with_the_cause_when_its_file_breaks_off_each_time() -> None:
     stage = ended("file-1")
-    stage.api.chunk = len(FIRST) - 9
+    stage.api.chunk = 9
     stage.api.gate = Breaking()
     took = await until_complete(stage)
     assert 3600 < took < 6 * 3600
@@ -95,9 +95,19 @@ async def test_job_ends_with_the_cause_when_its_file_breaks_off_each_time() -> N
     assert len(stage.api.calls) == calls
 
 
+async def test_lines_before_the_break_are_used_when_a_file_breaks_off_each_time() -> None:
+    stage = ended("file-1")
+    lines = [f"{step},{1 / step}\n" for step in range(1, 40)]
+    stage.api.files["file-1"] = ("step,train_loss\n" + "".join(lines)).encode()
+    stage.api.chunk = len("step,train_loss\n" + "".join(lines[:20])) + 4  # in the middle of a line
+    stage.api.gate = Breaking()
+    await until_complete(stage)
+    assert stage.values()[1:] == [(step, "train_loss", 1 / step) for step in range(2, 21)]
+
+
 async def test_rest_is_relayed_when_a_forced_look_finds_the_file_whole() -> None:
     stage = ended("file-1")
-    stage.api.chunk = len(FIRST) - 9
+    stage.api.chunk = 9
     stage.api.gate = gate = Breaking()
     await until_complete(stage)
     (outcome,) = await stage.tick(force=True)
