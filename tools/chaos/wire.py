@@ -45,15 +45,15 @@ class Wire:
             writer.transport.abort()  # storage is down: refused
             self._open.discard(task)
             return
+        pumps = (
+            asyncio.create_task(self._pump(reader, there[1])),
+            asyncio.create_task(self._pump(there[0], writer)),
+        )
         try:
-            await asyncio.wait(
-                (
-                    asyncio.create_task(self._pump(reader, there[1])),
-                    asyncio.create_task(self._pump(there[0], writer)),
-                ),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for pump in pumps:
+                pump.cancel()
             writer.transport.abort()
             there[1].transport.abort()
             self._open.discard(task)
