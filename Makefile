@@ -72,6 +72,14 @@ bench: setup ## compare with the peers and the floor, into .bench/results.json
 live: setup ## tests against a real Azure subscription and W&B account (docs/live-test.md)
 	@$(PY) -m pytest -m live -rs
 
+.PHONY: parity
+parity: setup ## compare with another release of wandb, beside the pinned one (WANDB=…, default newest)
+	@rm -rf .parity
+	@$(PY) -m pip install --quiet --disable-pip-version-check --target .parity \
+	  "wandb$(if $(WANDB),==$(WANDB))"
+	@PYTHONPATH=.parity $(PY) -c 'import wandb; print("wandb", wandb.__version__)'
+	@PYTHONPATH=.parity $(PY) -m pytest tests/parity tests/clients/test_artifacts.py
+
 .PHONY: chaos
 chaos: setup ## N runs of the full stack with random faults (default 100)
 	@$(PY) -m tools.chaos --runs $(N)
@@ -82,7 +90,7 @@ package: $(VENV) ## build the deployment zip into .dist (PROVE=1: start the app 
 
 .PHONY: clean
 clean: ## remove what runs and tools leave behind; keeps .venv and node_modules
-	@rm -rf .run .demo .bench .chaos .dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	@rm -rf .run .demo .bench .chaos .dist .parity .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	  .import_linter_cache
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './node_modules/*' -prune \
 	  -exec rm -rf {} +

@@ -58,8 +58,10 @@ def due_alerts(
 
 def _alerts(job: Job, facts: Facts, options: RelayOptions) -> Iterator[Alert]:
     name = job.suffix or job.id
-    ended_lately = job.finished_at is None or facts.now - job.finished_at < _RECENT_S
-    if job.status == "failed" and ended_lately:
+    ended_at = job.finished_at if job.is_terminal else None
+    if ended_at is not None and facts.now - ended_at >= _RECENT_S:
+        return  # relayed late, or once more: nobody can do anything about it now
+    if job.status == "failed":
         cause = ": ".join(part for part in (job.error_code, job.error_message) if part)
         yield Alert(
             "failed", "failed", f"{name} failed"[:63], cause or "Azure gave no reason.", "ERROR"

@@ -39,7 +39,7 @@ class Memory:
         self.files: dict[str, Any] = state.get("files", {})
         """Facts of the job's files, known once its artifacts are logged."""
         self.value_seen_at: float | None = state.get("value_seen_at")
-        """When the relay last met a new value (unix seconds)."""
+        """When the relay last met a new value, or a pause ended after it (unix seconds)."""
         self.paused_at: float | None = state.get("paused_at")
         """Since when the job is paused (unix seconds); None while it is not."""
         self.paused_s: float = state.get("paused_s", 0.0)
@@ -93,6 +93,8 @@ class Memory:
             end = now if job.finished_at is None else min(now, job.finished_at)
             self.paused_s += max(end - self.paused_at, 0.0)
             self.paused_at = None
+            if self.value_seen_at is not None:
+                self.value_seen_at = now  # what was silent in a pause is not stalled after it
 
     def paused_for(self, now: float) -> float:
         """Return how long the job was paused until now, in seconds."""

@@ -1,5 +1,6 @@
 """Documents say what is so: settings, commands, paths and functions that they name exist."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -90,6 +91,24 @@ def test_every_http_call_is_in_the_readme_when_the_app_answers_it() -> None:
     assert routes, "no handler has a route"
     listed = section("HTTP API")
     assert {route for route in routes if f"/api/{route}`" not in listed} == set()
+
+
+def test_every_alert_is_in_its_document_when_the_relay_can_raise_it() -> None:
+    """By kind, reason and level, as they stand in the code that makes them."""
+    raised = set()
+    for call in ast.walk(ast.parse((ROOT / "relay" / "alerts.py").read_text())):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Alert":
+            given = [arg.value if isinstance(arg, ast.Constant) else "" for arg in call.args]
+            raised.add((given[0], given[1], given[4] if len(given) > 4 else "WARN"))
+    rows = [
+        [cell.strip(" `") for cell in line.strip("|").split(" | ")]
+        for line in (ROOT / "docs" / "alerts.md").read_text().splitlines()
+        if line.startswith("| `")
+    ]
+    assert {(row[0], row[1], row[3]) for row in rows} == raised
+    assert len(rows) == len(raised)
+    kinds = {kind for kind, _, _ in raised}
+    assert kinds == set((settings.defaults()["ALERTS"] or "").split(","))
 
 
 def test_words_are_in_order_and_explained_once_when_the_glossary_is_read() -> None:

@@ -8,6 +8,7 @@ import pytest
 from model.job import Job
 from relay.alerts import Facts, due_alerts
 from relay.options import RelayOptions
+from tests.relay.stage import Stage, body, event
 
 NOW = 1_764_000_000.0
 ALL = frozenset({"failed", "stalled", "diverging", "cost", "pause"})
@@ -124,3 +125,30 @@ def test_failure_says_code_and_message() -> None:
 
 def test_no_cost_alert_is_due_when_no_amount_is_set() -> None:
     assert due(options=replace(OPTIONS, cost_alert_usd=0.0), cost=1e6) == []
+
+
+@pytest.mark.parametrize("reason", ["failed", "diverging", "cost"])
+def test_nothing_is_due_when_the_job_ended_long_ago(reason: str) -> None:
+    """A backfill of old jobs is no news."""
+    job, facts = CASES[reason]
+    job = replace(job, status="failed" if reason == "failed" else "succeeded")
+    assert reason in due(replace(job, finished_at=NOW - 3600), **facts)
+    assert due(replace(job, finished_at=NOW - 90_000), **facts) == []
+
+
+async def test_job_is_not_stalled_when_it_was_only_paused() -> None:
+    stage = Stage(options=RelayOptions(alerts=ALL))
+    job = stage.api.put(body(), events=[event(step, train_loss=0.5) for step in range(9, 0, -1)])
+    await stage.tick()
+    job.body = body("paused")
+    for _ in range(10):
+        stage.now += 3600
+        await stage.tick()
+    job.body = body()
+    await stage.tick()
+    stage.now += 300
+    await stage.tick()
+    assert stage.run.alerts == []
+    stage.now += 3600
+    await stage.tick()
+    assert [alert.reason for alert in stage.run.alerts] == ["stalled"]

@@ -213,6 +213,18 @@ async def test_whole_lines_are_relayed_when_a_result_file_is_cut(world: World, m
             assert found.exact, (place, found)
 
 
+async def test_items_that_are_no_objects_are_counted_when_a_list_holds_some(world: World) -> None:
+    odd = [None, 5, "text", []]
+    good = {"step_number": 2, "metrics": {"step": 2, "full_valid_loss": 0.5}}
+    world.serve("ftjob-cut", [*odd, metric(1)], [*odd[:3], good])
+    world.serve("ftjob-good", [metric(1)], [])
+    await world.finish()
+    notes = world.cursors.stored[world.account.key, "ftjob-cut"].notes
+    assert "4 events had neither metrics nor a message" in notes
+    assert "3 checkpoints had no step or no metrics" in notes
+    assert [row["step"] for row in world.sink.runs[RUN].history] == [1, 2]
+
+
 @needs_samples
 async def test_artifacts_wait_when_an_answer_about_a_file_is_cut(
     world: World, tmp_path: Path
