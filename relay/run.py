@@ -55,7 +55,7 @@ async def relay_account(
 ) -> list[JobOutcome]:
     """Bring the runs of these jobs up to date; return one outcome each, in their order.
 
-    `hurry` tries parked jobs at once. `force` looks again at complete ones too: reads them whole
+    `hurry` tries jobs at once that were set aside. `force` looks again at complete ones too: reads them whole
     and asks W&B whether their runs are still there. Raises TemporaryError only where nothing
     could be recorded at all (the cursors cannot be read).
     """
@@ -69,8 +69,8 @@ async def relay_account(
     due: list[tuple[Job, Cursor]] = []
     for job in jobs:
         cursor = cursors.get(job.id) or Cursor(account.key, job.id)
-        waits = cursor.relay_state == "parked" and cursor.retry_at > clock() and not hurry
-        waits = waits or (cursor.relay_state == "ending" and cursor.retry_at > clock())
+        # The finder may have sent it in the belief that nothing has set it aside since.
+        waits = cursor.retry_at > clock() and (cursor.relay_state == "ending" or not hurry)
         if not force and (waits or cursor.relay_state == "complete"):
             outcomes[job.id] = JobOutcome(job.id, cursor.relay_state)
         elif options.skip_native and job.wandb is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from model.errors import DeniedError, RejectedError, UnavailableError
+from model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
 from relay.options import RelayOptions
 from tests.fakes import KEY, FakeKeys, Once
 from tests.fakes import relay_account as account_named
@@ -376,3 +376,19 @@ async def test_denied_listing_parks_the_job_when_the_app_has_no_right(stage: Sta
     (outcome,) = await stage.tick()
     assert (outcome.relay_state, outcome.remedy) == ("parked", "grant it")
     assert not outcome.key_refused
+
+
+async def test_job_is_left_alone_until_the_time_a_service_asked_for(stage: Stage) -> None:
+    stage.api.put(body(), events=[event(1, train_loss=2.0)])
+    await stage.tick()
+    stage.api.gate = Once(list_events=ThrottledError("slow down", subject=JOB, retry_after=600.0))
+    await stage.tick()
+    assert (stage.cursor.relay_state, stage.cursor.retry_at) == ("live", stage.now + 600.0)
+    stage.api.calls.clear()
+    stage.now += 60
+    # The finder believes that the job is live for some minutes, and another process knows nothing.
+    await stage.tick()
+    assert stage.api.calls == []
+    stage.now += 540
+    await stage.tick()
+    assert stage.api.calls == ["list_events"]
