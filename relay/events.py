@@ -226,11 +226,12 @@ def parse_event(item: object) -> Event | None:
         return None
     at = item.get("created_at")
     at = float(at) if type(at) is int else as_number(at)
-    if at is not None and not 0 <= at < 1e11:
-        at = None
     key = item.get("id")
     if not isinstance(key, str) or not key:
-        key = f"\0{(at, text, step, sorted(metrics.items()))!r}"
+        # Of the time as it was given: stored sums of it tell which lines the run has already.
+        key = repr((at, text, step, sorted(metrics.items())))
+    if at is not None and not 0 <= at < 1e11:
+        at = None
     return Event(key, at, step, metrics, text, item.get("level") == "error", not_finite, total)
 
 

@@ -196,3 +196,13 @@ def test_lines_of_one_step_differ_when_their_metrics_do() -> None:
     plain = parse_event({"message": "job started"})
     assert plain is not None
     assert line_mark(plain) is None
+
+
+@pytest.mark.parametrize(
+    ("at", "identity"), [(1_764_000_000, 5794283952529085595), (-5, 5347672744498499963)]
+)
+def test_message_without_an_id_is_known_by_what_runs_remember_of_it(at: int, identity: int) -> None:
+    """Another sum than the stored one would print the line once more with the next release."""
+    found = parse_event({"created_at": at, "message": "Job started"})
+    assert found is not None
+    assert found.identity == identity
