@@ -150,7 +150,9 @@ def _put(row: dict[str, Any], name: str, parts: list[bytes]) -> None:
 
 def _joined(row: Mapping[str, Any], name: str) -> bytes:
     parts: list[bytes] = []
-    while (part := row.get(f"{name}{len(parts)}")) is not None:
+    # What stands behind an empty column is left over: another zlib may make more parts of the same
+    # bytes than the one that counted them.
+    while part := row.get(f"{name}{len(parts)}"):
         parts.append(base64.b64decode(part))
     data = b"".join(parts)
     # JSON as it is, or compressed, which no JSON begins like.
