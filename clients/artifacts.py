@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -63,7 +64,7 @@ class Artifacts:
         self._start_s = start_s
         self._per_job_s = per_job_s
         self._limit = asyncio.Semaphore(_AT_ONCE)
-        self._data_sets = _DataSets()
+        self._turns = _Turns()
 
     async def log(self, jobs: Sequence[JobArtifacts], *, key: RunKey) -> list[ArtifactResult]:
         """Log the artifacts of these runs; one result each, in their order.
@@ -71,10 +72,10 @@ class Artifacts:
         A job that the process did not get through has a result that says so. Raises
         UnavailableError when the process came to nothing at all.
         """
-        async with self._data_sets.first_time(jobs), self._limit:
+        async with self._turns.of(jobs), self._limit:
             with tempfile.TemporaryDirectory(prefix="wandb-") as folder:
                 done, problem = await self._run(jobs, key, folder)
-            self._data_sets.note(job for job in jobs if job.job in done and not done[job.job].error)
+            self._turns.note(job for job in jobs if job.job in done and not done[job.job].error)
         if not done:
             raise problem
         return [
@@ -123,20 +124,23 @@ class Artifacts:
         )
 
 
-class _DataSets:
-    """Lets no two processes log the same new data set at once: W&B finds only a version that is
+class _Turns:
+    """Lets no two processes log the same new artifact at once: W&B finds only a version that is
     there already, and would make two of one."""
 
     def __init__(self) -> None:
         self._known: set[tuple[str, ...]] = set()
-        self._locks: dict[tuple[str, ...], asyncio.Lock] = {}
+        """Data sets that W&B has."""
+        self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+        """Those that somebody holds or waits for."""
 
     @contextlib.asynccontextmanager
-    async def first_time(self, jobs: Sequence[JobArtifacts]) -> AsyncIterator[None]:
-        """Wait until no other process logs a data set of these jobs for the first time."""
+    async def of(self, jobs: Sequence[JobArtifacts]) -> AsyncIterator[None]:
+        """Wait until no other process logs to a run of these jobs (two messages can name one job),
+        or a data set of theirs for the first time."""
         with contextlib.ExitStack() as held:
             # In one order, so that two of them never wait for each other.
-            for name in sorted(_data_sets(jobs) - self._known):
+            for name in sorted(_runs(jobs) | (_data_sets(jobs) - self._known)):
                 lock = self._locks.setdefault(name, asyncio.Lock())
                 await lock.acquire()
                 if name in self._known:
@@ -149,14 +153,16 @@ class _DataSets:
         """Take these jobs' data sets for known: W&B has them."""
         if len(self._known) > _MOST_KNOWN:
             self._known.clear()
-        for name in _data_sets(jobs):
-            self._known.add(name)
-            self._locks.pop(name, None)
+        self._known |= _data_sets(jobs)
+
+
+def _runs(jobs: Iterable[JobArtifacts]) -> set[tuple[str, ...]]:
+    return {("run", job.run.entity, job.run.project, job.run.run_id) for job in jobs}
 
 
 def _data_sets(jobs: Iterable[JobArtifacts]) -> set[tuple[str, ...]]:
     return {
-        (job.run.entity, job.run.project, file.id)
+        ("data set", job.run.entity, job.run.project, file.id)
         for job in jobs
         for file in job.files
         if file.role != "result"

@@ -23,10 +23,24 @@ def main() -> None:
             sys.exit(3)
         if job["job"] == "chatter":
             print("the SDK says something", flush=True)
+        error = ""
+        if job["job"] == "alone":
+            error = _alone(os.environ["TMPDIR"] + "/alone")
         print(
-            json.dumps({"job": job["job"], "logged": ["one"], "error": "", "lost": False}),
+            json.dumps({"job": job["job"], "logged": ["one"], "error": error, "lost": False}),
             flush=True,
         )
+
+
+def _alone(mark: str) -> str:
+    """Be at work for a while; say so where another process is, too."""
+    try:
+        os.mkdir(mark)
+    except FileExistsError:
+        return "another process is at it"
+    time.sleep(1)
+    os.rmdir(mark)
+    return ""
 
 
 if __name__ == "__main__":

@@ -223,6 +223,15 @@ async def test_it_is_temporary_when_the_process_comes_to_nothing(
     assert VALUE not in str(caught.value)
 
 
-async def test_one_process_runs_at_a_time_when_many_ask(faulty: Artifacts) -> None:
-    results = await asyncio.gather(*(faulty.log(jobs("chatter"), key=KEY) for _ in range(4)))
+async def test_every_result_is_known_when_many_ask_and_the_sdk_chatters(faulty: Artifacts) -> None:
+    many = (faulty.log(jobs("chatter"), key=KEY) for _ in range(4))
+    results = await asyncio.gather(*many)
     assert [one.logged for (one,) in results] == [("one",)] * 4
+
+
+async def test_a_run_is_logged_to_by_one_process_at_a_time_when_two_messages_name_its_job(
+    faulty: Artifacts,
+) -> None:
+    both = (faulty.log(jobs(*names), key=KEY) for names in (("alone",), ("good", "alone")))
+    first, second = await asyncio.gather(*both)
+    assert [one.error for one in (*first, *second)] == ["", "", ""]
