@@ -55,9 +55,9 @@ async def relay_account(
 ) -> list[JobOutcome]:
     """Bring the runs of these jobs up to date; return one outcome each, in their order.
 
-    `hurry` tries jobs at once that were set aside. `force` looks again at complete ones too: reads them whole
-    and asks W&B whether their runs are still there. Raises TemporaryError only where nothing
-    could be recorded at all (the cursors cannot be read).
+    `hurry` tries jobs at once that were set aside. `force` looks again at complete ones too: reads
+    them whole and asks W&B whether their runs are still there. Raises TemporaryError only where
+    nothing could be recorded at all (the cursors cannot be read).
     """
     # A listing that moved while it was read names a job twice; two passes of it would be two
     # workers on one cursor.
