@@ -4,7 +4,6 @@ Every n-th value of a metric is kept, n doubling whenever there are too many; th
 always among them. Never used for anything but the picture.
 """
 
-import math
 from collections.abc import Container, Sequence
 from typing import Any, Final
 
@@ -18,6 +17,8 @@ METRICS: Final = (
     "valid_mean_reward",
 )
 MOST_POINTS: Final = 60
+_MOST: Final = 1e300
+"""A value beyond is no loss; the largest ones are infinite when rounded, which JSON cannot say."""
 
 
 class Curve:
@@ -36,7 +37,7 @@ class Curve:
             points = [
                 (row.step, value)
                 for row in rows
-                if (value := row.values.get(name)) is not None and math.isfinite(value)
+                if (value := row.values.get(name)) is not None and -_MOST < value < _MOST
             ]
             if points:
                 self._add(name, points)

@@ -2,11 +2,13 @@
 
 import json
 import math
+import sys
 from typing import Any
 
 import pytest
 
 from model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
+from relay.curve import points
 from relay.options import RelayOptions
 from tests.fakes import KEY, FakeKeys, Once
 from tests.fakes import relay_account as account_named
@@ -392,3 +394,11 @@ async def test_job_is_left_alone_until_the_time_a_service_asked_for(stage: Stage
     stage.now += 540
     await stage.tick()
     assert stage.api.calls == ["list_events"]
+
+
+async def test_curve_is_of_numbers_when_a_loss_is_the_largest_number_there_is(stage: Stage) -> None:
+    largest = sys.float_info.max
+    stage.api.put(body(), events=[event(2, train_loss=1.0), event(1, train_loss=largest)])
+    await stage.tick()
+    assert stage.values() == [(1, "train_loss", largest), (2, "train_loss", 1.0)]
+    assert points(stage.cursor.curve) == {"train_loss": [[2, 1.0]]}
