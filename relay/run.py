@@ -110,7 +110,12 @@ async def _relay(
     limit = asyncio.Semaphore(_AT_ONCE)
 
     # A body left over from a pass that died comes first: later rows stand behind it.
+    # That pass may only have been slow, and this one's request come late: it is announced.
     leftover = [item for item in active if item.cursor.outbox]
+    for item in leftover:
+        item.announce()
+    lost |= await _save(ports, leftover)
+    leftover = [item for item in leftover if item.error is None and item.job.id not in lost]
     await _each(limit, leftover, JobPass.send)
     lost |= await _save(ports, [item for item in leftover if item.error is None])
     active = [item for item in active if item.error is None and item.job.id not in lost]
