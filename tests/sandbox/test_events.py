@@ -139,14 +139,17 @@ async def test_expiry_events_come_at_once_when_their_time_has_passed(
     await _secret(sandbox, expires=None)
     await _settled(sandbox)
     kinds = [event["eventType"] for event in running_host.events("vault_event")]
-    assert kinds == [
-        f"Microsoft.KeyVault.Secret{kind}"
-        for kind in (
-            *("NewVersionCreated", "NearExpiry"),
-            *("NewVersionCreated", "Expired"),
-            *("NewVersionCreated", "NewVersionCreated"),
-        )
-    ]
+    # Those that are due at once and the next version's may overtake each other.
+    assert sorted(kinds) == sorted(
+        [
+            f"Microsoft.KeyVault.Secret{kind}"
+            for kind in (
+                *("NewVersionCreated", "NearExpiry"),
+                *("NewVersionCreated", "Expired"),
+                *("NewVersionCreated", "NewVersionCreated"),
+            )
+        ]
+    )
 
 
 async def test_expiry_event_is_held_back_when_the_version_is_no_longer_current(
