@@ -55,6 +55,7 @@ async def _measure(place: Stage, size: Size) -> Findings:
         step += 1
         watched = running[turn * 7 % len(running)]
         await at_once(train(*other, step) for other in running if other != watched)
+        await place.rest()
         await train(*watched, step)
         published = time.perf_counter()
         tick = asyncio.create_task(place.tick())

@@ -72,6 +72,7 @@ async def _measure(place: Stage, jobs: int, repetitions: int, findings: Findings
         await place.tick()
         for _ in range(repetitions):
             await train(NEW_ROWS)
+            await place.rest()
             await place.forget_requests()
             ticks.append(await place.tick())
             counts.append(_kinds(await place.requests()))
