@@ -14,8 +14,8 @@ from model.errors import AppError, DeniedError, TemporaryError
 from model.job import Job
 from model.relay_ports import RunKey
 from relay import wire
-from relay.alarm import facts_of, raise_alert
-from relay.alerts import Alert, due_alerts
+from relay.alarm import Alarm
+from relay.claim import put_into_outbox
 from relay.cost import Meter, meter
 from relay.looks import SLOWEST_S, is_whole_look, needs_closing
 from relay.memory import Memory
@@ -73,7 +73,7 @@ class JobPass:
         self._key = key
         self._clock = clock
         self._sources: Sources | None = None
-        self._alerts: list[Alert] = []
+        self._alarm = Alarm(job, account, self.memory, ports=ports, options=options, key=key)
         self._previous_status = cursor.status
         self._place = RunPlace(job, account, self.memory, ports.sink, key)
         if self.memory.asked is None:
@@ -172,35 +172,9 @@ class JobPass:
         if closes:
             memory.doubt_at = 0.0
         cursor.last_value_at = max(taken.newest_at, cursor.last_value_at or 0.0) or None
-        exitcode = wire.exit_code(job.status) if memory.ended else None
-        summary = memory.summary.render(
-            job,
-            rows=cursor.rows + len(taken.rows),
-            last_at=cursor.last_value_at,
-            meter=self._meter(),
-        )
-        cursor.outbox = wire.body(
-            rows=taken.rows,
-            row_offset=cursor.rows,
-            lines=taken.lines,
-            line_offset=cursor.lines,
-            summary=summary,
-            exitcode=exitcode,
-        )
-        if memory.ended:
-            memory.end = wire.body(
-                rows=(), row_offset=0, lines=(), line_offset=0, summary=summary, exitcode=exitcode
-            ).decode()
-        if taken.top_step is not None:
-            memory.value_seen_at = now
-            cursor.last_step = max(taken.top_step, cursor.last_step or 0)
-        cursor.rows += len(taken.rows)
-        cursor.lines += len(taken.lines)
-        self.sent_values += memory.ledger.count - cursor.values
-        cursor.values = memory.ledger.count
-        cursor.curve = memory.curve.dump()
-        cursor.status = job.status
-        cursor.state = memory.dump()
+        values = cursor.values
+        put_into_outbox(taken, cursor, job, memory, meter=self._meter(), now=now)
+        self.sent_values += cursor.values - values
         return True
 
     def _meter(self) -> Meter:
@@ -283,31 +257,20 @@ class JobPass:
     def find_alerts(self) -> None:
         """Find the alerts that are due, for `alert` to raise."""
         if self._options.alerts and self.cursor.run is not None and not self._waits:
-            facts = facts_of(
+            self._alarm.find(
                 self.cursor,
-                self.memory,
                 now=self._clock(),
                 previous_status=self._previous_status,
                 cost=self._meter().cost,
             )
-            self._alerts = due_alerts(self.job, facts, self._options, self.memory.alerted)
 
     @property
     def has_alerts(self) -> bool:
-        return bool(self._alerts) and self.error is None
+        return self._alarm.is_due and self.error is None
 
     async def alert(self) -> None:
         """Raise the alerts that are due, on the run and as notices; each once."""
-        memory, account, now = self.memory, self._account, self._clock()
-        for alert in self._alerts:
-            note = await raise_alert(
-                alert, self.job, self.cursor, account, ports=self._ports, key=self._key, now=now
-            )
-            if note is None:
-                continue
-            if note:
-                self.cursor.notes = joined_notes(self.cursor.notes, (note,))
-            memory.alerted.append(alert.reason)
+        await self._alarm.raise_due(self.cursor, now=self._clock())
 
     def fail(self, error: AppError) -> None:
         """Record why this pass stops; what is in the outbox stays there."""
