@@ -12,7 +12,8 @@ from handlers.outcomes import tell_job
 from handlers.resync_work import ASIDE
 from model.account import RelayAccount
 from model.errors import AppError, MissingError, TemporaryError
-from model.job import Job, parse_job
+from model.job import Job
+from model.job_object import parse_job
 from model.messages import ReconcileMessage, RelayMessage, read_relay
 from model.problem import Problem
 from model.telemetry import Attribute

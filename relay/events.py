@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from model.errors import MissingError, RejectedError
-from model.job import as_number
+from model.job_object import as_number
 from model.redact import redacted
 from relay.metrics import Number, metrics_of, read_metrics, step_of
 

@@ -13,7 +13,8 @@ from model.account import RelayAccount
 from model.artifact import ArtifactFile, JobArtifacts
 from model.cursor import RunPath
 from model.errors import MissingError, PermanentError
-from model.job import Job, parse_job
+from model.job import Job
+from model.job_object import parse_job
 from model.relay_ports import JobsPort
 from relay import wire
 from relay.checkpoints import checkpoint_table

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from model.account import RelayAccount
 from model.cursor import JobSeen
-from model.job import is_job_id, reduce_job
+from model.job import is_job_id
+from model.job_object import reduce_job
 
 JOBS_PER_MESSAGE: Final = 20
 _MESSAGE_BYTES: Final = 40_000

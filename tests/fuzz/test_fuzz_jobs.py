@@ -8,7 +8,7 @@ from hypothesis import given
 
 from clients.http import Answer
 from model.errors import AppError
-from model.job import parse_job, reduce_job
+from model.job_object import parse_job, reduce_job
 from relay.attributes import run_attributes, run_path
 from relay.checkpoints import add_checkpoints, best_checkpoint
 from relay.events import console_line, parse_event

@@ -11,7 +11,7 @@ from clients.http import Answer, error_code, error_for, retry_after
 from handlers.status_query import read_query
 from model.cursor import Cursor, RunPath
 from model.errors import AppError, NoticeError
-from model.job import reduce_job
+from model.job_object import reduce_job
 from model.messages import read_artifacts, read_reconcile, read_relay
 from model.redact import redacted
 from model.resync_request import request_from_body

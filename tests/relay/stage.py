@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.cursor import Cursor
-from model.job import parse_job
+from model.job_object import parse_job
 from relay.options import RelayOptions
 from relay.ports import RelayPorts
 from relay.run import JobOutcome, relay_account

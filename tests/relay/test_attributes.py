@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from model.cursor import RunPath
-from model.job import Job, parse_job
+from model.job import Job
+from model.job_object import parse_job
 from relay.attributes import path_problem, run_attributes, run_id, run_path
 from tests.fakes import relay_account
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from model.job import parse_job, reduce_job
+from model.job_object import parse_job, reduce_job
 from relay.attributes import run_attributes
 from relay.run import JobOutcome
 from tests.fakes import relay_account

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from model.errors import UnavailableError
-from model.job import parse_job
+from model.job_object import parse_job
 from model.relay_ports import RunKey
 from relay.closing import CAUSE, NEVER, Closed, close_runs, reopen_runs
 from relay.options import RelayOptions

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
-from model.job import parse_job
+from model.job_object import parse_job
 from relay.options import RelayOptions
 from relay.ports import RelayPorts
 from relay.run import relay_account

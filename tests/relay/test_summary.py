@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from model.job import Job, parse_job
+from model.job import Job
+from model.job_object import parse_job
 from relay.cost import Meter
 from relay.events import parse_event
 from relay.rows import Row

@@ -14,7 +14,7 @@ from clients.jobs import Jobs
 from clients.pacing import Pacing
 from clients.transport import Transport
 from clients.wandb_sink import WandbSink
-from model.job import parse_job
+from model.job_object import parse_job
 from model.relay_ports import RunKey
 from model.secret import Secret
 from relay.options import RelayOptions

@@ -20,7 +20,7 @@ from clients.transport import Transport
 from clients.wandb_sink import WandbSink
 from model.account import RelayAccount
 from model.cursor import Cursor
-from model.job import parse_job, reduce_job
+from model.job_object import parse_job, reduce_job
 from model.notice import OutgoingNotice
 from model.relay_ports import RunKey
 from model.secret import Secret

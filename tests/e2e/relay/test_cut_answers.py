@@ -19,7 +19,7 @@ from clients.jobs import Jobs
 from clients.transport import Transport
 from model.cursor import RunPath
 from model.errors import TemporaryError, UnavailableError
-from model.job import parse_job
+from model.job_object import parse_job
 from relay.data_set import measure, table_rows
 from relay.left_behind import gather
 from relay.options import RelayOptions

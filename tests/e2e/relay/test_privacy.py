@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from clients.artifacts import Artifacts
-from model.job import reduce_job
+from model.job_object import reduce_job
 from model.redact import MASK, redacted, redacted_value
 from relay.artifacts import log_artifacts
 from relay.options import RelayOptions

@@ -186,7 +186,7 @@ class Bench:
             await self.tick(made)
 
     async def tick(self, made: list[Case]) -> None:
-        from model.job import parse_job, reduce_job
+        from model.job_object import parse_job, reduce_job
 
         jobs = [parse_job(reduce_job(case.job)) for case in made]
         outcomes = await relay_account(
