@@ -107,13 +107,16 @@ class Script:
 
     def shown(self, items: list[tuple[int, dict[str, Any]]], tick: int) -> list[dict[str, Any]]:
         """Return what is listed at a tick, in the listing's order."""
+        if self.order == "shuffled":
+            # Once the job is over the order stays: nobody can read a listing from item to item
+            # that changes its order on the way, and an old job is read as a whole but once.
+            mixed = random.Random(self.seed + min(tick, self.end))
+            items = sorted(items, key=lambda _: mixed.random())
         listed = [item for at, item in items if at <= tick]
         if self.order in ("newest", "oldest"):
             listed.sort(key=lambda item: (item.get("created_at") or 0, item.get("step_number", 0)))
             if self.order == "newest":
                 listed.reverse()
-        elif self.order == "shuffled":
-            random.Random(self.seed + tick).shuffle(listed)
         if self.repeat and listed:
             listed = [*listed, listed[0], listed[len(listed) // 2]]
         return listed
