@@ -141,6 +141,13 @@ _NAMES = st.text(
     st.characters(blacklist_categories=["Cs"], blacklist_characters="/"), min_size=1, max_size=20
 )
 _STATES = any_json.filter(lambda value: _is_plain(value))
+_BODIES = st.one_of(
+    st.just(b""),
+    # A request to W&B is a JSON object, of up to a megabyte.
+    st.builds(
+        lambda data, times: b"{" + data * times, st.binary(max_size=500), st.integers(1, 400)
+    ),
+)
 
 
 def _is_plain(value: Any) -> bool:
@@ -157,7 +164,7 @@ def _is_plain(value: Any) -> bool:
     rows=st.integers(0, 2**40),
     error=st.text(st.characters(blacklist_categories=["Cs"]), max_size=50),
     state=st.dictionaries(_NAMES, _STATES, max_size=3),
-    outbox=st.binary(max_size=200_000),
+    outbox=_BODIES,
     more=st.dictionaries(_NAMES, st.text(max_size=5), max_size=2),
 )
 def test_cursor_comes_back_when_it_was_stored_as_a_row(
