@@ -1,11 +1,14 @@
-"""How many examples hypothesis tries: `HYPOTHESIS_PROFILE=long` for a night, `quick` for a look.
+"""The stage that a pass is played on, and how many examples hypothesis tries: `HYPOTHESIS_PROFILE=long` for a night, `quick` for a look.
 
 Examples are new in every run; a failing one is printed with the blob and seed that bring it back.
 """
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.relay.stage import Stage
 
 _COMMON = {
     "deadline": None,
@@ -18,3 +21,8 @@ settings.register_profile("quick", max_examples=100, **_COMMON)
 settings.register_profile("ci", max_examples=1000, **_COMMON)
 settings.register_profile("long", max_examples=50_000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()

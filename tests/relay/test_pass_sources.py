@@ -1,0 +1,129 @@
+"""What a pass makes of a job's sources: merged, late, broken, with odd times and numbers."""
+
+import json
+import math
+import sys
+from typing import Any
+
+import pytest
+
+from model.errors import UnavailableError
+from relay.curve import points
+from tests.fakes import Once
+from tests.relay.stage import T0, Stage, body, event
+
+
+async def test_sources_are_merged_when_the_job_is_over(stage: Stage) -> None:
+    checkpoint = {"id": "cp", "step_number": 2, "metrics": {"step": 2.0, "full_valid_loss": 4.0}}
+    stage.api.put(
+        body("succeeded", result_files=["file-r"]),
+        events=[event(2, train_loss=2.0), event(1, train_loss=3.0)],
+        checkpoints=[checkpoint],
+    )
+    stage.api.files["file-r"] = (
+        b"step,train_loss,train_accuracy,valid_loss\n1,3.0,0.5,-1\n2,9.9,0.6,7\n3,1,,\n"
+    )
+    await stage.finish()
+    assert sorted(stage.values()) == [
+        (1, "train_loss", 3.0),
+        (1, "train_mean_token_accuracy", 0.5),
+        (2, "full_valid_loss", 4.0),
+        (2, "train_loss", 2.0),
+        (2, "train_mean_token_accuracy", 0.6),
+        (2, "valid_loss", 7.0),
+        (3, "train_loss", 1.0),
+    ]
+    assert [row["step"] for row in stage.run.history] == [1, 2, 3]
+
+
+async def test_no_value_is_lost_when_the_file_breaks_after_the_first_request(stage: Stage) -> None:
+    """What a pass claimed and could not send must not be remembered as relayed."""
+    name = "m" * 250_000
+    lines = [f"step,{name}", *(f"{step},{step}.5" for step in range(1, 13))]
+    stage.api.put(body("succeeded", result_files=["file-r"]))
+    # Read in small pieces, so that the second request's rows are claimed when it breaks.
+    stage.api.files["file-r"] = "\n".join(lines).encode() + b"\n" + b"13,1\n" * 30_000
+    stage.api.chunk = 65_536
+
+    class Breaks(Once):
+        async def after(self, call: str) -> None:
+            self.seen = getattr(self, "seen", 0) + (call == "read_file")
+            if call == "read_file" and self.seen == 6:
+                raise UnavailableError("broke", subject="file-r")
+
+    stage.api.gate = Breaks()
+    (outcome,) = await stage.tick()
+    assert outcome.error
+    assert outcome.values >= 4
+    stage.api.gate = Once()
+    await stage.finish()
+    assert [(step, value) for step, _, value in stage.values()] == [
+        *((step, step + 0.5) for step in range(1, 13)),
+        (13, 1.0),
+    ]
+
+
+async def test_file_is_read_later_when_it_is_named_before_it_is_there(stage: Stage) -> None:
+    stage.api.put(body("succeeded", result_files=["file-r"]), events=[event(1, train_loss=2.0)])
+    await stage.tick()
+    assert (stage.run.state, len(stage.values())) == ("finished", 1)
+    stage.api.files["file-r"] = b"step,train_loss\n2,1.5\n"
+    stage.now += 60
+    await stage.finish()
+    assert (2, "train_loss", 1.5) in stage.values()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04\xff\xfe", b"1,2\n3,4\n", "öäü,step2\n".encode("utf-16"), b'"' * 99],
+)
+async def test_run_ends_with_its_events_when_the_file_is_no_csv(
+    stage: Stage, content: bytes
+) -> None:
+    stage.api.put(body("succeeded", result_files=["file-r"]), events=[event(1, train_loss=2.0)])
+    stage.api.files["file-r"] = content
+    await stage.finish()
+    assert (stage.run.state, len(stage.values())) == ("finished", 1)
+    assert any("file-r could not be used" in note for note in stage.cursor.notes)
+
+
+async def test_infinity_is_a_value_when_a_loss_explodes(stage: Stage) -> None:
+    job = stage.api.put(body(), events=[event(1, valid_loss=math.inf, train_loss=-math.inf)])
+    await stage.tick()
+    job.events = [event(2, valid_loss=3.0, train_loss=math.nan), *job.events]
+    (outcome,) = await stage.tick()
+    assert outcome.error == ""
+    assert stage.values() == [
+        (1, "valid_loss", math.inf),
+        (1, "train_loss", -math.inf),
+        (2, "valid_loss", 3.0),
+    ]
+    assert stage.run.summary["best/valid_loss"] == 3.0
+
+
+@pytest.mark.parametrize("moment", [1e300, -5, "NaN", "inf", [], "soon", 10**40])
+async def test_job_is_relayed_when_its_times_are_impossible(stage: Stage, moment: Any) -> None:
+    stage.api.put(
+        {**body("succeeded"), "created_at": moment, "finished_at": moment},
+        events=[{**event(1, train_loss=2.0), "created_at": moment}],
+    )
+    await stage.finish()
+    assert stage.values() == [(1, "train_loss", 2.0)]
+    json.dumps(stage.run.history, allow_nan=False)
+
+
+async def test_late_rows_have_times_in_order_when_the_source_has_none(stage: Stage) -> None:
+    stage.api.put(body("succeeded", result_files=["file-r"]))
+    stage.api.files["file-r"] = b"step,train_loss\n1,3\n2,2\n3,1\n"
+    await stage.finish()
+    times = [row["_timestamp"] for row in stage.run.history]
+    assert times == sorted(times)
+    assert T0 <= times[0] <= times[-1] <= T0 + 100
+
+
+async def test_curve_is_of_numbers_when_a_loss_is_the_largest_number_there_is(stage: Stage) -> None:
+    largest = sys.float_info.max
+    stage.api.put(body(), events=[event(2, train_loss=1.0), event(1, train_loss=largest)])
+    await stage.tick()
+    assert stage.values() == [(1, "train_loss", largest), (2, "train_loss", 1.0)]
+    assert points(stage.cursor.curve) == {"train_loss": [[2, 1.0]]}
