@@ -1,6 +1,7 @@
-"""The stage that a pass is played on, and how many examples hypothesis tries: `HYPOTHESIS_PROFILE=long` for a night, `quick` for a look.
+"""The stage that a pass is played on, and how many examples hypothesis tries.
 
-Examples are new in every run; a failing one is printed with the blob and seed that bring it back.
+`HYPOTHESIS_PROFILE=long` is for a night, `quick` for a look. Examples are new in every run; a
+failing one is printed with the blob and seed that bring it back.
 """
 
 import os
