@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.e2e.onboarding.place import Json, Place, causes, steps
 from tests.e2e.onboarding.scene import Scene
@@ -179,6 +180,18 @@ async def open_place(run_dir: Path, **env: str) -> AsyncIterator[Place]:
         finally:
             place.watcher.cancel()
             await asyncio.wait([place.watcher])
+
+
+def wanted(cases: Sequence[Situation], request: pytest.FixtureRequest) -> list[Situation]:
+    """Return those that the tests of this run ask for: each costs seconds to play."""
+    names = {
+        item.callspec.params.get("case")
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.path == request.path
+        and hasattr(item, "callspec")
+    }
+    return [case for case in cases if case.name in names]
 
 
 @asynccontextmanager

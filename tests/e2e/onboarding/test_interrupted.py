@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tests.e2e.onboarding.place import account_id, vault_id
 from tests.e2e.onboarding.scene import Scene
-from tests.e2e.onboarding.scenes import Move, Played, Situation, playing
+from tests.e2e.onboarding.scenes import Move, Played, Situation, playing, wanted
 
 pytestmark = [
     pytest.mark.stack,
@@ -224,15 +224,7 @@ CASES = [
 async def played(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Played]:
-    wanted = {
-        item.callspec.params.get("case")
-        for item in request.session.items
-        if isinstance(item, pytest.Function)
-        and item.path == request.path
-        and hasattr(item, "callspec")
-    }
-    cases = [case for case in CASES if case.name in wanted]
-    async with playing(tmp_path_factory.mktemp("run"), cases) as started:
+    async with playing(tmp_path_factory.mktemp("run"), wanted(CASES, request)) as started:
         yield started
 
 

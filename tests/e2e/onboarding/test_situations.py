@@ -20,6 +20,7 @@ from tests.e2e.onboarding.scenes import (
     Played,
     Situation,
     playing,
+    wanted,
 )
 
 pytestmark = [
@@ -266,15 +267,9 @@ CASES = [
 async def played(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Played]:
-    wanted = {
-        item.callspec.params.get("case")
-        for item in request.session.items
-        if isinstance(item, pytest.Function)
-        and item.path == request.path
-        and hasattr(item, "callspec")
-    }
-    cases = [case for case in CASES if case.name in wanted]
-    async with playing(tmp_path_factory.mktemp("run"), cases, WANDB_ENTITY=ENTITY) as started:
+    async with playing(
+        tmp_path_factory.mktemp("run"), wanted(CASES, request), WANDB_ENTITY=ENTITY
+    ) as started:
         yield started
 
 
