@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Final
 
 import orjson
@@ -17,6 +18,7 @@ from model.account import RelayAccount
 from model.cursor import JobSeen
 from model.errors import AppError, RejectedError, TemporaryError
 from model.job import TERMINAL, is_job_id
+from model.job_object import as_number
 from model.relay_ports import CursorsPort, JobsPort, Listing, WorkPort
 from relay import select
 
@@ -100,7 +102,7 @@ class Finder:
         closed = self._closed.setdefault(account.key, set())
         missing = self._open.get(account.key, set()) - closed
         unknown: list[dict[str, Any]] = []
-        unusable = 0
+        unusable, newest_first = 0, True
         first = await self._jobs.list_jobs(
             account, None, PAGE, known=self._idle.pop(account.key, b"")
         )
@@ -113,9 +115,10 @@ class Finder:
             unusable += page.unusable
             found.jobs += len(page.items)
             missing.difference_update(str(raw.get("id")) for raw in fresh)
-            if not fresh and not missing:
-                # Listings are newest first: behind a page of complete jobs lie only jobs that an
-                # earlier tick has seen, and every one of those that was open has turned up.
+            newest_first = newest_first and _falls(page.items)
+            if not fresh and not missing and newest_first:
+                # Behind a page of complete jobs lie only jobs that an earlier tick has seen, and
+                # every one of those that was open has turned up.
                 break
         self._open[account.key] = {str(raw.get("id")) for raw in unknown}
         if unusable:
@@ -125,7 +128,7 @@ class Finder:
                 remedy="nothing, where every job is in the status; else look at the list that the"
                 " fine-tuning API answers for the account",
             )
-        elif not unknown:
+        elif not unknown and (newest_first or not first.has_more):
             self._idle[account.key] = first.digest
         if not unknown:
             return
@@ -197,6 +200,15 @@ class Finder:
         """Look at a complete job again."""
         self._closed.get(account, set()).discard(job)
         self._idle.pop(account, None)
+
+
+def _falls(listed: Sequence[dict[str, Any]]) -> bool:
+    """Say whether the jobs may stand newest first, as far as their times tell.
+
+    No specification says so. In a listing of another order a new job can be on any page.
+    """
+    times = [at for raw in listed if (at := as_number(raw.get("created_at"))) is not None]
+    return all(later >= earlier for later, earlier in pairwise(times))
 
 
 def json_size(value: object) -> int:

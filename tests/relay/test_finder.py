@@ -69,6 +69,24 @@ async def test_only_the_first_page_is_read_when_the_rest_is_over(stage: Stage) -
     assert len(stage.jobs.calls) <= 2
 
 
+async def test_new_job_is_found_at_once_when_the_listing_is_oldest_first(stage: Stage) -> None:
+    stage.jobs.page_size = 10
+    # The fake lists what was put last first.
+    for n in range(30, 0, -1):
+        put(stage, f"j{n}", created_at=NOW - 1000 + n)
+        await stage.know(f"j{n}", "complete")
+    await stage.tick()
+    await stage.tick()
+    assert stage.sent() == []
+    newest = {"id": "new", "status": "running", "created_at": NOW}
+    old = dict(stage.jobs.jobs)
+    stage.jobs.jobs.clear()
+    stage.jobs.put(newest)
+    stage.jobs.jobs.update(old)
+    await stage.tick()
+    assert stage.sent() == ["new"]
+
+
 async def test_old_running_job_is_found_when_newer_ones_are_complete(stage: Stage) -> None:
     stage.jobs.page_size = 5
     put(stage, "old", *(f"j{n}" for n in range(20)))
