@@ -11,7 +11,7 @@ from handlers.deps import App
 from model.account import RelayAccount
 from model.plan import AccountReport
 from model.telemetry import Attribute
-from relay.run import JobOutcome
+from relay.outcome import JobOutcome
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from model.messages import ReconcileMessage, RelayMessage, read_relay
 from model.problem import Problem
 from model.telemetry import Attribute
 from relay import select
-from relay.run import JobOutcome, relay_account
+from relay.outcome import JobOutcome
+from relay.run import relay_account
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from model.messages import RelayMessage
 from model.resync import JobFailure, Resync, ResyncItem, ResyncRequest, finish_jobs
 from relay import select
 from relay.finder import json_size
-from relay.run import JobOutcome
+from relay.outcome import JobOutcome
 
 _FINE: Final = frozenset({"live", "ending", "complete", "skipped", "new"})
 _PAUSES_S: Final = (1.0, 2.0, 5.0, 15.0, 45.0, 120.0)

@@ -1,8 +1,10 @@
 """The relay's ports in one object, made once per process by the composition root."""
 
+import asyncio
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 
 from model.account import RelayAccount
 from model.cursor import RunPath
@@ -10,6 +12,10 @@ from model.job import Job
 from model.notice import OutgoingNotice
 from model.ports import NoticePort
 from model.relay_ports import CursorsPort, JobsPort, KeysPort, RunAlert, SinkPort
+
+WHOLE_JOBS: Final = 8
+"""Jobs that are over are relayed so many together: all that each published may be in memory."""
+_WHOLE_AT_ONCE: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,8 @@ class RelayPorts:
     sink: SinkPort
     keys: KeysPort
     notices: NoticePort | None = None
+    whole: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_WHOLE_AT_ONCE))
+    """Taken in turns, by all messages of the process, for WHOLE_JOBS jobs that are over."""
 
     async def tell(
         self, account: RelayAccount, job: Job, run: RunPath, alert: RunAlert, now: float

@@ -9,7 +9,7 @@ import copy
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import batched
 from typing import Final
 
 from model.account import RelayAccount
@@ -20,27 +20,12 @@ from model.relay_ports import CursorsPort, KeysPort, RunKey
 from model.secret import Secret
 from relay.job_pass import JobPass
 from relay.options import RelayOptions
-from relay.ports import RelayPorts
+from relay.outcome import JobOutcome, outcome_of
+from relay.ports import WHOLE_JOBS, RelayPorts
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class JobOutcome:
-    """What came of one job in one pass. `values` is how many were sent."""
-
-    job: str
-    relay_state: str
-    values: int = 0
-    error: str = ""
-    remedy: str = ""
-    key_refused: bool = False
-    wants_artifacts: bool = False
-    temporary: bool = False
-    lag_s: float | None = None
-    """How long after Azure published them the newest of these values were in W&B."""
 
 
 async def relay_account(
@@ -64,23 +49,53 @@ async def relay_account(
     jobs = list({job.id: job for job in jobs}.values())
     if not jobs:
         return []
-    cursors = await ports.cursors.read(account.key, [job.id for job in jobs])
+    key = await _key(account, ports.keys)
     outcomes: dict[str, JobOutcome] = {}
+
+    async def relay(some: Sequence[Job]) -> None:
+        for outcome in await _relay_some(
+            account, some, ports, options, clock, key, force=force, hurry=hurry
+        ):
+            outcomes[outcome.job] = outcome
+
+    # Values of running jobs do not wait for those of jobs that are over.
+    await relay([job for job in jobs if not job.is_terminal])
+    for part in batched((job for job in jobs if job.is_terminal), WHOLE_JOBS, strict=False):
+        async with ports.whole:
+            await relay(part)
+    return [outcomes[job.id] for job in jobs if job.id in outcomes]
+
+
+async def _relay_some(
+    account: RelayAccount,
+    jobs: Sequence[Job],
+    ports: RelayPorts,
+    options: RelayOptions,
+    clock: Callable[[], float],
+    key: tuple[RunKey, AppError | None],
+    *,
+    force: bool,
+    hurry: bool,
+) -> list[JobOutcome]:
+    """Read the jobs' cursors and relay those that are due."""
+    if not jobs:
+        return []
+    cursors = await ports.cursors.read(account.key, [job.id for job in jobs])
+    outcomes: list[JobOutcome] = []
     due: list[tuple[Job, Cursor]] = []
     for job in jobs:
         cursor = cursors.get(job.id) or Cursor(account.key, job.id)
         # The finder may have sent it in the belief that nothing has set it aside since.
         waits = cursor.retry_at > clock() and (cursor.relay_state == "ending" or not hurry)
         if not force and (waits or cursor.relay_state == "complete"):
-            outcomes[job.id] = JobOutcome(job.id, cursor.relay_state)
+            outcomes.append(JobOutcome(job.id, cursor.relay_state))
         elif options.skip_native and job.wandb is not None:
-            outcomes[job.id] = await _skip(job, cursor, ports.cursors)
+            outcomes.append(await _skip(job, cursor, ports.cursors))
         else:
             due.append((job, cursor))
     if due:
-        for outcome in await _relay(account, due, ports, options, clock, full=force):
-            outcomes[outcome.job] = outcome
-    return [outcomes[job.id] for job in jobs if job.id in outcomes]
+        outcomes += await _relay(account, due, ports, options, clock, key, full=force)
+    return outcomes
 
 
 async def _relay(
@@ -89,10 +104,11 @@ async def _relay(
     ports: RelayPorts,
     options: RelayOptions,
     clock: Callable[[], float],
+    key_or_error: tuple[RunKey, AppError | None],
     *,
     full: bool,
 ) -> list[JobOutcome]:
-    key, no_key = await _key(account, ports.keys)
+    key, no_key = key_or_error
     before = {cursor.job: copy.copy(cursor) for _, cursor in due}
     passes = [
         JobPass(
@@ -167,7 +183,7 @@ async def _relay(
     lost |= await _save(ports, refused)
     overtaken = [item for item in passes if item.job.id in lost and item.has_posted]
     await _mend(account, overtaken, ports, key)
-    return [_outcome(item, item.job.id in lost) for item in passes]
+    return [outcome_of(item, lost=item.job.id in lost) for item in passes]
 
 
 async def _key(account: RelayAccount, keys: KeysPort) -> tuple[RunKey, AppError | None]:
@@ -260,22 +276,3 @@ async def _skip(job: Job, cursor: Cursor, cursors: CursorsPort) -> JobOutcome:
         cursor.notes = ("the job carries its own W&B integration (NATIVE_JOBS=skip)",)
         await cursors.save([cursor])
     return JobOutcome(job.id, "skipped")
-
-
-def _outcome(item: JobPass, lost: bool) -> JobOutcome:
-    if lost:
-        # The other worker's outcome counts; ours would describe a state that is not stored.
-        return JobOutcome(item.job.id, "overtaken")
-    error = item.error or item.broken
-    return JobOutcome(
-        item.job.id,
-        item.cursor.relay_state,
-        values=item.sent_values,
-        error=error.message if error else "",
-        remedy=error.remedy if error else "",
-        key_refused=item.key_refused
-        or (item.key_missing and not isinstance(error, TemporaryError)),
-        wants_artifacts=item.wants_artifacts,
-        temporary=isinstance(error, TemporaryError),
-        lag_s=item.cursor.lag_s if item.sent_values else None,
-    )

@@ -7,7 +7,7 @@ from handlers.resync_view import is_done, view
 from model.errors import UnavailableError
 from model.messages import ReconcileMessage, RelayMessage
 from model.resync import ResyncItem, ResyncRequest
-from relay.run import JobOutcome
+from relay.outcome import JobOutcome
 from relay.select import JOBS_PER_MESSAGE
 from tests.handlers.resync_stage import ID, HostDiedError, Stage
 

@@ -202,7 +202,7 @@ def test_alerts_search_for_what_the_code_logs() -> None:
 def test_alert_finds_the_lag_in_the_line_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     from handlers.outcomes import tell_job
     from model.telemetry import NoTelemetry
-    from relay.run import JobOutcome
+    from relay.outcome import JobOutcome
 
     caplog.set_level("INFO")
     outcome = JobOutcome("ftjob-1", "live", values=3, lag_s=712.34)

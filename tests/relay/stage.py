@@ -6,8 +6,9 @@ from typing import Any
 from model.cursor import Cursor
 from model.job_object import parse_job
 from relay.options import RelayOptions
+from relay.outcome import JobOutcome
 from relay.ports import RelayPorts
-from relay.run import JobOutcome, relay_account
+from relay.run import relay_account
 from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeRun, FakeSink
 from tests.fakes import relay_account as account_named
 

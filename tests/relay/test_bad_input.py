@@ -11,7 +11,7 @@ import pytest
 
 from model.job_object import parse_job, reduce_job
 from relay.attributes import run_attributes
-from relay.run import JobOutcome
+from relay.outcome import JobOutcome
 from tests.fakes import relay_account
 from tests.relay.stage import JOB, T0, Stage
 

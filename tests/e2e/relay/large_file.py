@@ -18,8 +18,9 @@ from model.job_object import parse_job
 from model.relay_ports import RunKey
 from model.secret import Secret
 from relay.options import RelayOptions
+from relay.outcome import JobOutcome
 from relay.ports import RelayPorts
-from relay.run import JobOutcome, relay_account
+from relay.run import relay_account
 from tests import fakes
 from tests.e2e.relay.stage import ENTITY, KEY, START, job
 

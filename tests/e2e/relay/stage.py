@@ -25,8 +25,9 @@ from model.notice import OutgoingNotice
 from model.relay_ports import RunKey
 from model.secret import Secret
 from relay.options import RelayOptions
+from relay.outcome import JobOutcome
 from relay.ports import RelayPorts
-from relay.run import JobOutcome, relay_account
+from relay.run import relay_account
 from sandbox.server import Sandbox, serve
 from sandbox.store import World
 from sandbox.wandb_control import shown

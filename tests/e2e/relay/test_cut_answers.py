@@ -23,8 +23,9 @@ from model.job_object import parse_job
 from relay.data_set import measure, table_rows
 from relay.left_behind import gather
 from relay.options import RelayOptions
+from relay.outcome import JobOutcome
 from relay.ports import RelayPorts
-from relay.run import JobOutcome, relay_account
+from relay.run import relay_account
 from tests import fakes
 from tests.e2e.relay.cutting import MODES, CuttingApi, cutting_api
 from tests.e2e.relay.stage import START, job, metric
