@@ -36,7 +36,7 @@ class Size:
     artifact_repetitions: int
 
 
-FULL: Final = Size(50, 1000, 3, 3, 50, 5, 1)
+FULL: Final = Size(50, 1000, 5, 5, 50, 5, 2)
 QUICK: Final = Size(4, 100, 1, 1, 2, 1, 1)
 
 
