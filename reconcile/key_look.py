@@ -7,7 +7,7 @@ at the version in use, which may have stopped being accepted.
 from dataclasses import dataclass
 from datetime import datetime
 
-from model.errors import AppError, MissingError, RejectedError, TemporaryError
+from model.errors import AppError, DeniedError, MissingError, RejectedError, TemporaryError
 from model.finding import Finding
 from model.ids import VaultAddress
 from model.key import KeyOwner, KeyRecord
@@ -55,6 +55,9 @@ class LookAtUsed:
     refused: bool | None = None
     """Whether W&B refuses it; None: it was not asked, or gave no answer."""
     found: SecretVersion | None = None
+    unreadable: bool = False
+    """Whether the vault gives its value to nobody: disabled, or gone. A process that does not
+    hold it already cannot use it."""
 
 
 async def look_at_newest(
@@ -138,6 +141,8 @@ async def look_at_used(
         return LookAtUsed()
     try:
         found = await ports.secrets.read_version(vault, secret, before.version)
+    except (DeniedError, MissingError):
+        return LookAtUsed(unreadable=True)
     except AppError:
         return LookAtUsed()
     return LookAtUsed(await _is_refused(found.value, ports), found)

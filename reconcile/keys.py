@@ -48,7 +48,7 @@ async def prove_newest(
         used = await look_at_used(vault, secret, before, look, ports=ports)
         after = _next_record(before, look, used, now, trigger)
         try:
-            return await _settle(vault, secret, before, after, look, ports, now, trigger)
+            return await _settle(vault, secret, before, after, look, used, ports, now, trigger)
         except ConflictError:
             # Somebody proved at the same time; what is newest is looked at again.
             continue
@@ -89,6 +89,7 @@ async def _settle(
     before: KeyRecord,
     after: KeyRecord,
     look: Look,
+    used: LookAtUsed,
     ports: ReconcilePorts,
     now: datetime,
     trigger: str,
@@ -110,7 +111,7 @@ async def _settle(
         )
     if after != before:
         after = await ports.keys.write(replace(after, checked_at=now))
-    secret_findings, key_findings = _findings(vault, secret, after, look, now)
+    secret_findings, key_findings = _findings(vault, secret, after, look, used, now)
     return KeyReport(
         vault_host=vault.host,
         secret=secret,
@@ -143,13 +144,18 @@ def _audit(before: KeyRecord, after: KeyRecord, look: Look) -> list[tuple[str, s
 
 
 def _findings(
-    vault: VaultAddress, secret: str, record: KeyRecord, look: Look, now: datetime
+    vault: VaultAddress,
+    secret: str,
+    record: KeyRecord,
+    look: Look,
+    used: LookAtUsed,
+    now: datetime,
 ) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
     """Return what is to be said about the secret and about the key."""
     evidence = {"vault": vault.name, "secret": secret, "version": record.version}
     about_secret: list[Finding] = []
     about_key: list[Finding] = []
-    works = bool(record.version) and record.refused_at is None
+    works = bool(record.version) and record.refused_at is None and not used.unreadable
     if look.failure is not None:
         # Another version does the work, or W&B could not be asked about one that it accepted.
         covered = works and (

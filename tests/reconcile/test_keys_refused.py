@@ -151,3 +151,16 @@ async def test_end_of_the_version_in_use_is_said_when_the_newest_is_bad() -> Non
     )
     found = {item.cause: item.severity for item in later.findings}
     assert found == {"key_rejected": "warning", "secret_expired": "blocked"}
+
+
+async def test_disabled_version_in_use_blocks_when_no_other_is_accepted() -> None:
+    azure = world()
+    await look(azure)
+    disabled = DeniedError("no", code="SecretDisabled")
+    azure.errors |= {"read secret": [disabled], "read version": [disabled]}
+    report = await look(azure)
+    assert azure.records[PLACE].version == "v1"
+    assert not report.usable
+    assert [item.cause for item in report.findings if item.severity == "blocked"] == [
+        "secret_disabled"
+    ]

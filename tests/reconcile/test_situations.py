@@ -113,6 +113,7 @@ def in_use(make: Callable[[], World]) -> Callable[[], World]:
             newest_cause="key_accepted",
             etag="1",
         )
+        found.secrets[SECRET].insert(0, version("v0"))
         return found
 
     return made
