@@ -129,6 +129,11 @@ def parse_vault_url(text: object) -> VaultAddress:
     return VaultAddress(name, suffix)
 
 
+def is_vault_name(text: str) -> bool:
+    """Key Vault's rule: 3-24 letters, digits and hyphens, a letter first, no hyphen last."""
+    return bool(_VAULT_NAME.fullmatch(text))
+
+
 def is_secret_name(text: str) -> bool:
     """Key Vault's rule: 1-127 letters, digits and hyphens."""
     return bool(_SECRET_NAME.fullmatch(text))

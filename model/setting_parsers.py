@@ -45,6 +45,14 @@ def vault(value: str) -> ids.VaultAddress:
         raise ValueError(error.message) from None
 
 
+def vault_names(value: str) -> tuple[str, ...]:
+    found = lower_list(value)
+    for place, part in enumerate(found, start=1):
+        if not ids.is_vault_name(part):
+            raise ValueError(f"entry {place} is not a vault name (a name alone, not its URL)")
+    return found
+
+
 def secret_name(value: str) -> str:
     if not ids.is_secret_name(value):
         raise ValueError("is not a secret name (1-127 letters, digits, hyphens)")

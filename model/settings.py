@@ -54,15 +54,16 @@ class Settings:
     )
     """The secret whose value is the W&B key."""
     allowed_vaults: tuple[str, ...] = _setting(
-        "", parse.lower_list, "set ALLOWED_VAULTS to vault names, comma-separated"
+        "", parse.vault_names, "set ALLOWED_VAULTS to vault names, comma-separated"
     )
-    """Vault names, in lower case, that a tag or an event may choose among. Default: the vault of
-    KEY_VAULT_URL alone, so that whoever may tag an account cannot point the app elsewhere."""
+    """Vault names, in lower case, that a tag or an event may choose among, beside the vault of
+    KEY_VAULT_URL. Default: that one alone, so that whoever may tag an account cannot point the
+    app elsewhere."""
     allowed_secrets: tuple[str, ...] = _setting(
         "", parse.secret_names, "set ALLOWED_SECRETS to secret names, comma-separated"
     )
-    """Secret names, in lower case, that a tag or an event may choose among. Default:
-    WANDB_SECRET_NAME alone."""
+    """Secret names, in lower case, that a tag or an event may choose among, beside
+    WANDB_SECRET_NAME. Default: that one alone."""
     wandb_base_url: str = _setting(
         "https://api.forge.coreweave.com", parse.url, "set WANDB_BASE_URL to W&B's API address"
     )
@@ -234,6 +235,8 @@ def read_settings(source: Mapping[str, str]) -> Settings:
             problems.append(SettingsError(str(error), subject=name, remedy=item.metadata["remedy"]))
     if problems:
         raise SettingsProblems(problems)
-    values["allowed_vaults"] = values["allowed_vaults"] or (values["key_vault_url"].name,)
-    values["allowed_secrets"] = values["allowed_secrets"] or (values["wandb_secret_name"].lower(),)
+    # What every account uses that chooses nothing is allowed, whatever else is.
+    own = values["key_vault_url"].name, values["wandb_secret_name"].lower()
+    values["allowed_vaults"] = tuple(dict.fromkeys((own[0], *values["allowed_vaults"])))
+    values["allowed_secrets"] = tuple(dict.fromkeys((own[1], *values["allowed_secrets"])))
     return Settings(**values)

@@ -34,6 +34,20 @@ def test_defaults_are_used_when_only_what_must_be_given_is_given() -> None:
     assert settings.default_key == ("kv-main.vault.azure.net", "wandb-api-key")
 
 
+def test_what_every_account_uses_is_allowed_when_only_others_are_named() -> None:
+    more = {"ALLOWED_VAULTS": "KV-Team, kv-main", "ALLOWED_SECRETS": "Team-Key"}
+    settings = read_settings(GIVEN | more)
+    assert settings.allowed_vaults == ("kv-main", "kv-team")
+    assert settings.allowed_secrets == ("wandb-api-key", "team-key")
+
+
+@pytest.mark.parametrize("name", ["https://kv-team.vault.azure.net", "kv_team", "kv", "kv-"])
+def test_allowed_vault_is_refused_when_it_is_no_vault_name(name: str) -> None:
+    with pytest.raises(SettingsProblems) as caught:
+        read_settings(GIVEN | {"ALLOWED_VAULTS": f"kv-main, {name}"})
+    assert [problem.subject for problem in caught.value.problems] == ["ALLOWED_VAULTS"]
+
+
 def test_every_wrong_setting_is_named_when_there_are_several() -> None:
     wrong = {
         "AZURE_SUBSCRIPTION_IDS": PASTED,
