@@ -77,16 +77,14 @@ async def prove_key(message: ReconcileMessage, app: App) -> KeyReport:
     report = await _look(vault, message, app)
     if await key_rotation.advance(vault, message.secret, app) is not None:
         report = await _look(vault, replace(message, sent_at=app.clock()), app)
-    has_news = await record.record_key(
-        report, now=app.now(), keys=app.reconcile.keys, notices=app.notices
-    )
     if report.retry_after_s is not None or report.temporary:
         pause = min(report.retry_after_s or 5.0 * 2 ** min(message.attempt, 9), 1800.0)
         later = replace(message, attempt=message.attempt + 1)
         if later.attempt <= _MOST_ATTEMPTS:
             await app.reconcile_queue.send([later.to_json()], delay_s=pause)
-    if has_news:
+    if await record.key_news(report, now=app.now(), keys=app.reconcile.keys):
         # Who was looked at since has seen it; everybody else may be better or worse off now.
+        # Sent before it counts as told: a host that dies between the two comes here again.
         since = report.record.checked_at
         dependents = [
             ReconcileMessage(
@@ -99,6 +97,7 @@ async def prove_key(message: ReconcileMessage, app: App) -> KeyReport:
             and (since is None or entry.checked_at < since)
         ]
         await app.reconcile_queue.send(dependents)
+        await record.record_key(report, now=app.now(), keys=app.reconcile.keys, notices=app.notices)
     log.info(
         "key %s/%s: version in use %s (%s)",
         vault.host,

@@ -95,21 +95,30 @@ def _account_notice(
     )
 
 
+async def key_news(report: KeyReport, *, now: datetime, keys: KeyStore) -> KeyRecord | None:
+    """Return the record that holds what people were not told of a key, None when nothing is new.
+
+    Whoever found it, a look at the key or a pass over an account: news is what the record says
+    and nobody was told.
+    """
+    record = await keys.read(report.vault_host, report.secret)
+    if record is None or record.news != report.record.news:
+        # Somebody has looked since: theirs is to be told.
+        return None
+    return record if record.news and _news(record, now) != record.told else None
+
+
 async def record_key(
     report: KeyReport, *, now: datetime, keys: KeyStore, notices: NoticePort
 ) -> bool:
     """Tell what is new about a key since people were told last; say whether anything was.
 
-    Whoever found it, a look at the key or a pass over an account: news is what the record says
-    and nobody was told. Where the topic cannot be reached a later look tells it.
+    Where the topic cannot be reached a later look tells it.
     """
-    record = await keys.read(report.vault_host, report.secret)
-    if record is None or record.news != report.record.news:
-        # Somebody has looked since: theirs is to be told.
+    record = await key_news(report, now=now, keys=keys)
+    if record is None:
         return False
-    news = f"{record.news}|{nearness(record.expires_at, now)}"
-    if not record.news or news == record.told:
-        return False
+    news = _news(record, now)
     notice = _key_notice(report, record, news, now)
     try:
         if notice is not None:
@@ -118,6 +127,10 @@ async def record_key(
     except AppError:
         return True
     return True
+
+
+def _news(record: KeyRecord, now: datetime) -> str:
+    return f"{record.news}|{nearness(record.expires_at, now)}"
 
 
 def is_untold(record: KeyRecord | None) -> bool:
