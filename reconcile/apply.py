@@ -71,7 +71,16 @@ async def _enable_identity(state: State, step: Step, ports: ReconcilePorts) -> S
 
 
 async def _write_record(state: State, step: Step, ports: ReconcilePorts) -> State:
-    account = await ports.accounts.update_tags(state.account, step.values)
+    account, tags = state.account, dict(step.values)
+    if not step.needs:
+        # Read when the pass began, and W&B may have taken its time since: a PATCH replaces all
+        # tags, those too that somebody has set meanwhile.
+        account = await ports.accounts.read(account.id)
+        if not account.settled:
+            raise NotReadyError("another change of it is under way", subject=account.id.key)
+        tags = {name: value for name, value in tags.items() if not account.tag(name)}
+    if tags:
+        account = await ports.accounts.update_tags(account, tags)
     return replace(state, account=account)
 
 

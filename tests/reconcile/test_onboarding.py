@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 
 from model.account import TAG_SECRET, TAG_VAULT
+from model.key import KeyOwner
+from model.secret import Secret
 from model.settings import USER
 from model.vault import ROLE_IDS
 from tests.reconcile.fakes import (
@@ -13,6 +15,7 @@ from tests.reconcile.fakes import (
     NOW,
     OLD_PRINCIPAL,
     PRINCIPAL,
+    TENANT,
     USER_IDENTITY,
     VAULT,
     VAULT_ID,
@@ -152,3 +155,22 @@ async def test_no_right_is_given_when_the_new_identity_shows_that_the_vault_is_a
     assert [item.state for item in report.steps] == ["done", "skipped", "done"]
     assert "vault_other_tenant" in causes(report, "blocked")
     assert (await run_pass(azure)).plan == ()
+
+
+async def test_tags_that_somebody_set_during_the_pass_are_kept() -> None:
+    known = account(system_identity=True, principal_id=PRINCIPAL, tenant_id=TENANT)
+    azure = world(known)
+    ports = azure.ports()
+    prove = ports.prover.prove
+
+    async def slowly(key: Secret) -> KeyOwner:
+        azure.accounts[known.id.key] = replace(known, tags={"cost": "42", TAG_SECRET: "Theirs"})
+        return await prove(key)
+
+    ports.prover.prove = slowly  # type: ignore[method-assign]
+    await run_pass(azure, ports=ports)
+    assert azure.accounts[known.id.key].tags == {
+        "cost": "42",
+        TAG_SECRET: "Theirs",
+        TAG_VAULT: VAULT.url,
+    }
