@@ -19,7 +19,12 @@ class KeyOwner:
 
     def may_write(self, entity: str) -> bool:
         """Return whether the key belongs to `entity`; W&B names ignore case."""
-        return entity.casefold() in {name.casefold() for name in self.entities}
+        return bool(self.spelled(entity))
+
+    def spelled(self, entity: str) -> str:
+        """Return `entity` as W&B writes it, empty when the key does not belong to it."""
+        wanted = entity.casefold()
+        return next((name for name in self.entities if name.casefold() == wanted), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

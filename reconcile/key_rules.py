@@ -40,7 +40,8 @@ def entity_for(owner: KeyOwner, before: KeyRecord, settings: Settings) -> tuple[
     settings name, else the entity of the key in use, else the key's own.
     """
     own = owner.entity or next(iter(owner.entities), "")
-    wanted = settings.wandb_entity or before.entity or own
+    named = owner.spelled(settings.wandb_entity) or settings.wandb_entity
+    wanted = named or before.entity or own
     return (wanted, wanted) if wanted and owner.may_write(wanted) else ("", wanted)
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from model.errors import AppError
 from model.finding import Finding
 from model.ids import AccountId
+from model.key import KeyRecord
 from model.plan import AccountReport, Step, StepOutcome
 from model.settings import Settings
 from reconcile.causes import finding, is_temporary
@@ -46,7 +47,7 @@ def build_report(
         kind=account.kind,
         region=account.region,
         endpoint=account.endpoint,
-        entity=(wish.entity or (record.entity if record else "")) if routable else "",
+        entity=_entity(wish.entity, record) if routable else "",
         project=wish.project if routable else "",
         vault_host=wish.vault.host if usable and wish.vault else "",
         secret=wish.secret if usable else "",
@@ -56,6 +57,14 @@ def build_report(
         steps=outcomes,
         retry_after_s=_pause(state, outcomes, attempt) if temporary else None,
     )
+
+
+def _entity(wanted: str, record: KeyRecord | None) -> str:
+    """Return where runs go, as W&B spells it where the key in use belongs to it."""
+    owner = record.owner if record else None
+    if not wanted:
+        return record.entity if record else ""
+    return (owner.spelled(wanted) if owner else "") or wanted
 
 
 def unreadable_report(

@@ -145,6 +145,12 @@ async def test_other_entity_is_taken_when_the_settings_name_it() -> None:
     assert (report.record.version, report.record.entity) == ("v2", "elsewhere")
 
 
+async def test_entity_is_spelled_as_w_and_b_does_when_the_settings_spell_it_otherwise() -> None:
+    azure = world()
+    report = await look(azure, settings(WANDB_ENTITY="Team-B"))
+    assert report.record.entity == "team-b"
+
+
 async def test_key_without_any_entity_is_not_taken() -> None:
     azure = world()
     azure.owners[GOOD] = KeyOwner("", ())

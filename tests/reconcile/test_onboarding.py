@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from model.account import TAG_SECRET, TAG_VAULT
+from model.account import TAG_ENTITY, TAG_SECRET, TAG_VAULT
 from model.key import KeyOwner
 from model.secret import Secret
 from model.settings import USER
@@ -174,3 +174,11 @@ async def test_tags_that_somebody_set_during_the_pass_are_kept() -> None:
         TAG_SECRET: "Theirs",
         TAG_VAULT: VAULT.url,
     }
+
+
+async def test_runs_go_to_the_entity_as_w_and_b_spells_it_when_the_tag_spells_it_otherwise() -> (
+    None
+):
+    azure = world(account(tags={TAG_ENTITY: "Team-B"}))
+    report = await run_pass(azure)
+    assert (report.healthy, report.entity) == (True, "team-b")
