@@ -93,10 +93,13 @@ def _since(value: object) -> float | None:
                 day = date.fromisoformat(value)
                 return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
             moment = datetime.fromisoformat(value)
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            # It is shown in UTC: at either end of the calendar a zone, or rounding, leads out of it.
+            datetime.fromtimestamp(seconds, UTC)
         except ValueError:
             pass
         else:
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            return seconds
     raise NoticeError(
         "must be a date", subject="since", remedy="write 2026-01-31 or 2026-01-31T12:00:00Z"
     )

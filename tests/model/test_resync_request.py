@@ -77,6 +77,9 @@ def test_request_is_understood_when_its_fields_are_right(
         *(({"mode": bad}, "mode") for bad in ("", "APPLY", None, 5)),
         *(({"force": bad}, "force") for bad in (1, "true", None)),
         *(({"since": bad}, "since") for bad in ("soon", "2026-13-01", 5, [], "2026-02-30")),
+        ({"since": "9999-12-31T23:59:59-14:00"}, "since"),
+        ({"since": "9999-12-31T23:59:59.999999Z"}, "since"),
+        ({"since": "0001-01-01T00:00:00+14:00"}, "since"),
     ],
     ids=lambda value: str(value)[:60],
 )
