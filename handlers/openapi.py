@@ -98,6 +98,7 @@ def _post_resync() -> dict[str, Any]:
             "202": {"description": "Taken on.", "headers": location, "content": _json("Resync")},
             "400": _problem("A field or parameter is wrong; `field` names it."),
             "403": _problem("A page of another site asked."),
+            "404": _problem("The account has no such job."),
             "413": _problem(f"The body is larger than {MOST_BYTES} bytes."),
             "415": _problem("The body is not application/json."),
             "502": _REFUSED,

@@ -13,7 +13,9 @@ import orjson
 
 from handlers.deps import App, Deps
 from handlers.problem_details import Refusal, answer_for, json_answer
+from handlers.resync_jobs import NO_JOB, NO_JOB_REMEDY
 from handlers.resync_view import is_done, view
+from model import ids
 from model.errors import AppError, ConflictError, MissingError, NoticeError
 from model.messages import ReconcileMessage
 from model.resync import Resync, ResyncRequest
@@ -26,6 +28,8 @@ LONGEST_WAIT_S: Final = 200.0
 """The platform cuts HTTP answers at 230 seconds."""
 _ID: Final = re.compile(r"^[0-9a-f]{32}$")
 _STALE_S: Final = 86_400.0
+_LOOK_S: Final = 5.0
+"""How long a caller waits to hear that there is no such job."""
 _STUCK_S: Final = 120.0
 """A re-sync that knows not all its accounts after this time has lost its message."""
 
@@ -85,11 +89,9 @@ async def read_view(resync_id: str, app: App) -> dict[str, Any]:
 async def post(request: func.HttpRequest, app: App) -> func.HttpResponse:
     """Answer POST /api/resync. Raises Refusal, NoticeError and TemporaryError."""
     wait = _wait(request.params.get("wait"))
-    resync = await start(
-        request_from_body(_body(request), subscriptions=app.settings.azure_subscription_ids),
-        app,
-        requested_by=_caller(request, app),
-    )
+    wanted = request_from_body(_body(request), subscriptions=app.settings.azure_subscription_ids)
+    await _check_job(wanted, app)
+    resync = await start(wanted, app, requested_by=_caller(request, app))
     location = f"{request.url.partition('?')[0].rstrip('/')}/{resync.id}"
     shown = await read_view(resync.id, app)
     started = app.clock()
@@ -99,6 +101,25 @@ async def post(request: func.HttpRequest, app: App) -> func.HttpResponse:
     if shown["state"] == "done" and wait:
         return json_answer(shown, 200, {"Location": location})
     return json_answer(shown, 202, {"Location": location, "Retry-After": "2"})
+
+
+async def _check_job(request: ResyncRequest, app: App) -> None:
+    """Raise MissingError where the account says that it has no such job.
+
+    Whatever else is in the way (an account that is not relayed, a service that is down) is told by
+    the re-sync itself.
+    """
+    if not request.job:
+        return
+    try:
+        account = await app.accounts.find_for_relay(ids.parse_account_id(request.account))
+        if account is not None:
+            async with asyncio.timeout(_LOOK_S):
+                await app.relay.jobs.read_job(account, request.job)
+    except MissingError as error:
+        raise MissingError(NO_JOB, subject="job", remedy=NO_JOB_REMEDY) from error
+    except (AppError, TimeoutError):
+        return
 
 
 def _body(request: func.HttpRequest) -> object:

@@ -18,6 +18,8 @@ from relay.finder import json_size
 from relay.outcome import JobOutcome
 
 _FINE: Final = frozenset({"live", "ending", "complete", "skipped", "new"})
+NO_JOB: Final = "the account has no such job"
+NO_JOB_REMEDY: Final = "check the job's id and its account; deleted jobs cannot be relayed"
 _PAUSES_S: Final = (1.0, 2.0, 5.0, 15.0, 45.0, 120.0)
 """How long jobs wait that could not be finished for a passing reason."""
 
@@ -83,11 +85,7 @@ async def _due(
         try:
             raw = await app.relay.jobs.read_job(account, request.job)
         except MissingError as error:
-            raise MissingError(
-                "the account has no such job",
-                subject=request.job,
-                remedy="check the job's id and its account; deleted jobs cannot be relayed",
-            ) from error
+            raise MissingError(NO_JOB, subject=request.job, remedy=NO_JOB_REMEDY) from error
         return select.due_jobs([raw], {}, now=0), {"jobs": 1, "to_relay": 1}
     seen = {one.job: one for one in await app.relay.cursors.seen(account.key)}
     closed = {job for job, one in seen.items() if one.relay_state in select.CLOSED}

@@ -135,15 +135,14 @@ async def test_plan_is_shown_and_nothing_written_when_only_checked(driver: Drive
     assert item["results"][1] == {"jobs": 1, "to_relay": 1, "complete": 0}
 
 
-async def test_item_fails_with_a_remedy_when_job_is_not_there(driver: Driver) -> None:
-    account = await driver.onboard()
-    answer = await resync(
-        driver, scope="job", account=driver.account_id(account), job="ftjob-none", parts=["jobs"]
+async def test_job_is_refused_when_the_account_has_none_such(driver: Driver) -> None:
+    account = driver.account_id(await driver.onboard())
+    code, answer = await driver.app(
+        "POST", "/api/resync", {"scope": "job", "account": account, "job": "ftjob-none"}
     )
-    assert answer["failed"] == 1
-    failure = answer["items"][0]["results"][0]
-    assert failure["error"] == "the account has no such job"
-    assert "check the job's id" in failure["remedy"]
+    assert (code, answer["field"]) == (404, "job")
+    assert answer["reason"] == "the account has no such job"
+    assert "check the job's id" in answer["remedy"]
 
 
 async def test_item_fails_with_a_remedy_when_account_is_not_there(driver: Driver) -> None:

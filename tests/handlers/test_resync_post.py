@@ -1,13 +1,16 @@
 """POST /api/resync: what is refused before any work is taken on."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import azure.functions as func
+import orjson
 import pytest
 
 from handlers.problem_details import Refusal
 from handlers.resync import LONGEST_WAIT_S, MOST_BYTES, post
-from model.errors import AppError, NoticeError
+from model.errors import AppError, MissingError, NoticeError, UnavailableError
+from tests.handlers.resync_stage import ACCOUNT, Stage
 from tests.handlers.stage import FakeApp
 
 URL = "https://app.azurewebsites.net/api/resync"
@@ -68,3 +71,42 @@ async def test_nothing_is_taken_on_when_a_field_is_wrong(body: bytes) -> None:
     with pytest.raises(AppError):
         await post(request(body), app)
     assert app.sent == []
+
+
+def job_body(**more: str) -> bytes:
+    return orjson.dumps({"scope": "job", "account": str(ACCOUNT.id), "job": "ftjob-9", **more})
+
+
+def subscribed(stage: Stage) -> Any:
+    app: Any = stage.app
+    app.settings = SimpleNamespace(azure_subscription_ids=(ACCOUNT.id.subscription.lower(),))
+    app.signed_in = False
+    return app
+
+
+async def test_job_is_refused_when_its_account_has_none_such() -> None:
+    stage = Stage(jobs=2)
+    with pytest.raises(MissingError) as caught:
+        await post(request(job_body()), subscribed(stage))
+    assert caught.value.subject == "job"
+    assert stage.reconcile_queue.sent == []
+
+
+@pytest.mark.parametrize("reason", ["there", "api-down", "not-relayed"])
+async def test_job_is_taken_on_when_it_may_be_there(reason: str) -> None:
+    stage = Stage(jobs=10)
+    app = subscribed(stage)
+
+    async def fails(account: Any, job: str) -> Any:
+        raise UnavailableError("away")
+
+    async def unknown(account: Any) -> None:
+        return None
+
+    if reason == "api-down":
+        app.relay.jobs.read_job = fails
+    if reason == "not-relayed":
+        app.accounts.find_for_relay = unknown
+    answer = await post(request(job_body(job="ftjob-009")), app)
+    assert answer.status_code == 202
+    assert [message["kind"] for message in stage.reconcile_queue.sent] == ["resync"]
