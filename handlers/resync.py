@@ -5,7 +5,7 @@ import hashlib
 import math
 import re
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import azure.functions as func
@@ -38,8 +38,9 @@ async def start(request: ResyncRequest, app: App, *, requested_by: str) -> Resyn
     """Take on a re-sync; the same request while one is running joins it."""
     if request.scope == "all" and request.applies:
         await _send(ReconcileMessage(kind="requeue", sent_at=app.clock()), app)
+    same = replace(request, account=request.account.lower())  # whatever case an id was written in
     fingerprint = hashlib.sha256(
-        orjson.dumps(asdict(request), option=orjson.OPT_SORT_KEYS)
+        orjson.dumps(asdict(same), option=orjson.OPT_SORT_KEYS)
     ).hexdigest()
     known = await app.resyncs.running(fingerprint)
     if known and (running := await _join(known, app)):

@@ -43,7 +43,7 @@ def request_from_body(body: object, *, subscriptions: tuple[str, ...]) -> Resync
         raise NoticeError("goes with scope job", subject="job")
     return ResyncRequest(
         scope=scope,
-        account=account,
+        account=account.rstrip("/"),
         job=job,
         parts=_parts(body),
         mode=_choice(body, "mode", MODES, "apply"),

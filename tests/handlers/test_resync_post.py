@@ -110,3 +110,13 @@ async def test_job_is_taken_on_when_it_may_be_there(reason: str) -> None:
     answer = await post(request(job_body(job="ftjob-009")), app)
     assert answer.status_code == 202
     assert [message["kind"] for message in stage.reconcile_queue.sent] == ["resync"]
+
+
+async def test_same_call_joins_when_its_account_is_written_in_another_way() -> None:
+    stage = Stage(jobs=1)
+    app = subscribed(stage)
+    spellings = [str(ACCOUNT.id), str(ACCOUNT.id).upper(), f"{ACCOUNT.id.key}/"]
+    bodies = [orjson.dumps({"scope": "account", "account": one}) for one in spellings]
+    answers = [await post(request(body), app) for body in bodies]
+    assert len({orjson.loads(answer.get_body())["id"] for answer in answers}) == 1
+    assert len(stage.reconcile_queue.sent) == 1

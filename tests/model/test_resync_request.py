@@ -29,6 +29,7 @@ def request(body: Any) -> ResyncRequest:
             {"parts": ("jobs",), "mode": "check"},
         ),
         ({"scope": "account", "account": ACCOUNT}, {"scope": "account", "account": ACCOUNT}),
+        ({"scope": "account", "account": ACCOUNT + "/"}, {"scope": "account", "account": ACCOUNT}),
         (
             {"scope": "job", "account": ACCOUNT.upper(), "job": " ftjob-1 ", "force": True},
             {"scope": "job", "account": ACCOUNT.upper(), "job": "ftjob-1", "force": True},
