@@ -5,7 +5,7 @@ headers and keys; those must not reach a message, a table or W&B, so nothing unn
 Fields that cannot be used are left out and named in `oddities`; a job is never refused for them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from model.job import Job, WandbIntegration, is_job_id
@@ -78,13 +78,12 @@ def reduce_job(raw: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "type": "wandb",
                 "wandb": {
-                    name: item["wandb"][name]
+                    name: inner[name]
                     for name in _WANDB_FIELDS
-                    if isinstance(item["wandb"].get(name), (str, list))
+                    if isinstance(inner.get(name), (str, list))
                 },
             }
-            for item in integrations
-            if isinstance(item, dict) and isinstance(item.get("wandb"), dict)
+            for inner in _wandb_parts(integrations)
         ]
     if isinstance(raw.get("metadata"), dict):
         kept["metadata"] = _metadata(raw["metadata"])
@@ -247,19 +246,29 @@ def _method(raw: Mapping[str, Any], odd: list[str]) -> tuple[str, dict[str, Any]
 def _wandb(integrations: object) -> WandbIntegration | None:
     if not isinstance(integrations, list):
         return None
-    for item in integrations:
-        inner = item.get("wandb") if isinstance(item, dict) else None
-        if isinstance(inner, dict):
-            tags = inner.get("tags")
-            return WandbIntegration(
-                project=_str(inner.get("project")),
-                entity=_str(inner.get("entity")),
-                name=_str(inner.get("name")),
-                tags=tuple(tag for tag in tags if isinstance(tag, str))
-                if isinstance(tags, list)
-                else (),
-            )
+    for inner in _wandb_parts(integrations):
+        tags = inner.get("tags")
+        return WandbIntegration(
+            project=_str(inner.get("project")),
+            entity=_str(inner.get("entity")),
+            name=_str(inner.get("name")),
+            tags=tuple(tag for tag in tags if isinstance(tag, str))
+            if isinstance(tags, list)
+            else (),
+        )
     return None
+
+
+def _wandb_parts(integrations: list[Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield what a job's W&B integrations say; one that says nothing is there all the same."""
+    for item in integrations:
+        if not isinstance(item, dict):
+            continue
+        inner = item.get("wandb")
+        if isinstance(inner, dict):
+            yield inner
+        elif item.get("type") == "wandb":
+            yield {}
 
 
 def _str(value: object) -> str:

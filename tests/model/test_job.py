@@ -107,9 +107,18 @@ def test_job_is_the_same_when_it_travelled_by_queue() -> None:
     assert reduce_job(reduced) == reduced
 
 
-@pytest.mark.parametrize("integrations", [None, [], "x", [None], [{"type": "wandb"}]])
+@pytest.mark.parametrize("integrations", [None, [], "x", [None], [{"type": "other"}]])
 def test_job_is_not_native_when_it_names_no_integration(integrations: Any) -> None:
     assert job(integrations=integrations).wandb is None
+
+
+@pytest.mark.parametrize("inner", [{}, {"wandb": None}, {"wandb": "x"}, {"wandb": {}}])
+def test_job_is_native_when_its_integration_says_nothing_more(inner: dict[str, Any]) -> None:
+    """Its service may be writing to a run of the job's id all the same."""
+    raw = {"id": "j", "status": "running", "integrations": [{"type": "wandb", **inner}]}
+    for found in (parse_job(raw), parse_job(reduce_job(raw))):
+        assert found is not None
+        assert found.wandb is not None
 
 
 def test_job_is_native_when_its_integration_says_nothing_else() -> None:
