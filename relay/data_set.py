@@ -59,6 +59,7 @@ def table_rows(lines: Iterable[str]) -> list[list[Any]]:
     for number, line in enumerate(lines, start=1):
         if len(rows) >= MOST_ROWS:
             break
+        line = line.removeprefix("\ufeff")  # Azure asks for a byte-order mark
         if not line.strip():
             continue
         try:
@@ -151,4 +152,8 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if not text.isascii():
+        text = text.encode(
+            "utf-8", "replace"
+        ).decode()  # half a surrogate pair can be written as JSON
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"

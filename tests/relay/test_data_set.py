@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 
 from relay.data_set import COLUMNS, MOST_ROWS, FileFacts, measure, table_rows
@@ -133,3 +134,20 @@ def test_table_ends_and_texts_are_cut_when_there_is_too_much() -> None:
     assert [row[0] for row in rows[:2]] == [1, 4]  # numbers are those of the file's lines
     assert len(rows[0][2]) < 8100
     assert "characters)" in rows[0][2]
+
+
+def test_first_row_is_read_when_the_file_begins_with_a_byte_order_mark() -> None:
+    line = json.dumps({"messages": [USER, ANSWER]})
+    assert table_rows([f"\ufeff{line}\n", line]) == [
+        [1, "chat", "user: Question", "assistant: Answer", "", "", ""],
+        [2, "chat", "user: Question", "assistant: Answer", "", "", ""],
+    ]
+
+
+@pytest.mark.parametrize(
+    "said", ["\ud800 half", ["\udfff"], {"a": "\ud800"}], ids=["text", "list", "map"]
+)
+def test_row_can_be_passed_on_when_it_holds_half_a_surrogate_pair(said: Any) -> None:
+    rows = table_rows([json.dumps({"messages": [{"role": "user", "content": said}, ANSWER]})])
+    assert orjson.loads(orjson.dumps(rows)) == rows
+    assert "?" in rows[0][2]
