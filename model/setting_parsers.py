@@ -12,6 +12,8 @@ from model import ids
 from model.errors import NoticeError
 
 Prices = Mapping[str, Mapping[str, float]]
+_MOST_USD = 1e9
+"""No hour and no thousand tokens cost as much; what is no finite number is no price either."""
 ALERTS = ("failed", "stalled", "diverging", "cost", "pause")
 
 
@@ -135,8 +137,9 @@ def prices(value: str) -> Prices:
             or not price
             or set(price) - {"usd_per_hour", "usd_per_1k_tokens"}
             or any(type(one) not in (int, float) for one in price.values())
+            or not all(0 <= one < _MOST_USD for one in price.values())  # false for NaN too
         ):
             raise ValueError(
-                f"entry {place} must hold usd_per_hour or usd_per_1k_tokens as numbers"
+                f"entry {place} must hold usd_per_hour or usd_per_1k_tokens as numbers of 0 or more"
             )
     return {str(name).lower(): price for name, price in found.items()}

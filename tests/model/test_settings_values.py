@@ -168,3 +168,20 @@ class TestSecret:
         assert self.secret == Secret(PASTED)
         assert self.secret != PASTED
         assert self.secret.fingerprint() != Secret(PASTED + "x").fingerprint()
+
+
+@pytest.mark.parametrize(
+    "price", ["NaN", "Infinity", "-1", "1e400", "1" + "0" * 400, "true", '"5"']
+)
+def test_price_is_refused_when_nothing_can_cost_it(price: str) -> None:
+    """A cost that is no number would fail every pass of the jobs that it is for."""
+    with pytest.raises(SettingsProblems) as caught:
+        read_settings(GIVEN | {"PRICES": f'{{"gpt-4.1": {{"usd_per_hour": {price}}}}}'})
+    assert [problem.subject for problem in caught.value.problems] == ["PRICES"]
+
+
+def test_price_is_taken_when_it_is_nothing_or_much() -> None:
+    prices = '{"GPT-4.1": {"usd_per_hour": 0, "usd_per_1k_tokens": 100000}}'
+    assert read_settings(GIVEN | {"PRICES": prices}).prices == {
+        "gpt-4.1": {"usd_per_hour": 0, "usd_per_1k_tokens": 100000}
+    }
