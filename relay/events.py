@@ -111,7 +111,7 @@ async def _walk(read: ReadPage, hints: Hints, *, after: str | None, full: bool) 
     known_head = hints.head
     recent = set(hints.recent) if not full and hints.order == "newest" else set()
     first_page: list[int] | None = None
-    seen: set[str] = set()
+    seen: dict[str, Event] = {}
     order = _Order()
     first_id, last_id = "", after or ""
     used = {last_id}
@@ -136,8 +136,13 @@ async def _walk(read: ReadPage, hints: Hints, *, after: str | None, full: bool) 
             events.append(event)
         order.see(events)
         for event in events:
-            if event.key not in seen:
-                seen.add(event.key)
+            known = seen.setdefault(event.key, event)
+            # An id that comes again is left out only where it brings no value of its own.
+            if (
+                known is event
+                or known.step != event.step
+                or not event.metrics.keys() <= known.metrics.keys()
+            ):
                 result.events.append(event)
         met_head = known_head in page_ids
         first_id = first_id or (page_ids[0] if page_ids else "")

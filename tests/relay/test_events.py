@@ -158,6 +158,15 @@ async def test_event_is_taken_once_when_it_is_listed_twice() -> None:
     assert len(read.events) == 3
 
 
+async def test_values_are_taken_when_other_events_have_the_same_id() -> None:
+    more = {"step": 1, "valid_loss": 2.0}
+    listing = Listing([event(1), event(2, id="ev-1"), event(1, data=more), event(1)], size=10)
+    read = await read_new_events(listing.read, Hints(), full=True)
+    found = {(one.step, name) for one in read.events for name in one.metrics}
+    assert found == {(1, "train_loss"), (2, "train_loss"), (1, "valid_loss")}
+    assert len(read.events) == 3
+
+
 @pytest.mark.parametrize(
     "item",
     [
