@@ -63,12 +63,14 @@ class Host:
         all_functions = await worker.index(app, os.environ, verbose=self._options.verbose)
         _list(all_functions)
         invoker = Invoker(app, self._config.function_timeout, self._write_outputs)
-        enabled = [function for function in all_functions if not function.disabled]
-        timers = {
-            function.name: Timer(function, invoker, self._options.state_dir)
+        timers = self._timers(all_functions, invoker)
+        # As in the cloud, the others run without one that is in error.
+        all_functions = [
+            function
             for function in all_functions
-            if function.kind == functions.TIMER
-        }
+            if function.kind != functions.TIMER or function.name in timers
+        ]
+        enabled = [function for function in all_functions if not function.disabled]
         self._listen(enabled, invoker)
         http = HttpFunctions(_of(enabled, functions.HTTP), self._config.http, invoker)
         admin = Admin(all_functions, timers, http.routes, invoker)
@@ -88,6 +90,15 @@ class Host:
         log.info("stopping")
         await self._stop(server, admin, invoker)
         return code
+
+    def _timers(self, all_functions: list[Function], invoker: Invoker) -> dict[str, Timer]:
+        timers: dict[str, Timer] = {}
+        for function in _of(all_functions, functions.TIMER):
+            try:
+                timers[function.name] = Timer(function, invoker, self._options.state_dir)
+            except ConfigError as error:
+                log.error("function %s is in error and does not run: %s", function.name, error)
+        return timers
 
     async def _watch(self, stop: asyncio.Event) -> int:
         """Wait for the stop signal, or for a trigger loop that broke: that is a host bug."""

@@ -159,12 +159,12 @@ class Settings:
     """How many hours an old key goes on working after it was replaced (ROTATION=mint). Default
     three days: Azure's own integration reads the key when a job begins and keeps it."""
     relay_schedule: str = _setting(
-        "0 * * * * *", parse.text, "set RELAY_SCHEDULE to a six-field NCRONTAB schedule"
+        "0 * * * * *", parse.schedule, "set RELAY_SCHEDULE to a six-field NCRONTAB schedule"
     )
     """When metrics are relayed (NCRONTAB, UTC). Default every minute: W&B calls a run crashed
     after about five minutes of silence. Read by the host, not by the app."""
     drift_schedule: str = _setting(
-        "0 17 * * * *", parse.text, "set DRIFT_SCHEDULE to a six-field NCRONTAB schedule"
+        "0 17 * * * *", parse.schedule, "set DRIFT_SCHEDULE to a six-field NCRONTAB schedule"
     )
     """When every account is checked whether or not an event came (NCRONTAB, UTC). Default hourly,
     off the full hour. Read by the host, not by the app."""

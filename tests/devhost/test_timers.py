@@ -49,6 +49,15 @@ async def test_run_is_past_due_when_tick_was_missed(
     assert upcoming > datetime.now(UTC)
 
 
+async def test_others_run_when_one_has_no_usable_schedule(start_host: "StartHost") -> None:
+    host = await start_host(**NO_QUEUE, SAMPLE_SCHEDULE="every now and then")
+    status, answer = await run_now(host, "on_retried_timer")
+    assert (status, answer["outcome"]) == (500, "failed")
+    async with host.http.post(f"{host.url}/admin/functions/on_timer", json={}) as refused:
+        assert refused.status == 404
+    assert "on_timer is in error and does not run" in host.log()
+
+
 async def test_retries_end_when_policy_is_exhausted(host: "RunningHost") -> None:
     status, answer = await run_now(host, "on_retried_timer")
     assert (status, answer["outcome"]) == (500, "failed")
