@@ -143,8 +143,19 @@ def number(value: str) -> float:
     return number
 
 
-def positive(value: str) -> float:
+def time_span(value: str) -> float:
     found = number(value)
+    if found > _LONGEST:
+        raise ValueError(f"is more than {_LONGEST}")
+    return found
+
+
+_LONGEST = 100_000
+"""Days or hours; far beyond it there is no date to reckon with."""
+
+
+def positive_time_span(value: str) -> float:
+    found = time_span(value)
     if not found:
         raise ValueError("is not a number above 0")
     return found

@@ -145,16 +145,16 @@ class Settings:
     stores it as a new version of the secret, and deletes the old one later; it needs the role Key
     Vault Secrets Officer on the vault. Default off: new keys are stored by people."""
     rotation_before_days: float = _setting(
-        "14", parse.number, "set ROTATION_BEFORE_DAYS to a number of days"
+        "14", parse.time_span, "set ROTATION_BEFORE_DAYS to a number of days"
     )
     """How many days before its end a key is replaced (ROTATION=mint); at most half of
     ROTATION_LIFETIME_DAYS counts."""
     rotation_lifetime_days: float = _setting(
-        "90", parse.positive, "set ROTATION_LIFETIME_DAYS to a number of days above 0"
+        "90", parse.positive_time_span, "set ROTATION_LIFETIME_DAYS to a number of days above 0"
     )
     """After how many days the version of a new key expires (ROTATION=mint)."""
     rotation_grace_hours: float = _setting(
-        "72", parse.number, "set ROTATION_GRACE_HOURS to a number of hours"
+        "72", parse.time_span, "set ROTATION_GRACE_HOURS to a number of hours"
     )
     """How many hours an old key goes on working after it was replaced (ROTATION=mint). Default
     three days: Azure's own integration reads the key when a job begins and keeps it."""

@@ -48,6 +48,15 @@ def test_allowed_vault_is_refused_when_it_is_no_vault_name(name: str) -> None:
     assert [problem.subject for problem in caught.value.problems] == ["ALLOWED_VAULTS"]
 
 
+@pytest.mark.parametrize(
+    "name", ["ROTATION_BEFORE_DAYS", "ROTATION_LIFETIME_DAYS", "ROTATION_GRACE_HOURS"]
+)
+def test_time_is_refused_when_no_date_lies_that_far_off(name: str) -> None:
+    with pytest.raises(SettingsProblems) as caught:
+        read_settings(GIVEN | {name: "1e10"})
+    assert [problem.subject for problem in caught.value.problems] == [name]
+
+
 @pytest.mark.parametrize("name", ["RELAY_SCHEDULE", "DRIFT_SCHEDULE"])
 @pytest.mark.parametrize(
     "schedule",
