@@ -1,4 +1,4 @@
-"""Parse and format ARM resource ids and vault addresses. Pure text, no look-ups.
+"""Parse and format ARM resource ids and vault addresses, rules of names. Pure text, no look-ups.
 
 ARM compares ids without regard to case and does not always return the case it was given, so
 ids are compared by `key`, never as text.
@@ -21,6 +21,8 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 _GROUP = re.compile(r"^[\w().-]{1,90}$")
 _VAULT_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]$")
 _SECRET_NAME = re.compile(r"^[A-Za-z0-9-]{1,127}$")
+_ENTITY_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
+_FORBIDDEN_IN_PROJECTS = frozenset("/\\#?%:")
 
 VAULT_SUFFIXES = (
     "vault.azure.net",
@@ -137,3 +139,18 @@ def is_vault_name(text: str) -> bool:
 def is_secret_name(text: str) -> bool:
     """Key Vault's rule: 1-127 letters, digits and hyphens."""
     return bool(_SECRET_NAME.fullmatch(text))
+
+
+def is_entity_name(text: str) -> bool:
+    """Whether it can name a W&B team or user: what stands in the addresses of their pages."""
+    return bool(_ENTITY_NAME.fullmatch(text)) and text not in (".", "..")
+
+
+def is_project_name(text: str) -> bool:
+    """Whether W&B takes it as a project's name."""
+    return (
+        0 < len(text) <= 128
+        and not _FORBIDDEN_IN_PROJECTS & set(text)
+        and text.isprintable()
+        and text not in (".", "..")
+    )

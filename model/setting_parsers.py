@@ -81,8 +81,14 @@ def optional_url(value: str) -> str:
     return url(value) if value else ""
 
 
+def entity(value: str) -> str:
+    if value and not ids.is_entity_name(value):
+        raise ValueError("is not a W&B team or user (1-128 letters, digits, _ . -)")
+    return value
+
+
 def project(value: str) -> str:
-    if not value or len(value) > 128 or any(char in value for char in "/\\#?%:"):
+    if not ids.is_project_name(value):
         raise ValueError("is not a W&B project name (1-128 characters, none of / \\ # ? % :)")
     return value
 

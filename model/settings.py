@@ -72,7 +72,7 @@ class Settings:
         "", parse.optional_url, "set WANDB_APP_URL to the address of W&B's pages"
     )
     """Where W&B's pages are, for links to runs. Default: follows WANDB_BASE_URL."""
-    wandb_entity: str = _setting("", parse.text, "set WANDB_ENTITY to a W&B team or user name")
+    wandb_entity: str = _setting("", parse.entity, "set WANDB_ENTITY to a W&B team or user name")
     """Team or user that runs belong to. Default: the entity that the key itself belongs to."""
     wandb_project: str = _setting(
         "azure-openai-fine-tuning", parse.project, "set WANDB_PROJECT to a W&B project name"

@@ -3,7 +3,6 @@
 Illegal wishes are kept as cause codes for the checks to report; nothing they name is ever used.
 """
 
-import re
 from dataclasses import dataclass
 
 from model.account import (
@@ -16,13 +15,16 @@ from model.account import (
     Account,
 )
 from model.errors import NoticeError
-from model.ids import VaultAddress, is_secret_name, parse_vault_url
+from model.ids import (
+    VaultAddress,
+    is_entity_name,
+    is_project_name,
+    is_secret_name,
+    parse_vault_url,
+)
 from model.settings import ApplyMode, Settings
 
 _MODES: tuple[ApplyMode, ...] = ("observe", "create_only", "full")
-_FORBIDDEN_IN_PROJECTS = frozenset("/\\#?%:")
-_ENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-"""Teams and users are named by what stands in the addresses of their pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired
     secret, secret_cause, secret_asked = _secret(account.tag(TAG_SECRET), settings)
     entity = account.tag(TAG_ENTITY) or settings.wandb_entity
     project = account.tag(TAG_PROJECT) or settings.wandb_project
-    entity_ok = not entity or bool(_ENTITY.fullmatch(entity))
+    entity_ok = not entity or is_entity_name(entity)
     project_ok = is_project_name(project)
     return Desired(
         scope_cause=_scope_cause(account, settings),
@@ -81,16 +83,6 @@ def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired
         project_cause="" if project_ok else "project_malformed",
         role=settings.vault_role,
         on_secret=settings.vault_role_scope == "secret",
-    )
-
-
-def is_project_name(name: str) -> bool:
-    """Return whether W&B takes it as a project's name."""
-    return (
-        0 < len(name) <= 128
-        and not _FORBIDDEN_IN_PROJECTS & set(name)
-        and name.isprintable()
-        and name not in (".", "..")
     )
 
 

@@ -49,6 +49,24 @@ def test_allowed_vault_is_refused_when_it_is_no_vault_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WANDB_ENTITY", "team/project"),
+        ("WANDB_ENTITY", "a b"),
+        ("WANDB_ENTITY", ".."),
+        ("WANDB_ENTITY", "x" * 129),
+        ("WANDB_PROJECT", ".."),
+        ("WANDB_PROJECT", "a\tb"),
+        ("WANDB_PROJECT", "team/project"),
+    ],
+)
+def test_place_in_w_and_b_is_refused_when_no_account_could_use_it(name: str, value: str) -> None:
+    with pytest.raises(SettingsProblems) as caught:
+        read_settings(GIVEN | {name: value})
+    assert [problem.subject for problem in caught.value.problems] == [name]
+
+
+@pytest.mark.parametrize(
     "name", ["ROTATION_BEFORE_DAYS", "ROTATION_LIFETIME_DAYS", "ROTATION_GRACE_HOURS"]
 )
 def test_time_is_refused_when_no_date_lies_that_far_off(name: str) -> None:

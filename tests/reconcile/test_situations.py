@@ -215,6 +215,7 @@ SITUATIONS = [
     Situation("entity of the key", with_tags(wandb_entity="team-b")),
     Situation("entity not the key's", with_tags(wandb_entity="team-z"), blocked=("entity_not_writable",)),
     Situation("entity malformed", with_tags(wandb_entity="a/b"), blocked=("entity_malformed",)),
+    Situation("entity that is a step up", with_tags(wandb_entity=".."), blocked=("entity_malformed",)),
     Situation("project malformed", with_tags(wandb_project="what?"), blocked=("project_malformed",)),
     Situation("project too long", with_tags(wandb_project="p" * 129), blocked=("project_malformed",)),
     Situation("project at the limit", with_tags(wandb_project="p" * 128)),
