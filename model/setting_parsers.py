@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from model import ids
 from model.errors import NoticeError
@@ -69,12 +69,28 @@ def secret_names(value: str) -> tuple[str, ...]:
 def url(value: str) -> str:
     parts = urlsplit(value)
     local = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username is not None:
+    if (
+        parts.scheme not in ("https", "http")
+        or not parts.hostname
+        or parts.username is not None
+        or not _is_port(parts)
+    ):
         raise ValueError("is not a URL")
+    if any(char.isspace() or char in "?#\\" for char in value):
+        # Paths are put behind it, so that nothing may end the path before them.
+        raise ValueError("must be a URL with nothing behind its path, and no blanks")
     if parts.scheme == "http" and not local:
         # A key sent in clear over a network is a key given away.
         raise ValueError("must be https (http is taken on this machine only)")
     return value.rstrip("/")
+
+
+def _is_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        # Its text repeats the value.
+        return False
 
 
 def optional_url(value: str) -> str:

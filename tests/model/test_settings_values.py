@@ -144,6 +144,11 @@ def test_missing_settings_are_named_when_nothing_is_given() -> None:
         "http://127.0.0.1.evil.com",
         "http://localhost@evil.com",
         "https://[::1",
+        "https://api.wandb.ai?x=1",
+        "https://api.wandb.ai/#x",
+        "https://api.wandb.ai:https",
+        "https://api.wandb.ai:99999",
+        "https://api wandb.ai",
     ],
 )
 def test_wandb_address_is_refused_when_a_key_would_be_unsafe_there(url: str) -> None:
