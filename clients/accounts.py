@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from clients.sdk_options import sdk_options
-from clients.translate import translated
+from clients.translate import answered
 from clients.transport import Transport
 from model.account import OPENAI_KINDS, Account, openai_endpoint
 from model.errors import NoticeError, NotReadyError, UnavailableError
@@ -33,17 +33,17 @@ class Accounts:
 
     async def read(self, account: AccountId) -> Account:
         """Return the account as it is now. Raises MissingError when it is not there."""
-        with translated(account.key, _SERVICE):
+        with answered(account.key, _SERVICE):
             found = await self._client(account.subscription).accounts.get(
                 account.group, account.name
             )
-        return account_of(found, account)
+            return account_of(found, account)
 
     async def list_ids(self, subscription: str) -> AsyncIterator[AccountId]:
         """Yield the ids of the subscription's accounts that can carry OpenAI models, page by
         page."""
         kinds = {kind.lower() for kind in OPENAI_KINDS}
-        with translated(subscription, _SERVICE):
+        with answered(subscription, _SERVICE):
             async for found in self._client(subscription).accounts.list():
                 if (found.kind or "").lower() in kinds:
                     yield parse_account_id(found.id)
@@ -76,7 +76,7 @@ class Accounts:
         return await self._patch(account.id, models.Account(tags={**account.tags, **tags}))
 
     async def _patch(self, account: AccountId, body: Any) -> Account:
-        with translated(account.key, _SERVICE):
+        with answered(account.key, _SERVICE):
             poller = await self._client(account.subscription).accounts.begin_update(
                 account.group, account.name, body
             )
@@ -86,7 +86,7 @@ class Accounts:
                 raise NotReadyError(
                     f"the change still goes on after {self._wait_s:g} s", subject=account.key
                 ) from None
-        return account_of(found, account)
+            return account_of(found, account)
 
     def _client(self, subscription: str) -> "CognitiveServicesManagementClient":
         key = subscription.lower()
@@ -138,7 +138,7 @@ def account_of(found: Any, asked: AccountId) -> Account:
         principal_id=((identity.principal_id if identity else None) or "").lower(),
         tenant_id=((identity.tenant_id if identity else None) or "").lower(),
         user_identities=tuple((identity.user_assigned_identities if identity else None) or ()),
-        tags=dict(found.tags or {}),
+        tags={name: value or "" for name, value in (found.tags or {}).items()},
     )
 
 

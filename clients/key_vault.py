@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from clients.sdk_options import sdk_options
-from clients.translate import translated
+from clients.translate import answered
 from clients.transport import Transport
 from model.errors import UnavailableError
 from model.ids import VaultAddress
@@ -49,7 +49,7 @@ class KeyVault:
         tags: Mapping[str, str],
     ) -> str:
         """Store a new version and return its name. Raises as `read_newest` does."""
-        with translated(f"{vault.host}/secrets/{secret}", _SERVICE):
+        with answered(f"{vault.host}/secrets/{secret}", _SERVICE):
             made = await self._client(vault).set_secret(
                 secret, value.reveal(), expires_on=expires, tags=dict(tags)
             )
@@ -62,22 +62,22 @@ class KeyVault:
 
         No value of a secret is read for it.
         """
-        with translated(f"{vault.host}/secrets/{secret}", _SERVICE):
+        with answered(f"{vault.host}/secrets/{secret}", _SERVICE):
             listed = self._client(vault).list_properties_of_secret_versions(secret)
             found = [item async for item in listed if (item.tags or {}).get(tag) == value]
         found.sort(key=lambda item: item.created_on.timestamp() if item.created_on else 0.0)
         return found[-1].version if found else None
 
     async def _read(self, vault: VaultAddress, secret: str, version: str | None) -> SecretVersion:
-        with translated(f"{vault.host}/secrets/{secret}", _SERVICE):
+        with answered(f"{vault.host}/secrets/{secret}", _SERVICE):
             found = await self._client(vault).get_secret(secret, version)
-        if found.value is None or not found.properties.version:
-            # A proxy's answer with status 200. Versions never change: taken for one, it would be
-            # kept as the key's value for as long as this process lives.
-            raise UnavailableError(
-                "Key Vault's answer is no secret", subject=f"{vault.host}/secrets/{secret}"
-            )
-        return _version_of(found)
+            if found.value is None or not found.properties.version:
+                # A proxy's answer with status 200. Versions never change: taken for one, it would
+                # be kept as the key's value for as long as this process lives.
+                raise UnavailableError(
+                    "Key Vault's answer is no secret", subject=f"{vault.host}/secrets/{secret}"
+                )
+            return _version_of(found)
 
     def _client(self, vault: VaultAddress) -> "SecretClient":
         if vault.host not in self._clients:

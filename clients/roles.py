@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from clients.sdk_options import sdk_options
-from clients.translate import error_code, translated
+from clients.translate import answered, error_code
 from clients.transport import Transport
 from model.ids import subscription_of
 from model.vault import RoleAssignment, assignment_name
@@ -23,7 +23,7 @@ class Roles:
 
     async def list_for_scope(self, scope: str) -> tuple[RoleAssignment, ...]:
         """Return the assignments at a scope and above it; some services add those below."""
-        with translated(scope, _SERVICE):
+        with answered(scope, _SERVICE):
             return tuple(
                 [
                     _assignment_of(item)
@@ -51,7 +51,7 @@ class Roles:
             principal_type="ServicePrincipal",
             description=description,
         )
-        with translated(scope, _SERVICE):
+        with answered(scope, _SERVICE):
             try:
                 made = await self._client(scope).role_assignments.create(scope, name, body)
             except HttpResponseError as error:
@@ -65,7 +65,7 @@ class Roles:
                     principal_id=principal_id.lower(),
                     description=description,
                 )
-        return _assignment_of(made)
+            return _assignment_of(made)
 
     def _client(self, scope: str) -> "AuthorizationManagementClient":
         subscription = subscription_of(scope) or ""

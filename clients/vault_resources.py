@@ -7,7 +7,7 @@ facts are not.
 from typing import TYPE_CHECKING, Any
 
 from clients.sdk_options import sdk_options
-from clients.translate import translated
+from clients.translate import answered
 from clients.transport import Transport
 from model.errors import AppError, MissingError, UnavailableError
 from model.ids import VaultAddress
@@ -61,7 +61,7 @@ class VaultResources:
             permissions=models.Permissions(secrets=sorted(permissions)),
         )
         subscription, group, name = _parts(vault.id)
-        with translated(vault.id, _SERVICE):
+        with answered(vault.id, _SERVICE):
             await self._client(subscription).vaults.update_access_policy(
                 group,
                 name,
@@ -72,12 +72,12 @@ class VaultResources:
             )
 
     async def _read(self, vault: VaultAddress, subscription: str, group: str) -> Vault:
-        with translated(vault.host, _SERVICE):
+        with answered(vault.host, _SERVICE):
             found = await self._client(subscription).vaults.get(group, vault.name)
-        return _vault_of(found, vault)
+            return _vault_of(found, vault)
 
     async def _look_in(self, subscription: str, vault: VaultAddress) -> Vault | None:
-        with translated(vault.host, _SERVICE):
+        with answered(vault.host, _SERVICE):
             async for found in self._client(subscription).vaults.list_by_subscription():
                 # Vault names are unique in a cloud, so that the name is the vault.
                 if (found.name or "").lower() == vault.name:
@@ -89,7 +89,7 @@ class VaultResources:
     async def _missing(self, vault: VaultAddress) -> MissingError:
         for subscription in self._subscriptions:
             try:
-                with translated(vault.host, _SERVICE):
+                with answered(vault.host, _SERVICE):
                     async for found in self._client(subscription).vaults.list_deleted():
                         if (found.name or "").lower() == vault.name:
                             return MissingError(

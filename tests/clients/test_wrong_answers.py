@@ -4,13 +4,17 @@ Found by chaos (seed 5106): such an answer was kept as a version's value, and W&
 long as the process lived.
 """
 
+import contextlib
+from typing import Any
+
 import pytest
 
 from clients.accounts import Accounts
 from clients.key_vault import KeyVault
+from clients.roles import Roles
 from clients.transport import Transport
 from clients.vault_resources import VaultResources
-from model.errors import UnavailableError
+from model.errors import AppError, UnavailableError
 from model.secret import Secret
 from tests.clients.azure_stage import (
     ALPHA,
@@ -70,3 +74,54 @@ async def test_vault_is_unknown_when_resource_manager_answers_something_else(
         await vaults.find(VAULT)
     assert (await vaults.find(VAULT)).address == VAULT
     await vaults.close()
+
+
+VAULT_ID = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.KeyVault/vaults/kv-main"
+)
+
+
+def _vaults(transport: Transport) -> VaultResources:
+    return VaultResources(transport, (SUBSCRIPTION,))
+
+
+ODD = [
+    "[]",
+    "null",
+    '"text"',
+    '{"value": null}',
+    '{"value": [null]}',
+    '{"id": "x", "properties": []}',
+    '{"id": "x", "kind": "OpenAI", "properties": {"endpoints": 1}, "tags": 7}',
+    '{"id": "x", "properties": {"accessPolicies": [{"objectId": null}]}}',
+]
+
+
+@pytest.mark.parametrize("body", ODD)
+@pytest.mark.parametrize(
+    ("service", "made", "call"),
+    [
+        ("arm", Accounts, lambda accounts: accounts.read(ALPHA)),
+        ("arm", _vaults, lambda vaults: vaults.find(VAULT)),
+        ("arm", Roles, lambda roles: roles.list_for_scope(VAULT_ID)),
+        ("vault", KeyVault, lambda vault: vault.read_newest(VAULT, SECRET)),
+    ],
+    ids=["account", "vault", "roles", "secret"],
+)
+async def test_error_is_ours_whatever_is_answered(
+    sandbox: Client, transport: Transport, service: str, made: Any, call: Any, body: str
+) -> None:
+    await fault(sandbox, service, {"raw_body": body})
+    client = made(transport)
+    with contextlib.suppress(AppError):
+        await call(client)
+    await client.close()
+
+
+async def test_tag_without_a_value_is_empty(sandbox: Client, transport: Transport) -> None:
+    await make_account(sandbox)
+    accounts = Accounts(transport)
+    body = '{"id": "x", "kind": "OpenAI", "properties": {}, "tags": {"wandb-project": null}}'
+    await fault(sandbox, "arm", {"raw_body": body}, times=1, method="GET")
+    assert (await accounts.read(ALPHA)).tag("wandb-project") == ""
+    await accounts.close()
