@@ -40,7 +40,7 @@ class KeyMinter:
 
     async def generate(self, key: Secret, description: str) -> MintedKey:
         data = await self._ask(key, _GENERATE, {"description": description})
-        made = (data.get("result") or {}).get("apiKey")
+        made = _object(data.get("result")).get("apiKey")
         if not isinstance(made, dict):
             raise RejectedError("W&B made no key", subject=self._base_url, code="empty")
         value = str(made.get("name") or "")
@@ -53,10 +53,10 @@ class KeyMinter:
 
     async def list_keys(self, key: Secret) -> tuple[ListedKey, ...]:
         data = await self._ask(key, _LIST, {})
-        shown = ((data.get("viewer") or {}).get("apiKeys") or {}).get("edges")
+        shown = _object(_object(data.get("viewer")).get("apiKeys")).get("edges")
         if not isinstance(shown, list):
             raise DeniedError("W&B does not show its keys", subject=self._base_url, code="hidden")
-        nodes = [edge.get("node") or {} for edge in shown if isinstance(edge, dict)]
+        nodes = [_object(_object(edge).get("node")) for edge in shown]
         return tuple(
             ListedKey(str(node["id"]), str(node.get("description") or ""))
             for node in nodes
@@ -121,6 +121,10 @@ class KeyMinter:
                 f"W&B's answer ({code}) says nothing", subject=subject, code=code
             )
         return data
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 @lru_cache(maxsize=1)

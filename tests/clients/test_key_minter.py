@@ -1,5 +1,6 @@
 """Making, listing and deleting W&B keys over real HTTP, as the SDK does; and the row about it."""
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -202,3 +203,23 @@ async def test_row_comes_back_as_written_and_only_its_knower_may_replace_it(
 
 def test_row_is_the_same_after_json() -> None:
     assert mint_from_json(MINT.to_json()) == MINT
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"viewer": []}',
+        '{"viewer": {"apiKeys": 7}}',
+        '{"viewer": {"apiKeys": {"edges": [null, 1, {"node": "x"}]}}}',
+        '{"result": ["x"]}',
+        '{"result": {"apiKey": "x"}}',
+    ],
+)
+async def test_error_is_ours_whatever_is_answered(
+    sandbox: Client, minter: KeyMinter, data: str
+) -> None:
+    await fault(sandbox, "wandb", {"raw_body": f'{{"data": {data}}}'})
+    with contextlib.suppress(AppError):
+        assert await minter.list_keys(Secret(KEY)) == ()
+    with pytest.raises(AppError):
+        await minter.generate(Secret(KEY), "relay one")
