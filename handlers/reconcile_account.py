@@ -7,8 +7,9 @@ import azure.functions as func
 
 from handlers import account_work, resync_work
 from handlers.deps import LAST_TRY, App, Deps
-from model.errors import TemporaryError
+from model.errors import AppError
 from model.messages import ReconcileMessage, read_reconcile
+from model.problem import Problem
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +33,33 @@ async def handle(message: ReconcileMessage, app: App) -> None:
 
 
 async def run(message: ReconcileMessage, tries: int | None, app: App) -> None:
-    """Handle a message; at its last try say in its re-sync that it is set aside."""
+    """Handle a message; at its last try say in status and re-sync that it is set aside."""
     try:
         with app.telemetry.span(
             f"reconcile {message.kind}",
             **{"azure.account.id": message.account.lower(), "trigger": message.trigger},
         ):
             await handle(message, app)
-    except TemporaryError as error:
+    except Exception as error:  # raised on: what nobody thought of must not be in a log alone
         if (tries or 0) >= LAST_TRY:
-            await resync_work.give_up(message, error, app)
+            await _give_up(message, error, app)
         raise
+
+
+async def _give_up(message: ReconcileMessage, error: Exception, app: App) -> None:
+    if not isinstance(error, AppError):
+        # Its text may be anything; the traceback is in the log.
+        error = AppError(f"unexpected {type(error).__name__}", remedy="look into the app's log")
+    subject = message.account or "/secrets/".join(filter(None, (message.vault, message.secret)))
+    await app.problems.note(
+        Problem(
+            source=NAME,
+            subject=subject or message.kind,
+            cause=error.message,
+            remedy="; ".join(filter(None, (error.remedy, resync_work.ASIDE))),
+        )
+    )
+    await resync_work.give_up(message, error, app)
 
 
 async def receive(message: func.QueueMessage, deps: Deps) -> None:
