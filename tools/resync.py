@@ -139,6 +139,8 @@ async def _call(http: aiohttp.ClientSession, method: str, url: str, body: Any = 
                 reason = _reason(answer.status, await answer.read())
                 if answer.status < 500:
                     raise RefusedError(reason)
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+            raise RefusedError(f"{url} is no address; give --url as https://NAME") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             reason = f"{url} does not answer ({type(error).__name__})"
         except ValueError as error:

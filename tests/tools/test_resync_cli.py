@@ -145,6 +145,14 @@ async def test_code_is_2_when_refused(
     assert said in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("url", ["app.azurewebsites.net", "app", "ftp://app", "http://"])
+def test_code_is_2_at_once_when_the_address_is_none(
+    url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert resync.main(["--url", url]) == resync.REFUSED
+    assert "https://" in capfd.readouterr().err
+
+
 async def test_code_is_3_when_not_done_in_time(
     app: FakeApp, capfd: pytest.CaptureFixture[str]
 ) -> None:
