@@ -22,25 +22,24 @@ polls=${POLL_TIMES:-60}
 event_grid_api=2025-02-15
 web_api=2025-03-01
 body=$(mktemp)
-trap 'rm -f "$body"' EXIT
+said=$(mktemp)
+trap 'rm -f "$body" "$said"' EXIT
 
 if ! command -v az >/dev/null; then
   echo "The Azure CLI (az) is needed and was not found." >&2
   exit 1
 fi
 
-# Prints the provisioning state of what is at $1, or Missing.
+# Prints the provisioning state of what is at $1, or Missing. What az prints as a warning is no state.
 state_of() {
-  if ! answer=$(az rest --method get --url "$1" --query properties.provisioningState --output tsv 2>&1); then
-    case $answer in
+  if ! az rest --method get --url "$1" --query properties.provisioningState --output tsv 2>"$said"; then
+    case $(cat "$said") in
       *NotFound* | *"Not Found"*) echo Missing ;;
       *)
-        echo "$answer" >&2
+        cat "$said" >&2
         return 1
         ;;
     esac
-  else
-    echo "$answer"
   fi
 }
 

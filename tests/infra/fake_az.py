@@ -2,7 +2,8 @@
 
 The world is a JSON file named by FAKE_AZ_WORLD: `functions` (names that are deployed),
 `subscriptions` (URL path to its coming provisioning states; the last one stays), `puts` (URL path
-to the states that a put leads to, list of lists), `deny` (method whose calls are refused), `calls`.
+to the states that a put leads to, list of lists), `deny` (method whose calls are refused),
+`warning` (printed with each call), `calls`.
 """
 
 import json
@@ -30,6 +31,8 @@ def main() -> int:
     if "--body" in options:
         call["body"] = json.loads(Path(options["--body"].removeprefix("@")).read_text())
     world["calls"].append(call)
+    if "warning" in world:
+        print(f"WARNING: {world['warning']}", file=sys.stderr)
     code = _answer(world, method, path)
     place.write_text(json.dumps(world))
     return code

@@ -108,6 +108,13 @@ def test_subscriptions_are_made_one_after_another_when_none_exist(azure: Azure) 
     assert {call["query"] for call in azure.calls("put")} == {"api-version=2025-02-15"}
 
 
+def test_states_are_understood_when_az_warns_of_something_else(azure: Azure) -> None:
+    azure.write(warning="You have 2 updates available. Consider updating your CLI installation.")
+    done = azure.run()
+    assert done.returncode == 0, done.stderr
+    assert [call["path"] for call in azure.calls("put")] == [_path(*item) for item in EXPECTED]
+
+
 def test_bodies_are_complete_when_sent(azure: Azure) -> None:
     azure.run()
     bodies = [call["body"]["properties"] for call in azure.calls("put")]
