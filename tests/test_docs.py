@@ -115,3 +115,11 @@ def test_words_are_in_order_and_explained_once_when_the_glossary_is_read() -> No
     lines = (ROOT / "docs" / "glossary.md").read_text().splitlines()
     words = [line.split(" | ")[0].strip("| ") for line in lines if line.startswith("| ")][2:]
     assert words == sorted(set(words), key=str.lower)
+
+
+@by_name
+def test_calls_with_a_body_name_its_type_when_they_ask_the_app(document: Path) -> None:
+    """curl names another type by itself, which the app refuses."""
+    commands = document.read_text().replace("\\\n", " ").splitlines()
+    calls = [line for line in commands if "curl" in line and "/api/" in line and " -d " in line]
+    assert all("Content-Type: application/json" in line for line in calls)
