@@ -125,6 +125,8 @@ class Summary:
         for name, (step, value) in self._best.items():
             shown[f"best/{name}"] = value
             shown[f"best/{name}_step"] = step
+            # Validation is rarer than training: its last value is seldom of the highest step.
+            shown[f"last/{name}_step"] = self._last[name][0]
         if self._last:
             shown["step"] = max(step for step, _ in self._last.values())
         shown["status"] = job.status

@@ -187,5 +187,5 @@ def _is_documented(own: dict[str, Any]) -> None:
         if part == "artifact":
             assert f"| `{name.split()[0]}`," in text, field
         elif part in ("config", "summary") and f"history.{name}" not in own:
-            general = re.sub(r"^best/.*?(_step)?$", r"best/NAME\1", name)
+            general = re.sub(r"^(best|last)/.*?(_step)?$", r"\1/NAME\2", name)
             assert f"`{general}`" in text, field

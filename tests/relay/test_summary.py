@@ -61,6 +61,17 @@ def test_best_is_low_for_losses_and_high_for_scores_when_both_are_there() -> Non
     assert "best/valid_other" not in found
 
 
+def test_last_validation_has_its_step_when_training_goes_on_behind_it() -> None:
+    summary = Summary()
+    summary.take_rows([Row(4, {"valid_loss": 1.0}), Row(8, {"valid_loss": 2.0, "train_loss": 1})])
+    summary = stored(summary)
+    summary.take_rows([Row(9, {"train_loss": 1})])
+    found = shown(summary)
+    assert (found["valid_loss"], found["last/valid_loss_step"], found["step"]) == (2.0, 8, 9)
+    assert (found["best/valid_loss"], found["best/valid_loss_step"]) == (1.0, 4)
+    assert "last/train_loss_step" not in found
+
+
 def test_infinity_survives_storage_when_a_loss_explodes() -> None:
     summary = Summary()
     summary.take_rows([Row(1, {"train_loss": math.inf, "valid_loss": -math.inf})])
