@@ -207,7 +207,11 @@
         body: JSON.stringify(wanted),
       });
       const shown = await answer.json().catch(() => ({}));
-      if (!answer.ok) { fail(shown.detail || `The app answered ${answer.status}.`); return; }
+      if (!answer.ok) {
+        const words = [shown.detail || `The app answered ${answer.status}`, shown.remedy];
+        fail(`${words.filter(Boolean).join(". ")}.`);
+        return;
+      }
       show(shown);
       await follow(shown.id);
     } catch (error) {
