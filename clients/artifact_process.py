@@ -18,9 +18,11 @@ from typing import Any
 _BAD_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 _MAX_NAME = 128
 _AT_ONCE = 4
-_first: defaultdict[str, Lock] = defaultdict(Lock)
+_Place = tuple[str, str, str]
+"""Entity, project and file id of a data set: each project has its own versions of it."""
+_first: defaultdict[_Place, Lock] = defaultdict(Lock)
 """Held for a data set while it is logged for the first time."""
-_logged: set[str] = set()
+_logged: set[_Place] = set()
 """Data sets that W&B has."""
 
 
@@ -107,7 +109,7 @@ def _log(job: dict[str, Any], task: dict[str, Any], logged: list[str]) -> None:
             if file["role"] == "result":
                 waiting.append(run.log_artifact(artifact))
             else:
-                _use(run, artifact, file["id"])
+                _use(run, artifact, (job["run"]["entity"], job["run"]["project"], file["id"]))
             logged.append(artifact.name)
         for artifact in _made_artifacts(wandb, job):
             waiting.append(run.log_artifact(artifact))
@@ -118,7 +120,7 @@ def _log(job: dict[str, Any], task: dict[str, Any], logged: list[str]) -> None:
         run.finish(exit_code=job["exit_code"])
 
 
-def _use(run: Any, artifact: Any, data_set: str) -> None:
+def _use(run: Any, artifact: Any, data_set: _Place) -> None:
     """Log a data set as what the run used.
 
     The first time alone: W&B finds only a version that is there already, and would make two of

@@ -104,6 +104,25 @@ async def test_lineage_is_logged_when_a_job_is_over(server: WandbServer, tmp_pat
     assert all(one["name"].endswith(":v0") for one in again["artifacts_logged"])
 
 
+async def test_a_data_set_has_one_version_in_each_project_when_jobs_of_two_share_it(
+    server: WandbServer, tmp_path: Path
+) -> None:
+    runs = [await run_in(server, f"ftjob-{n}") for n in range(3)]
+    await server.upsert("ftjob-other", modelName="other", config='{"_wandb":{"value":{"t":{}}}}')
+    other = RunPath("sandbox-team", "other", "ftjob-other")
+    jobs = [task(run, tmp_path) for run in runs]
+    shared = jobs[0].files[0]
+    # The other project's job is the first to log it: the three are still at files of their own.
+    own = [[replace(shared, id=f"file-{n}-{more}") for more in range(2)] for n in range(3)]
+    jobs = [replace(job, files=(*mine, shared)) for job, mine in zip(jobs, own, strict=True)]
+    results = await Artifacts(server.url).log(
+        [task(other, tmp_path, files=(shared,)), *jobs], key=KEY
+    )
+    assert [result.error for result in results] == [""] * 4
+    used = [(await server.shown(run.run_id))["artifacts_used"] for run in runs]
+    assert ["dataset-file-1:v0" in {one["name"] for one in found} for found in used] == [True] * 3
+
+
 async def test_other_jobs_are_logged_when_one_of_them_cannot_be(
     server: WandbServer, tmp_path: Path
 ) -> None:
