@@ -10,7 +10,7 @@ from typing import Final
 
 from model.account import RelayAccount
 from model.cursor import Cursor
-from model.errors import AppError, DeniedError, TemporaryError
+from model.errors import AppError, DeniedError, PermanentError, TemporaryError
 from model.job import Job
 from model.relay_ports import RunKey
 from relay import wire
@@ -248,7 +248,13 @@ class JobPass:
         """Answer a Stop that somebody pressed on the run in W&B."""
         note = STOP_NOTE
         if self._options.cancel_on_stop and not self.job.is_terminal:
-            await self._ports.jobs.cancel_job(self._account, self.job.id)
+            try:
+                await self._ports.jobs.cancel_job(self._account, self.job.id)
+            except PermanentError as error:
+                # Values must not wait for a right that is missing; the next request tries again.
+                why = f"{STOP_NOTE}: it could not be cancelled: {error.message}"
+                self.cursor.notes = joined_notes(self.cursor.notes, (why,))
+                return
             note = CANCEL_NOTE
         self.cursor.notes = joined_notes(self.cursor.notes, (note,))
         self.memory.stop_seen = True

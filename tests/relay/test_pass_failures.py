@@ -132,3 +132,23 @@ async def test_job_is_left_alone_until_the_time_a_service_asked_for(stage: Stage
     stage.now += 540
     await stage.tick()
     assert stage.api.calls == ["list_events"]
+
+
+async def test_values_go_on_when_a_stopped_job_may_not_be_cancelled(stage: Stage) -> None:
+    stage.options = RelayOptions(cancel_on_stop=True)
+    job = stage.api.put(body(), events=[event(1, train_loss=2.0)])
+    await stage.tick()
+    stage.run.stopped = True
+    stage.api.gate = Once(cancel_job=DeniedError("no right to cancel", subject=JOB, code="403"))
+    job.events.insert(0, event(2, train_loss=1.0))
+    (outcome,) = await stage.tick()
+    assert (outcome.relay_state, outcome.error) == ("live", "")
+    assert any("no right to cancel" in note for note in stage.cursor.notes)
+    job.events.insert(0, event(3, train_loss=0.5))
+    await stage.tick()
+    assert stage.values() == [
+        (1, "train_loss", 2.0),
+        (2, "train_loss", 1.0),
+        (3, "train_loss", 0.5),
+    ]
+    assert stage.api.cancelled == [JOB], "tried again with the next request"
