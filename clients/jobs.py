@@ -134,7 +134,17 @@ def _base_url(account: RelayAccount) -> str:
 
 
 def _explain(answer: Answer, subject: str) -> AppError | None:
-    """Name a refused token, so that nobody takes it for a W&B key that was refused."""
+    """Name a refused token, so that nobody takes it for a W&B key that was refused; and a right
+    that is missing, with its remedy."""
+    if answer.status == 403:
+        return DeniedError(
+            "the fine-tuning API says that the app's identity may not do this",
+            subject=subject,
+            code="403",
+            remedy="give the app's identity the role Cognitive Services OpenAI User on the account or"
+            " its subscription (OpenAI Contributor for ON_WANDB_STOP=cancel; roles take some minutes"
+            " to spread); where the account has a firewall, let the app in",
+        )
     if answer.status != 401:
         return None
     return DeniedError(
