@@ -15,7 +15,7 @@ from handlers import dashboard_stores as stores
 from handlers.html import Html, tag
 from handlers.status import Situation
 from handlers.status_query import StatusQuery, is_bad
-from handlers.status_view import remedy_of
+from handlers.status_view import remedy_for, remedy_of
 from model.cursor import Cursor
 from model.plan import AccountEntry
 
@@ -177,7 +177,7 @@ def _needs_you(situation: Situation) -> Html:
             seen[key] += 1
             where.setdefault(key, cursor.job)
     for problem in situation.problems:
-        key = (problem.cause, problem.remedy)
+        key = (problem.cause, remedy_for(problem.cause, problem.remedy))
         seen[key] += 1
         where.setdefault(key, f"{problem.source}: {problem.subject}")
     set_aside = sum(count.poison for count in situation.queues)

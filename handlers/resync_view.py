@@ -5,6 +5,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from handlers.status_view import remedy_for
 from model.resync import Resync, ResyncItem
 
 
@@ -53,8 +54,13 @@ def _item(item: ResyncItem) -> dict[str, Any]:
         "total": item.total,
         "done": item.done,
         "failed": item.failed,
-        "results": item.results,
+        "results": [_result(one) for one in item.results],
     }
+
+
+def _result(result: dict[str, Any]) -> dict[str, Any]:
+    cause = result.get("error")
+    return {**result, "remedy": remedy_for(cause, result.get("remedy", ""))} if cause else result
 
 
 def _time(moment: float) -> str:

@@ -18,7 +18,9 @@ from reconcile.rotation_rules import rotation_findings
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/-]*")
 _MANY: Final = 8192
 """Nearly all jobs are as they were at the last look; their texts are kept."""
-_ANY_ERROR: Final = "It is tried again by itself; if it lasts, re-sync the job and look into docs/troubleshooting.md."
+_ANY_REMEDY: Final = (
+    "It is tried again by itself; if it lasts, re-sync and look into docs/troubleshooting.md."
+)
 _END_OF_TIME: Final = 253_402_300_800
 """The year 10000, which has no date."""
 
@@ -56,7 +58,12 @@ def _quoted(part: str) -> str:
 
 def remedy_of(cursor: Cursor) -> str:
     """Return what to do about a job's error, empty for a job without one."""
-    return cursor.remedy or (_ANY_ERROR if cursor.error else "")
+    return remedy_for(cursor.error, cursor.remedy)
+
+
+def remedy_for(cause: str, remedy: str) -> str:
+    """Return what to do about a cause: its own remedy, else what holds for any."""
+    return remedy or (_ANY_REMEDY if cause else "")
 
 
 def job_view(cursor: Cursor, run_url_root: str) -> dict[str, Any]:
@@ -128,7 +135,7 @@ def problem_view(item: Problem) -> dict[str, Any]:
         "source": item.source,
         "subject": item.subject,
         "cause": item.cause,
-        "remedy": item.remedy,
+        "remedy": remedy_for(item.cause, item.remedy),
         "count": item.count,
         "last_at": item.last_at,
     }

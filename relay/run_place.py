@@ -35,7 +35,13 @@ class RunPlace:
             suffix=run_suffix(self._job, self._memory.generation),
         )
         if problem := path_problem(run):
-            raise RejectedError(problem, subject=self._job.id, code="project")
+            raise RejectedError(
+                problem,
+                subject=self._job.id,
+                code="project",
+                remedy="mend the name where it comes from: the job's W&B integration or metadata, the"
+                " account's tags wandb-project and wandb-entity, or WANDB_PROJECT and WANDB_ENTITY",
+            )
         cursor.run = run
 
     def differs(self, cursor: Cursor, *, pending: bool) -> bool:

@@ -5,6 +5,8 @@ from typing import Any
 
 from handlers.dashboard_resyncs import latest, running
 from handlers.resync_view import view
+from handlers.status_view import problem_view
+from model.problem import Problem
 from model.resync import Resync, ResyncItem, ResyncRequest
 from tests.handlers.stage import ACCOUNT, NOW
 
@@ -59,3 +61,11 @@ def test_nothing_is_shown_as_running_when_all_are_done() -> None:
     assert "progress" not in running([done])
     assert "19 of 21" in latest([done])
     assert "2 failed" in latest([done])
+
+
+def test_every_failure_has_a_remedy_when_its_cause_brought_none() -> None:
+    results = shown(BAD)["items"][0]["results"]
+    assert results[0]["remedy"] == "store a new one"
+    assert "docs/troubleshooting.md" in results[1]["remedy"]
+    problem = problem_view(Problem(source="relay_timer", subject=ACCOUNT, cause="answered 400"))
+    assert "docs/troubleshooting.md" in problem["remedy"]

@@ -41,6 +41,7 @@ async def test_job_is_parked_when_its_run_cannot_be_named(stage: Stage, field: s
     (outcome,) = await stage.tick()
     assert outcome.relay_state == "parked"
     assert field in outcome.error
+    assert f"WANDB_{field.upper()}" in outcome.remedy
     assert stage.sink.calls == []
 
 
