@@ -5,11 +5,9 @@ from typing import Final
 
 import azure.functions as func
 
-from handlers import account_work, resync_work
+from handlers import account_work, resync_work, set_aside
 from handlers.deps import LAST_TRY, App, Deps
-from model.errors import AppError
 from model.messages import ReconcileMessage, read_reconcile
-from model.problem import Problem
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +45,9 @@ async def run(message: ReconcileMessage, tries: int | None, app: App) -> None:
 
 
 async def _give_up(message: ReconcileMessage, error: Exception, app: App) -> None:
-    if not isinstance(error, AppError):
-        # Its text may be anything; the traceback is in the log.
-        error = AppError(f"unexpected {type(error).__name__}", remedy="look into the app's log")
     subject = message.account or "/secrets/".join(filter(None, (message.vault, message.secret)))
-    await app.problems.note(
-        Problem(
-            source=NAME,
-            subject=subject or message.kind,
-            cause=error.message,
-            remedy="; ".join(filter(None, (error.remedy, resync_work.ASIDE))),
-        )
-    )
-    await resync_work.give_up(message, error, app)
+    told = await set_aside.tell(error, app, source=NAME, subject=subject or message.kind)
+    await resync_work.give_up(message, told, app)
 
 
 async def receive(message: func.QueueMessage, deps: Deps) -> None:

@@ -6,10 +6,9 @@ from typing import Any, Final
 
 import azure.functions as func
 
-from handlers import resync_jobs
+from handlers import resync_jobs, set_aside
 from handlers.deps import LAST_TRY, App, Deps
 from handlers.outcomes import tell_job
-from handlers.resync_work import ASIDE
 from model.account import RelayAccount
 from model.errors import AppError, MissingError, TemporaryError
 from model.job import Job
@@ -85,7 +84,7 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
 
 
 async def run(message: RelayMessage, tries: int | None, app: App) -> None:
-    """Handle a message; at its last try say in its re-sync that it is set aside."""
+    """Handle a message; at its last try say in status and re-sync that it is set aside."""
     attributes: dict[str, Attribute] = {
         "azure.account.id": message.account.key,
         "relay.jobs": len(message.jobs),
@@ -93,9 +92,11 @@ async def run(message: RelayMessage, tries: int | None, app: App) -> None:
     try:
         with app.telemetry.span("relay jobs", **attributes):
             await handle(message, app)
-    except TemporaryError as error:
-        if message.resync and (tries or 0) >= LAST_TRY:
-            await resync_jobs.jobs_left(message, error, app, advice=ASIDE)
+    except Exception as error:  # raised on: what nobody thought of must not be in a log alone
+        if (tries or 0) >= LAST_TRY:
+            told = await set_aside.tell(error, app, source=NAME, subject=str(message.account))
+            if message.resync:
+                await resync_jobs.jobs_left(message, told, app, advice=set_aside.ADVICE)
         raise
 
 

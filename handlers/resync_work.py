@@ -12,6 +12,7 @@ from typing import Any, Final
 from handlers import resync_jobs
 from handlers.account_work import check_account
 from handlers.deps import App
+from handlers.set_aside import ADVICE
 from model.errors import AppError, TemporaryError
 from model.messages import ReconcileMessage
 from model.plan import AccountReport
@@ -21,10 +22,6 @@ log = logging.getLogger(__name__)
 
 _BATCH: Final = 64
 _KEEP_S: Final = 30 * 86_400.0
-ASIDE: Final = (
-    "its message is set aside in the queue's poison queue: once the cause is gone, POST"
-    ' /api/resync {"scope": "all"} takes it up again'
-)
 
 
 def account_item(account: str) -> str:
@@ -172,7 +169,7 @@ async def give_up(message: ReconcileMessage, error: AppError, app: App) -> None:
     resync = await app.resyncs.read_head(message.resync) if message.resync else None
     if resync is None:
         return
-    remedy = f"{error.remedy}; {ASIDE}" if error.remedy else ASIDE
+    remedy = f"{error.remedy}; {ADVICE}" if error.remedy else ADVICE
     if message.kind == "resync":
         await _fail(resync, "accounts", "", error.message, remedy, app)
         await app.resyncs.write(replace(resync, spread=True))

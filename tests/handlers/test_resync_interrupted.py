@@ -2,7 +2,7 @@
 
 import pytest
 
-from handlers import resync, resync_jobs, resync_work
+from handlers import resync, resync_jobs, resync_work, set_aside
 from handlers.resync_view import is_done, view
 from model.errors import UnavailableError
 from model.messages import ReconcileMessage, RelayMessage
@@ -156,7 +156,7 @@ async def test_items_end_with_advice_when_their_messages_are_set_aside() -> None
     stage = Stage(jobs=2)
     message = await one_message(stage)
     away = UnavailableError("storage is away")
-    await resync_jobs.jobs_left(message, away, stage.app, advice=resync_work.ASIDE)
+    await resync_jobs.jobs_left(message, away, stage.app, advice=set_aside.ADVICE)
     (item,) = stage.job_items
     assert (item.state, item.failed) == ("failed", 2)
     assert "/api/resync" in item.results[0]["remedy"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from handlers import reconcile_account
+from handlers import reconcile_account, relay_jobs, resync_work
 from handlers.deps import LAST_TRY
 from model.errors import RejectedError, UnavailableError
 from model.messages import ReconcileMessage
@@ -62,3 +62,22 @@ async def test_resync_ends_when_an_account_failed_of_something_unexpected() -> N
         await reconcile_account.run(stage.message, LAST_TRY, stage.app)
     assert stage.account_item.state == "failed"
     assert problems.known
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["temporary", "permanent", "unexpected"])
+async def test_jobs_of_a_resync_end_when_their_message_failed_at_its_last_try(
+    error: Exception,
+) -> None:
+    stage, problems = Stage(jobs=1), FakeProblems()
+    stage.put_account_item()
+    await resync_work.account(stage.message, stage.app)
+    (message,) = stage.messages()
+    stage.app.problems = problems  # type: ignore[misc]
+    stage.app.telemetry = NoTelemetry()  # type: ignore[misc]
+    stage.app.accounts = Broken(error)  # type: ignore[misc]
+    with pytest.raises(type(error)):
+        await relay_jobs.run(message, LAST_TRY, stage.app)
+    (item,) = stage.job_items
+    assert (item.state, item.failed) == ("failed", 1)
+    ((source, subject, _),) = problems.known
+    assert (source, subject) == ("relay_jobs", str(message.account))
