@@ -41,7 +41,7 @@ _NEVER_NEGATIVE: Final = (
 _NEVER_NEGATIVE_WORD: Final = re.compile(r"(?:^|[^a-z])(?:lr|times?|counts?)(?:$|[^a-z])")
 """Words that are part of too many others (`sentiment`, `discount`) to be looked for inside."""
 _WHOLE: Final = re.compile(r"^\s*[+-]?[0-9]+\s*$", re.ASCII)
-_NOT_FINITE: Final = ("nan", "inf", "-inf")
+_NOT_FINITE: Final = ("nan", "inf", "-inf", "infinity", "-infinity")
 _MAX_DEPTH: Final = 16
 _MOST_NAMES: Final = 4096
 _names: dict[str, str] = {}

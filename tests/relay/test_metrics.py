@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.metrics import cannot_be_negative, metrics_of, step_of
+from relay.metrics import cannot_be_negative, metrics_of, read_metrics, step_of
 
 
 @pytest.mark.parametrize(
@@ -145,3 +145,9 @@ def test_metrics_are_numbers_of_64_bits_when_data_is_anything(data: dict[str, An
         assert isinstance(value, float) or -(2**63) <= value < 2**63
         assert not name.startswith("_")
         assert name not in ("step", "total_steps")
+
+
+@pytest.mark.parametrize("text", ["NaN", "nan", "inf", "-Inf", "Infinity", "-Infinity"])
+def test_number_is_not_finite_when_a_text_says_so(text: str) -> None:
+    assert read_metrics({"train_loss": text, "lr": 0.1}) == ({"lr": 0.1}, True)
+    assert read_metrics({"note": "infinite patience", "lr": 0.1}) == ({"lr": 0.1}, False)
