@@ -44,6 +44,7 @@ from reconcile.rotation_ports import RotationPorts
 from relay.finder import Finder
 from relay.options import options_of
 from relay.ports import RelayPorts
+from relay.select import closed_states
 
 
 def connect(settings: Settings, environ: Mapping[str, str]) -> App:
@@ -63,6 +64,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     cursors = CursorTable(storage)
     notices = Notices(transport, settings.notify_topic_endpoint)
     relay_queue = WorkQueue(storage, RELAY)
+    options = options_of(settings)
     accounts = AccountTable(storage)
     mints = MintTable(storage)
     problems = ProblemTable(storage)
@@ -96,8 +98,10 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
             keys=_RunKeys(ring),
             notices=notices,
         ),
-        options=options_of(settings),
-        finder=Finder(jobs, cursors, relay_queue),
+        options=options,
+        finder=Finder(
+            *(jobs, cursors, relay_queue), closed=closed_states(skip_native=options.skip_native)
+        ),
         accounts=accounts,
         jobs=cursors,
         keys=keys,

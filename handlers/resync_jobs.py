@@ -88,7 +88,8 @@ async def _due(
             raise MissingError(NO_JOB, subject=request.job, remedy=NO_JOB_REMEDY) from error
         return select.due_jobs([raw], {}, now=0), {"jobs": 1, "to_relay": 1}
     seen = {one.job: one for one in await app.relay.cursors.seen(account.key)}
-    closed = {job for job, one in seen.items() if one.relay_state in select.CLOSED}
+    states = select.closed_states(skip_native=app.options.skip_native)
+    closed = {job for job, one in seen.items() if one.relay_state in states}
     due: list[dict[str, Any]] = []
     listed = unusable = 0
     async for page in app.finder.pages(account):

@@ -54,7 +54,16 @@ class Found:
 class Finder:
     """One per process; holds what is known to be complete."""
 
-    def __init__(self, jobs: JobsPort, cursors: CursorsPort, work: WorkPort) -> None:
+    def __init__(
+        self,
+        jobs: JobsPort,
+        cursors: CursorsPort,
+        work: WorkPort,
+        *,
+        closed: frozenset[str] = select.CLOSED,
+    ) -> None:
+        """`closed` are the states in which a job needs no pass."""
+        self._states = closed
         self._jobs = jobs
         self._cursors = cursors
         self._work = work
@@ -133,7 +142,7 @@ class Finder:
         if not unknown:
             return
         seen = await self._seen(account, unknown, now)
-        closed |= {job for job, item in seen.items() if item.relay_state in select.CLOSED}
+        closed |= {job for job, item in seen.items() if item.relay_state in self._states}
         sent = await self.send(account, unknown, seen, now=now, trigger="timer")
         found.messages += sent
 
@@ -173,7 +182,7 @@ class Finder:
         trigger: str,
     ) -> int:
         """Send the jobs that have work; return the number of messages."""
-        due = select.due_jobs(jobs, seen, now=now)
+        due = select.due_jobs(jobs, seen, now=now, closed=self._states)
         messages = select.messages(account, due, sent_at=now, trigger=trigger, size=json_size)
         await self._work.send(messages)
         return len(messages)

@@ -116,6 +116,8 @@ class JobPass:
     async def read(self) -> None:
         """Read the job's new values. Nothing is claimed yet."""
         job, cursor, memory = self.job, self.cursor, self.memory
+        if cursor.relay_state == "skipped":
+            cursor.notes = ()  # they say why it was left alone
         if job.oddities:
             fields = ", ".join(job.oddities)
             cursor.notes = joined_notes(cursor.notes, (f"fields that could not be used: {fields}",))

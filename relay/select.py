@@ -14,8 +14,18 @@ _MESSAGE_BYTES: Final = 40_000
 CLOSED: Final = frozenset({"complete", "skipped"})
 
 
+def closed_states(*, skip_native: bool) -> frozenset[str]:
+    """Return the states in which a job needs no pass: a job that was skipped does, once native
+    jobs are no longer left to their own integration."""
+    return CLOSED if skip_native else CLOSED - {"skipped"}
+
+
 def due_jobs(
-    listed: Iterable[Mapping[str, Any]], seen: Mapping[str, JobSeen], *, now: float
+    listed: Iterable[Mapping[str, Any]],
+    seen: Mapping[str, JobSeen],
+    *,
+    now: float,
+    closed: frozenset[str] = CLOSED,
 ) -> list[dict[str, Any]]:
     """Return the listed jobs that a pass may have something to do for, reduced for a message."""
     due: dict[str, dict[str, Any]] = {}
@@ -24,7 +34,7 @@ def due_jobs(
         if not is_job_id(job_id):
             continue
         known = seen.get(job_id)
-        if known and (known.relay_state in CLOSED or known.retry_at > now):
+        if known and (known.relay_state in closed or known.retry_at > now):
             continue
         due[job_id] = reduce_job(raw)
     return list(due.values())

@@ -14,6 +14,7 @@ from model.messages import ReconcileMessage, RelayMessage, read_relay
 from model.relay_ports import Listing
 from model.resync import Resync, ResyncItem, ResyncRequest
 from model.telemetry import NoTelemetry
+from relay.options import RelayOptions
 from tests.fakes import relay_account
 
 ACCOUNT = relay_account()
@@ -125,6 +126,7 @@ class Stage:
                     jobs=SimpleNamespace(read_job=self._read_job),
                     cursors=SimpleNamespace(seen=self._seen),
                 ),
+                options=RelayOptions(),
                 clock=lambda: self.now,
                 telemetry=NoTelemetry(),
             ),

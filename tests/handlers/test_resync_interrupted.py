@@ -7,6 +7,7 @@ from handlers.resync_view import is_done, view
 from model.errors import UnavailableError
 from model.messages import ReconcileMessage, RelayMessage
 from model.resync import ResyncItem, ResyncRequest
+from relay.options import RelayOptions
 from relay.outcome import JobOutcome
 from relay.select import JOBS_PER_MESSAGE
 from tests.handlers.resync_stage import ID, HostDiedError, Stage
@@ -69,6 +70,20 @@ async def test_leftover_items_go_when_a_second_listing_is_shorter() -> None:
     await resync_work.account(stage.message, stage.app)
     await work(stage)
     assert counts(stage) == (21, 21, 0)
+
+
+@pytest.mark.parametrize(("skips", "sent"), [(True, 1), (False, 2)])
+async def test_skipped_jobs_are_taken_when_native_jobs_are_relayed_now(
+    skips: bool, sent: int
+) -> None:
+    stage = Stage(jobs=3)
+    stage.app.options = RelayOptions(skip_native=skips)
+    first, second, _ = (raw["id"] for raw in stage.jobs)
+    stage.seen = {first: "complete", second: "skipped"}
+    stage.put_account_item()
+    await resync_work.account(stage.message, stage.app)
+    (message,) = stage.messages()
+    assert len(message.jobs) == sent
 
 
 async def test_nothing_is_sent_when_message_comes_again_after_its_end() -> None:

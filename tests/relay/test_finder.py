@@ -7,7 +7,7 @@ import pytest
 from model.cursor import Cursor
 from model.errors import UnavailableError
 from relay.finder import Finder
-from relay.select import JOBS_PER_MESSAGE
+from relay.select import JOBS_PER_MESSAGE, closed_states
 from tests.fakes import FakeCursors, FakeJobs, FakeQueue, Once, relay_account
 
 NOW = 1_764_000_000.0
@@ -229,3 +229,15 @@ async def test_items_that_are_no_jobs_are_counted_when_a_list_holds_some(stage: 
     del stage.jobs.jobs[""], stage.jobs.jobs[" "]
     found = await stage.tick()
     assert [account for account, _ in found.recovered] == [ACCOUNT.key]
+
+
+async def test_skipped_job_is_found_when_native_jobs_are_skipped_no_longer(stage: Stage) -> None:
+    put(stage, "native", "over")
+    await stage.know("native", "skipped")
+    await stage.know("over", "complete")
+    await stage.tick()
+    assert stage.sent() == []
+    closed = closed_states(skip_native=False)
+    stage.finder = Finder(stage.jobs, stage.cursors, stage.queue, closed=closed)
+    await stage.tick()
+    assert stage.sent() == ["native"]

@@ -123,6 +123,17 @@ async def test_native_job_is_left_alone_when_it_has_its_own_integration(stage: S
     assert stage.run.attributes.display_name == "n"
 
 
+async def test_native_job_is_relayed_when_such_jobs_are_skipped_no_longer(stage: Stage) -> None:
+    native = {"type": "wandb", "wandb": {"project": "p"}}
+    stage.api.put(body(integrations=[native]), events=[event(1, train_loss=2.0)])
+    await stage.tick()
+    assert stage.cursor.relay_state == "skipped"
+    stage.options = RelayOptions(skip_native=False)
+    await stage.tick()
+    assert stage.values() == [(1, "train_loss", 2.0)]
+    assert (stage.cursor.relay_state, stage.cursor.notes) == ("live", ())
+
+
 async def test_forced_pass_reads_everything_when_a_job_is_complete(stage: Stage) -> None:
     job = stage.api.put(body("succeeded"), events=[event(9, train_loss=2.0)])
     await stage.finish()
