@@ -14,6 +14,8 @@ TICKS = 43_200
 """Minutes of 30 days: relay ticks a month with the default schedule."""
 HOURS = 720
 """Hours of 30 days: drift passes a month with the default schedule."""
+LOG_ALERTS = 8
+"""Rules of infra/modules/alerts.bicep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def estimate(accounts: int, prices: Assumptions, *, private: bool = False) -> di
         "key vault": (passes + HOURS) * prices.ten_thousand_vault_calls / 1e4,
         # Far below the hundred thousand operations that are free.
         "event grid": 0.0,
-        "alerts": 7 * prices.log_alert + 2 * prices.metric_alert,
+        "alerts": LOG_ALERTS * prices.log_alert + 2 * prices.metric_alert,
     }
     if private:
         items["private endpoints"] = 4 * (

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.infra.bicep import INFRA, ROOT, read
-from tools.cost import TICKS, Assumptions, estimate, main
+from tools.cost import LOG_ALERTS, TICKS, Assumptions, estimate, main
 
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 
@@ -76,3 +76,9 @@ def test_alerts_are_listed() -> None:
     alerts = read("modules/alerts.bicep").source.decode()
     for name in re.findall(r"^    name: '([\w-]+)'$", alerts, re.M):
         assert name.replace("-", " ") in DEPLOY, name
+
+
+def test_every_alert_rule_is_paid_for() -> None:
+    alerts = read("modules/alerts.bicep").source.decode()
+    assert len(re.findall(r"^    query: \w+$", alerts, re.M)) == LOG_ALERTS
+    assert f"{LOG_ALERTS} log alerts" in DEPLOY
