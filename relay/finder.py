@@ -32,6 +32,7 @@ _REMEMBER_S: Final = 3600.0
 _BELIEVE_S: Final = 300.0
 """For so long a running job that was not set aside is sent without another look at its row: what
 has set it aside since leaves it alone when it comes."""
+_TOLD_S: Final = 86_400.0
 _MOST_ASKED: Final = 140
 """More jobs than this are asked for by reading all of the account's rows."""
 
@@ -75,6 +76,8 @@ class Finder:
         self._idle: dict[str, bytes] = {}
         """Digest of the first page of an account all of whose jobs were complete."""
         self._failing: set[tuple[str, str]] = set()
+        self._told: dict[tuple[str, str], str] = {}
+        """Status with which a skipped job of an account was last sent."""
 
     async def tick(self, accounts: Sequence[RelayAccount], *, clock: Callable[[], float]) -> Found:
         """List every account's jobs, at most so many at once, and send what has work."""
@@ -142,9 +145,36 @@ class Finder:
         if not unknown:
             return
         seen = await self._seen(account, unknown, now)
-        closed |= {job for job, item in seen.items() if item.relay_state in self._states}
+        skipped = {job for job, item in seen.items() if item.relay_state == "skipped"}
+        closed |= {
+            job
+            for job, item in seen.items()
+            if item.relay_state in self._states and job not in skipped
+        }
+        if "skipped" in self._states:
+            for raw in unknown:
+                if raw["id"] not in skipped:
+                    continue
+                if self._is_told(account, raw, now):
+                    if str(raw.get("status")) in TERMINAL:
+                        closed.add(raw["id"])
+                else:
+                    del seen[raw["id"]]
         sent = await self.send(account, unknown, seen, now=now, trigger="timer")
         found.messages += sent
+
+    def _is_told(self, account: RelayAccount, raw: dict[str, Any], now: float) -> bool:
+        """Say whether a job that is left to its own integration needs no pass for its status.
+
+        That is all that people see of it here. Long after its end nothing is new.
+        """
+        status, ended = str(raw.get("status")), as_number(raw.get("finished_at"))
+        if status in TERMINAL and ended is not None and now - ended > _TOLD_S:
+            return True
+        place = (account.key, raw["id"])
+        is_told = self._told.get(place) == status
+        self._told[place] = status
+        return is_told
 
     async def _seen(
         self, account: RelayAccount, listed: Sequence[dict[str, Any]], now: float

@@ -43,7 +43,7 @@ def stage() -> Stage:
 
 def put(stage: Stage, *ids: Any, **more: Any) -> None:
     for one in ids:
-        stage.jobs.put({"id": one, "status": "running", **more})
+        stage.jobs.put({"id": one, "status": "running"} | more)
 
 
 async def test_idle_tick_makes_one_call_when_every_job_is_complete(stage: Stage) -> None:
@@ -98,7 +98,8 @@ async def test_old_running_job_is_found_when_newer_ones_are_complete(stage: Stag
 
 
 async def test_job_is_left_when_it_is_not_its_time(stage: Stage) -> None:
-    put(stage, "parked", "due", "skipped", "ending")
+    put(stage, "parked", "due", "ending")
+    put(stage, "skipped", status="succeeded", finished_at=NOW - 100_000)
     await stage.know("parked", "parked", NOW + 60)
     await stage.know("due", "parked", NOW - 60)
     await stage.know("skipped", "skipped")
@@ -231,8 +232,24 @@ async def test_items_that_are_no_jobs_are_counted_when_a_list_holds_some(stage: 
     assert [account for account, _ in found.recovered] == [ACCOUNT.key]
 
 
+async def test_skipped_job_is_sent_once_for_each_status_it_has(stage: Stage) -> None:
+    """Its status is all that people see of it here."""
+    put(stage, "native")
+    put(stage, "old", status="succeeded", finished_at=NOW - 100_000)
+    await stage.know("native", "skipped")
+    await stage.know("old", "skipped")
+    for status in ("running", "paused", "succeeded"):
+        put(stage, "native", status=status, finished_at=NOW if status == "succeeded" else None)
+        await stage.tick()
+        assert stage.sent() == ["native"]
+        await stage.tick()
+        assert stage.sent() == []
+    await stage.tick()
+    assert (stage.jobs.calls, stage.cursors.calls) == (["list_jobs"], [])
+
+
 async def test_skipped_job_is_found_when_native_jobs_are_skipped_no_longer(stage: Stage) -> None:
-    put(stage, "native", "over")
+    put(stage, "native", "over", status="succeeded", finished_at=NOW - 100_000)
     await stage.know("native", "skipped")
     await stage.know("over", "complete")
     await stage.tick()
