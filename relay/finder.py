@@ -33,6 +33,7 @@ _BELIEVE_S: Final = 300.0
 """For so long a running job that was not set aside is sent without another look at its row: what
 has set it aside since leaves it alone when it comes."""
 _TOLD_S: Final = 86_400.0
+"""So long after its end a job has no status that is new."""
 _MOST_ASKED: Final = 140
 """More jobs than this are asked for by reading all of the account's rows."""
 
@@ -145,36 +146,42 @@ class Finder:
         if not unknown:
             return
         seen = await self._seen(account, unknown, now)
-        skipped = {job for job, item in seen.items() if item.relay_state == "skipped"}
+        news = self._untold(account, unknown, seen, now)
         closed |= {
-            job
-            for job, item in seen.items()
-            if item.relay_state in self._states and job not in skipped
+            raw["id"]
+            for raw in unknown
+            if (item := seen.get(raw["id"]))
+            and item.relay_state in self._states
+            and (item.relay_state != "skipped" or str(raw.get("status")) in TERMINAL)
+            and raw["id"] not in news
         }
-        if "skipped" in self._states:
-            for raw in unknown:
-                if raw["id"] not in skipped:
-                    continue
-                if self._is_told(account, raw, now):
-                    if str(raw.get("status")) in TERMINAL:
-                        closed.add(raw["id"])
-                else:
-                    del seen[raw["id"]]
-        sent = await self.send(account, unknown, seen, now=now, trigger="timer")
-        found.messages += sent
+        known = {job: item for job, item in seen.items() if job not in news}
+        found.messages += await self.send(account, unknown, known, now=now, trigger="timer")
+        # Only now: a status that could not be sent is sent with the next tick.
+        self._told |= {(account.key, job): status for job, status in news.items()}
 
-    def _is_told(self, account: RelayAccount, raw: dict[str, Any], now: float) -> bool:
-        """Say whether a job that is left to its own integration needs no pass for its status.
+    def _untold(
+        self,
+        account: RelayAccount,
+        listed: Sequence[dict[str, Any]],
+        seen: dict[str, JobSeen],
+        now: float,
+    ) -> dict[str, str]:
+        """Return status by id of the jobs left to their own integration that need a pass for it.
 
-        That is all that people see of it here. Long after its end nothing is new.
+        Their status is all that people see of them here.
         """
-        status, ended = str(raw.get("status")), as_number(raw.get("finished_at"))
-        if status in TERMINAL and ended is not None and now - ended > _TOLD_S:
-            return True
-        place = (account.key, raw["id"])
-        is_told = self._told.get(place) == status
-        self._told[place] = status
-        return is_told
+        news: dict[str, str] = {}
+        if "skipped" not in self._states:
+            return news
+        for raw in listed:
+            job, status = raw["id"], str(raw.get("status"))
+            ended = as_number(raw.get("finished_at"))
+            is_old = status in TERMINAL and ended is not None and now - ended > _TOLD_S
+            is_skipped = job in seen and seen[job].relay_state == "skipped"
+            if is_skipped and not is_old and self._told.get((account.key, job)) != status:
+                news[job] = status
+        return news
 
     async def _seen(
         self, account: RelayAccount, listed: Sequence[dict[str, Any]], now: float

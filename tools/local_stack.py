@@ -118,7 +118,7 @@ class Stack:
             for failed in filter(None, starts):
                 raise failed
             await self._start("host")
-        except BaseException:
+        except BaseException:  # a Ctrl-C too: no process may stay behind
             await self._stop_all()
             raise
         return self

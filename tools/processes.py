@@ -73,7 +73,7 @@ class Process:
             raise StackError(
                 f"{self.name} was not ready after {timeout:g} s; {self._tail()}"
             ) from error
-        except BaseException:
+        except BaseException:  # cancelled, too: no process may stay behind
             await self.stop(grace=0)
             raise
         self.ready.set()

@@ -248,6 +248,21 @@ async def test_skipped_job_is_sent_once_for_each_status_it_has(stage: Stage) -> 
     assert (stage.jobs.calls, stage.cursors.calls) == (["list_jobs"], [])
 
 
+async def test_status_of_a_skipped_job_is_sent_again_when_the_queue_was_away(stage: Stage) -> None:
+    put(stage, "native")
+    await stage.know("native", "skipped")
+    send = stage.queue.send
+
+    async def away(messages: Any) -> None:
+        raise UnavailableError("down", subject="x")
+
+    stage.queue.send = away  # type: ignore[method-assign,assignment]
+    assert (await stage.tick()).failures
+    stage.queue.send = send  # type: ignore[method-assign]
+    await stage.tick()
+    assert stage.sent() == ["native"]
+
+
 async def test_skipped_job_is_found_when_native_jobs_are_skipped_no_longer(stage: Stage) -> None:
     put(stage, "native", "over", status="succeeded", finished_at=NOW - 100_000)
     await stage.know("native", "skipped")
