@@ -43,11 +43,11 @@ $(NODE): package.json package-lock.json .npmrc | $(VENV)
 
 .PHONY: demo
 demo: setup ## play the whole story and stay up (ONCE=1: end with 0 or 1)
-	@$(PY) -m tools.demo $(if $(filter-out 0,$(ONCE)),--once)
+	@$(PY) -m dev.tools.demo $(if $(filter-out 0,$(ONCE)),--once)
 
 .PHONY: up
 up: setup ## run sandbox, Azurite and the Functions host until Ctrl-C
-	@$(PY) -m tools.stack up
+	@$(PY) -m dev.tools.stack up
 
 .PHONY: test
 test: setup ## run all tests but those against real accounts
@@ -59,14 +59,14 @@ check: $(VENV) ## formatting, lint, types, import rules, licences, known vulnera
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@$(PY) -m tools.licences
-	@$(PY) -m tools.audit
+	@$(PY) -m dev.tools.licences
+	@$(PY) -m dev.tools.audit
 	@if command -v bicep >/dev/null; then \
 	  bicep build --stdout infra/main.bicep >/dev/null && bicep lint infra/main.bicep; fi
 
 .PHONY: bench
 bench: setup ## compare with the peers and the floor, into .bench/results.json
-	@$(PY) -m bench
+	@$(PY) -m dev.bench
 
 .PHONY: live
 live: setup ## tests against a real Azure subscription and W&B account (docs/live-test.md)
@@ -82,11 +82,11 @@ parity: setup ## compare with another release of wandb, beside the pinned one (W
 
 .PHONY: chaos
 chaos: setup ## N runs of the full stack with random faults (default 100)
-	@$(PY) -m tools.chaos --runs $(N)
+	@$(PY) -m dev.tools.chaos --runs $(N)
 
 .PHONY: package
 package: $(VENV) ## build the deployment zip into .dist (PROVE=1: start the app from it)
-	@$(PY) -m tools.package $(if $(filter-out 0,$(PROVE)),--prove)
+	@$(PY) -m dev.tools.package $(if $(filter-out 0,$(PROVE)),--prove)
 
 .PHONY: clean
 clean: ## remove what runs and tools leave behind; keeps .venv and node_modules

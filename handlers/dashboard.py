@@ -5,7 +5,10 @@ from typing import Any, Final
 
 import azure.functions as func
 
-from handlers.deps import App, Deps
+from finetune_wandb.flows.app import App, Deps
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.plan import AccountEntry
 from handlers.problem_details import SAFE, Refusal, answer_for
 from handlers.resync_view import view
 from handlers.status import (
@@ -16,9 +19,6 @@ from handlers.status import (
     read_situation,
 )
 from handlers.status_query import is_bad, read_query
-from model.cursor import Cursor
-from model.errors import AppError
-from model.plan import AccountEntry
 
 NAME: Final = "dashboard"
 LIMIT: Final = 25

@@ -3,8 +3,8 @@
 import math
 from typing import Any, Final
 
+from finetune_wandb.relay.run.curve import points
 from handlers.html import Html, tag
-from relay.curve import points
 
 _WIDTH: Final = 168
 _HEIGHT: Final = 48

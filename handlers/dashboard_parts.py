@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
+from finetune_wandb.model.cause_table import TABLE
+from finetune_wandb.model.causes import CAUSES
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.finding import Finding
+from finetune_wandb.model.plan import AccountEntry
 from handlers.dashboard_chart import chart
 from handlers.html import Child, Html, tag
 from handlers.status_query import is_bad
 from handlers.status_view import remedy_of, run_url, time_view, unix_view
-from model.cursor import Cursor
-from model.finding import Finding
-from model.plan import AccountEntry
-from reconcile.cause_table import TABLE
-from reconcile.causes import CAUSES
 
 SIGNS: Final = {"ok": "✓", "warning": "!", "blocked": "✕", "manual": "☞"}
 _WORST: Final = ("blocked", "warning", "manual", "ok")

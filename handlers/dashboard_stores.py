@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Final
 
+from finetune_wandb.model.key import KeyRecord
+from finetune_wandb.model.queues import QueueCount
 from handlers import dashboard_parts as parts
 from handlers.html import Child, Html, tag
 from handlers.status_view import time_view
-from model.key import KeyRecord
-from model.queues import QueueCount
 
 _EXPIRES_SOON_S: Final = 30 * 86_400
 _KEY_COLUMNS: Final = (

@@ -4,9 +4,9 @@ from typing import Final
 
 import azure.functions as func
 
-from handlers.deps import Deps
+from finetune_wandb.flows.app import Deps
+from finetune_wandb.model.settings import SettingsProblems
 from handlers.problem_details import json_answer
-from model.settings import SettingsProblems
 
 NAME: Final = "health"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import azure.functions as func
 
-from model.errors import NoticeError
+from finetune_wandb.model.errors import NoticeError
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from model.resync import MODES, PARTS, SCOPES
+from finetune_wandb.model.resync import MODES, PARTS, SCOPES
 
 _TEXT: Final = {"type": "string"}
 _MAYBE: Final = {"type": ["string", "null"]}

@@ -7,7 +7,13 @@ from typing import Any
 import azure.functions as func
 import orjson
 
-from model.errors import AppError, MissingError, NoticeError, SettingsError, TemporaryError
+from finetune_wandb.model.errors import (
+    AppError,
+    MissingError,
+    NoticeError,
+    SettingsError,
+    TemporaryError,
+)
 
 PROBLEM_TYPE = "application/problem+json"
 

@@ -11,15 +11,15 @@ from typing import Any, Final
 import azure.functions as func
 import orjson
 
-from handlers.deps import App, Deps
+from finetune_wandb.flows.app import App, Deps
+from finetune_wandb.flows.resync_jobs import NO_JOB, NO_JOB_REMEDY
+from finetune_wandb.model import ids
+from finetune_wandb.model.errors import AppError, ConflictError, MissingError, NoticeError
+from finetune_wandb.model.messages import ReconcileMessage
+from finetune_wandb.model.resync import Resync, ResyncRequest
+from finetune_wandb.model.resync_request import request_from_body
 from handlers.problem_details import Refusal, answer_for, json_answer
-from handlers.resync_jobs import NO_JOB, NO_JOB_REMEDY
 from handlers.resync_view import is_done, view
-from model import ids
-from model.errors import AppError, ConflictError, MissingError, NoticeError
-from model.messages import ReconcileMessage
-from model.resync import Resync, ResyncRequest
-from model.resync_request import request_from_body
 
 NAME: Final = "resync"
 STATUS_NAME: Final = "resync_status"

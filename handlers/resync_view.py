@@ -5,8 +5,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from finetune_wandb.model.resync import Resync, ResyncItem
 from handlers.status_view import remedy_for
-from model.resync import Resync, ResyncItem
 
 
 def is_done(resync: Resync, items: list[ResyncItem]) -> bool:

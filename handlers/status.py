@@ -8,17 +8,17 @@ from typing import Any, Final
 import azure.functions as func
 import orjson
 
-from handlers.deps import App, Deps
+from finetune_wandb.flows.app import App, Deps
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.key import KeyChange, KeyRecord
+from finetune_wandb.model.mint import KeyMint
+from finetune_wandb.model.plan import AccountEntry
+from finetune_wandb.model.problem import Problem
+from finetune_wandb.model.queues import QueueCount
 from handlers.problem_details import SAFE, Refusal, answer_for, json_answer
 from handlers.status_query import StatusQuery, is_bad, read_query
 from handlers.status_view import account_view, job_view, key_view, problem_view, queue_view
-from model.cursor import Cursor
-from model.errors import AppError
-from model.key import KeyChange, KeyRecord
-from model.mint import KeyMint
-from model.plan import AccountEntry
-from model.problem import Problem
-from model.queues import QueueCount
 
 NAME: Final = "status"
 _MOST_CHANGES: Final = 20

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from model.cursor import Cursor
-from model.errors import NoticeError
-from model.plan import AccountEntry
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.errors import NoticeError
+from finetune_wandb.model.plan import AccountEntry
 
 MOST: Final = 5000
 """Accounts and jobs, each, in one answer; also what an answer has where nothing is said."""

@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
-from model.cursor import Cursor
-from model.key import KeyChange, KeyRecord
-from model.mint import KeyMint
-from model.plan import AccountEntry
-from model.problem import Problem
-from model.queues import QueueCount
-from reconcile.rotation_rules import rotation_findings
+from finetune_wandb.keys.rotation_rules import rotation_findings
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.key import KeyChange, KeyRecord
+from finetune_wandb.model.mint import KeyMint
+from finetune_wandb.model.plan import AccountEntry
+from finetune_wandb.model.problem import Problem
+from finetune_wandb.model.queues import QueueCount
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/-]*")
 _MANY: Final = 8192

@@ -6,7 +6,7 @@ at every cold start, by functions that never need it too (docs/performance.md, "
 
 import azure.functions as func
 
-from handlers.deps import Deps
+from finetune_wandb.flows.app import Deps
 
 STORAGE = "AzureWebJobsStorage"
 
@@ -41,14 +41,14 @@ def _timers(bp: func.Blueprint, deps: Deps) -> None:
     @bp.function_name("relay_timer")
     @bp.timer_trigger(arg_name="timer", schedule="%RELAY_SCHEDULE%", use_monitor=False)
     async def relay_timer(timer: func.TimerRequest) -> None:
-        from handlers import relay_timer
+        from finetune_wandb.flows import tick as relay_timer
 
         await relay_timer.run(deps)
 
     @bp.function_name("drift_timer")
     @bp.timer_trigger(arg_name="timer", schedule="%DRIFT_SCHEDULE%", use_monitor=True)
     async def drift_timer(timer: func.TimerRequest) -> None:
-        from handlers import drift_timer
+        from finetune_wandb.flows import drift as drift_timer
 
         await drift_timer.run(deps)
 
@@ -57,21 +57,21 @@ def _queues(bp: func.Blueprint, deps: Deps) -> None:
     @bp.function_name("reconcile_account")
     @bp.queue_trigger(arg_name="message", queue_name="reconcile-accounts", connection=STORAGE)
     async def reconcile_account(message: func.QueueMessage) -> None:
-        from handlers import reconcile_account
+        from finetune_wandb.flows import reconcile as reconcile_account
 
         await reconcile_account.receive(message, deps)
 
     @bp.function_name("relay_jobs")
     @bp.queue_trigger(arg_name="message", queue_name="relay-jobs", connection=STORAGE)
     async def relay_jobs(message: func.QueueMessage) -> None:
-        from handlers import relay_jobs
+        from finetune_wandb.flows import jobs as relay_jobs
 
         await relay_jobs.receive(message, deps)
 
     @bp.function_name("job_artifacts")
     @bp.queue_trigger(arg_name="message", queue_name="job-artifacts", connection=STORAGE)
     async def job_artifacts(message: func.QueueMessage) -> None:
-        from handlers import job_artifacts
+        from finetune_wandb.flows import artifacts as job_artifacts
 
         await job_artifacts.receive(message, deps)
 

@@ -4,13 +4,13 @@ from typing import Final
 
 import azure.functions as func
 
-from handlers.affected import accounts_concerned
-from handlers.deps import App, Deps
+from finetune_wandb.flows.affected import accounts_concerned
+from finetune_wandb.flows.app import App, Deps
+from finetune_wandb.flows.refusals import refuse
+from finetune_wandb.model import ids
+from finetune_wandb.model.errors import NoticeError
+from finetune_wandb.model.messages import ReconcileMessage
 from handlers.notices_in import Notice, data_text, read_notice
-from handlers.refusals import refuse
-from model import ids
-from model.errors import NoticeError
-from model.messages import ReconcileMessage
 
 NAME: Final = "vault_event"
 _SECRET: Final = {

@@ -47,7 +47,7 @@ param wandbSecretName string = 'wandb-api-key'
 @description('Further secret names that tags on accounts may choose among, comma-separated.')
 param additionalSecretNames string = ''
 
-// --- The app's settings (model/settings.py explains each) -------------------------------------
+// --- The app's settings (finetune_wandb/model/settings.py explains each) -------------------------------------
 
 @description('Address of W&B\'s API; change it for a dedicated or self-hosted W&B.')
 param wandbBaseUrl string = 'https://api.forge.coreweave.com'
@@ -393,7 +393,7 @@ module notices 'modules/notices.bicep' = if (noticesTopicEnabled) {
   }
 }
 
-// Everything the app reads (model/settings.py); tests/infra keeps both sides equal.
+// Everything the app reads (finetune_wandb/model/settings.py); tests/infra keeps both sides equal.
 var settings = union(defaultSettings, {
   AZURE_SUBSCRIPTION_IDS: join(watched, ',')
   KEY_VAULT_URL: 'https://${vaultNames[0]}${environment().suffixes.keyvaultDns}'

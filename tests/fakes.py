@@ -13,12 +13,18 @@ from typing import Any, Protocol
 
 import orjson
 
-from model.account import RelayAccount
-from model.cursor import Cursor, JobSeen, RunPath
-from model.errors import AppError, ConflictError, DeniedError, MissingError, RejectedError
-from model.ids import parse_account_id
-from model.relay_ports import Listing, RunAlert, RunAttributes, RunKey
-from model.secret import Secret
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.cursor import Cursor, JobSeen, RunPath
+from finetune_wandb.model.errors import (
+    AppError,
+    ConflictError,
+    DeniedError,
+    MissingError,
+    RejectedError,
+)
+from finetune_wandb.model.ids import parse_account_id
+from finetune_wandb.model.relay_ports import Listing, RunAlert, RunAttributes, RunKey
+from finetune_wandb.model.secret import Secret
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 ENTITY = "team"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LATE = (
-    "clients",
-    "relay",
-    "reconcile",
-    "connect",
+    "finetune_wandb.clients",
+    "finetune_wandb.relay",
+    "finetune_wandb.accounts",
+    "finetune_wandb.keys",
+    "finetune_wandb.connect",
     "aiohttp",
     "stamina",
     "wandb",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model import settings
+from finetune_wandb.model import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "DEVELOPMENT.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -78,7 +78,7 @@ def test_make_targets_exist_when_they_are_named(document: Path) -> None:
 def test_every_package_has_its_paragraph_when_it_is_part_of_the_tree() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"tests", "infra"}
     text = (ROOT / "docs" / "architecture.md").read_text()
-    missing = {name for name in packages if f"`{name}/`" not in text}
+    missing = {name for name in packages if f"`{name}/" not in text}
     assert missing == set()
 
 
@@ -96,7 +96,9 @@ def test_every_http_call_is_in_the_readme_when_the_app_answers_it() -> None:
 def test_every_alert_is_in_its_document_when_the_relay_can_raise_it() -> None:
     """By kind, reason and level, as they stand in the code that makes them."""
     raised = set()
-    for call in ast.walk(ast.parse((ROOT / "relay" / "alerts.py").read_text())):
+    for call in ast.walk(
+        ast.parse((ROOT / "finetune_wandb" / "relay" / "run" / "alerts.py").read_text())
+    ):
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Alert":
             given = [arg.value if isinstance(arg, ast.Constant) else "" for arg in call.args]
             raised.add((given[0], given[1], given[4] if len(given) > 4 else "WARN"))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dev.tools.chaos import faults
 from tests.live.settings import BASIC, OPTIONAL
-from tools.chaos import faults
 
 ROOT = Path(__file__).resolve().parents[1]
 FIDELITY = (ROOT / "docs" / "fidelity.md").read_text()

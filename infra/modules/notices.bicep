@@ -21,7 +21,7 @@ module topic 'br/public:avm/res/event-grid/topic:0.10.0' = {
     name: name
     location: location
     tags: tags
-    // What clients/notices.py sends.
+    // What finetune_wandb/clients/azure/notices.py sends.
     inputSchema: 'CloudEventSchemaV1_0'
     disableLocalAuth: true
     publicNetworkAccess: 'Enabled'

@@ -2,8 +2,15 @@
 
 from typing import Any
 
-from model.ids import AccountId, VaultAddress, parse_vault_url
-from tests.sandbox.stage import GROUP, SUBSCRIPTION, Client, account_body, account_path, vault_path
+from finetune_wandb.model.ids import AccountId, VaultAddress, parse_vault_url
+from tests.dev.sandbox.stage import (
+    GROUP,
+    SUBSCRIPTION,
+    Client,
+    account_body,
+    account_path,
+    vault_path,
+)
 
 VAULT = parse_vault_url("https://kv-main.vault.azure.net")
 SECRET = "wandb-api-key"

@@ -9,11 +9,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from clients.storage import Storage, StorageAddress
-from clients.transport import Transport
-from tests.sandbox.conftest import sandbox, sandbox_process
-from tests.sandbox.stage import Client
-from tools import azurite, ports
+from dev.tools import azurite, ports
+from finetune_wandb.clients.storage.service import Storage, StorageAddress
+from finetune_wandb.clients.transport import Transport
+from tests.dev.sandbox.conftest import sandbox, sandbox_process
+from tests.dev.sandbox.stage import Client
 
 __all__ = ["sandbox", "sandbox_process"]
 

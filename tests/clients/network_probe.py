@@ -11,16 +11,16 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from clients.key_prover import KeyProver
-from clients.network import share_ca_bundle
-from clients.sdk_options import sdk_options
-from clients.translate import translated
-from clients.transport import Transport
-from clients.wandb_sink import WandbSink
-from model.cursor import RunPath
-from model.errors import AppError, PermanentError
-from model.relay_ports import RunKey
-from model.secret import Secret
+from finetune_wandb.clients.azure.sdk_options import sdk_options
+from finetune_wandb.clients.network import share_ca_bundle
+from finetune_wandb.clients.translate import translated
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb.key_prover import KeyProver
+from finetune_wandb.clients.wandb.sink import WandbSink
+from finetune_wandb.model.cursor import RunPath
+from finetune_wandb.model.errors import AppError, PermanentError
+from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.secret import Secret
 
 KEY = Secret("wandb_v1_" + "p" * 77)
 

@@ -5,15 +5,15 @@ from datetime import timedelta
 
 import pytest
 
-from clients.account_table import AccountTable
-from clients.storage import Storage
-from model.account import RelayAccount
-from model.errors import UnavailableError
-from model.finding import Finding
-from model.ids import AccountId
-from model.plan import AccountReport
-from tests.reconcile.fakes import NOW, account_id, settings, world
-from tests.reconcile.stage import run_pass
+from finetune_wandb.clients.storage.account_table import AccountTable
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.model.finding import Finding
+from finetune_wandb.model.ids import AccountId
+from finetune_wandb.model.plan import AccountReport
+from tests.accounts.fakes import NOW, account_id, settings, world
+from tests.accounts.stage import run_pass
 
 
 @pytest.fixture

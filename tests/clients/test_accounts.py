@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from clients.accounts import Accounts
-from clients.transport import Transport
-from model.errors import (
+from finetune_wandb.clients.azure.accounts import Accounts
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import (
     ConflictError,
     MissingError,
     NotReadyError,
@@ -14,7 +14,7 @@ from model.errors import (
     ThrottledError,
     UnavailableError,
 )
-from model.ids import AccountId
+from finetune_wandb.model.ids import AccountId
 from tests.clients.azure_stage import (
     ALPHA,
     USER_IDENTITY,
@@ -23,7 +23,7 @@ from tests.clients.azure_stage import (
     make_account,
     requests,
 )
-from tests.sandbox.stage import SUBSCRIPTION, Client
+from tests.dev.sandbox.stage import SUBSCRIPTION, Client
 
 pytestmark = pytest.mark.sandbox_only
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from clients.artifacts import Artifacts
-from model.artifact import ArtifactFile, JobArtifacts
-from model.cursor import RunPath
-from model.errors import UnavailableError
-from model.relay_ports import RunKey
-from model.secret import Secret
-from tests.sandbox.wandb_fixture import WandbServer, wandb_server
+from finetune_wandb.clients.wandb.artifacts import Artifacts
+from finetune_wandb.model.artifact import ArtifactFile, JobArtifacts
+from finetune_wandb.model.cursor import RunPath
+from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.secret import Secret
+from tests.dev.sandbox.wandb_fixture import WandbServer, wandb_server
 
 VALUE = "wandb_v1_" + "q" * 77
 KEY = RunKey("sandbox-team", Secret(VALUE))

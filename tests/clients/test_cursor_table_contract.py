@@ -9,13 +9,13 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from clients.cursor_rows import change_of, cursor_of
-from clients.cursor_table import CursorTable
-from clients.storage import Storage, StorageAddress
-from clients.transport import Transport
-from model.cursor import Cursor, RunPath
-from model.errors import AppError, ConflictError, RejectedError
-from model.relay_ports import CursorsPort
+from finetune_wandb.clients.storage.cursor_rows import change_of, cursor_of
+from finetune_wandb.clients.storage.cursor_table import CursorTable
+from finetune_wandb.clients.storage.service import Storage, StorageAddress
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.cursor import Cursor, RunPath
+from finetune_wandb.model.errors import AppError, ConflictError, RejectedError
+from finetune_wandb.model.relay_ports import CursorsPort
 from tests.fakes import FakeCursors
 
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from clients.http import ATTEMPTS, Answer, Http, error_for, retry_after
-from clients.transport import Transport
-from model.errors import (
+from finetune_wandb.clients.http import ATTEMPTS, Answer, Http, error_for, retry_after
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import (
     AppError,
     DeniedError,
     MissingError,

@@ -6,17 +6,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MODULES = (
-    "accounts",
-    "roles",
-    "vault_resources",
-    "key_vault",
-    "key_prover",
-    "account_table",
-    "key_table",
+    "azure.accounts",
+    "azure.roles",
+    "azure.vaults",
+    "azure.key_vault",
+    "wandb.key_prover",
+    "storage.account_table",
+    "storage.key_table",
     "key_ring",
-    "notices",
+    "azure.notices",
     "translate",
-    "sdk_options",
+    "azure.sdk_options",
 )
 HEAVY = ("azure.core", "azure.mgmt", "azure.keyvault", "azure.eventgrid", "azure.data", "aiohttp")
 
@@ -24,8 +24,8 @@ HEAVY = ("azure.core", "azure.mgmt", "azure.keyvault", "azure.eventgrid", "azure
 def test_nothing_heavy_is_imported_with_the_clients() -> None:
     code = (
         "import sys\n"
-        + "".join(f"import clients.{name}\n" for name in MODULES)
-        + "import reconcile.run, reconcile.record\n"
+        + "".join(f"import finetune_wandb.clients.{name}\n" for name in MODULES)
+        + "import finetune_wandb.accounts.reconcile, finetune_wandb.accounts.record\n"
         + f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     run = subprocess.run(

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from clients.jobs import Jobs
-from clients.transport import Transport
-from model.errors import DeniedError, MissingError
-from model.relay_ports import JobsPort
+from finetune_wandb.clients.azure.jobs import Jobs
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import DeniedError, MissingError
+from finetune_wandb.model.relay_ports import JobsPort
+from tests.dev.sandbox.stage import Client
 from tests.fakes import FakeJobs, relay_account
-from tests.sandbox.stage import Client
 
 pytestmark = pytest.mark.sandbox_only
 

@@ -4,14 +4,14 @@ from hashlib import sha256
 
 import pytest
 
-from clients.transport import Transport
-from clients.wandb_sink import WandbSink
-from model.cursor import RunPath
-from model.errors import DeniedError
-from model.relay_ports import RunAttributes, RunKey
-from model.secret import Secret
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb.sink import WandbSink
+from finetune_wandb.model.cursor import RunPath
+from finetune_wandb.model.errors import DeniedError
+from finetune_wandb.model.relay_ports import RunAttributes, RunKey
+from finetune_wandb.model.secret import Secret
 from tests.clients.azure_stage import KEY, OTHER_KEY, fault
-from tests.sandbox.stage import Client
+from tests.dev.sandbox.stage import Client
 
 pytestmark = pytest.mark.sandbox_only
 

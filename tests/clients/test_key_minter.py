@@ -8,13 +8,13 @@ from importlib.metadata import version
 
 import pytest
 
-from clients.key_minter import KeyMinter
-from clients.key_prover import KeyProver
-from clients.key_vault import KeyVault
-from clients.mint_table import MintTable
-from clients.storage import Storage
-from clients.transport import Transport
-from model.errors import (
+from finetune_wandb.clients.azure.key_vault import KeyVault
+from finetune_wandb.clients.storage.mint_table import MintTable
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb.key_minter import KeyMinter
+from finetune_wandb.clients.wandb.key_prover import KeyProver
+from finetune_wandb.model.errors import (
     AppError,
     ConflictError,
     DeniedError,
@@ -22,8 +22,9 @@ from model.errors import (
     ThrottledError,
     UnavailableError,
 )
-from model.mint import KeyMint, mint_from_json
-from model.secret import Secret
+from finetune_wandb.model.mint import KeyMint, mint_from_json
+from finetune_wandb.model.secret import Secret
+from tests.accounts.fakes import NOW
 from tests.clients.azure_stage import (
     KEY,
     OTHER_KEY,
@@ -34,8 +35,7 @@ from tests.clients.azure_stage import (
     put_secret,
     requests,
 )
-from tests.reconcile.fakes import NOW
-from tests.sandbox.stage import Client
+from tests.dev.sandbox.stage import Client
 
 pytestmark = pytest.mark.sandbox_only
 
@@ -114,7 +114,7 @@ async def test_key_is_asked_for_once_whatever_the_answer(
 
 async def test_client_calls_itself_what_the_sdk_does() -> None:
     # W&B shows a user's keys to this name alone, so that it must be the pinned SDK's.
-    from clients.key_minter import _user_agent
+    from finetune_wandb.clients.wandb.key_minter import _user_agent
 
     assert _user_agent().startswith(f"W&B Public Client {version('wandb')} ")
 

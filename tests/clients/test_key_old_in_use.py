@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from clients.account_table import AccountTable
-from clients.cursor_table import CursorTable
-from clients.jobs import Jobs
-from clients.native_jobs import NativeJobs
-from clients.storage import Storage
-from clients.transport import Transport
-from model.cursor import Cursor
-from model.mint import KeyMint
-from model.plan import AccountReport
+from finetune_wandb.clients.azure.jobs import Jobs
+from finetune_wandb.clients.storage.account_table import AccountTable
+from finetune_wandb.clients.storage.cursor_table import CursorTable
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.flows.native_jobs import NativeJobs
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.mint import KeyMint
+from finetune_wandb.model.plan import AccountReport
 from tests.clients.azure_stage import ALPHA, SECRET, VAULT, make_account
-from tests.sandbox.stage import Client
+from tests.dev.sandbox.stage import Client
 
 pytestmark = pytest.mark.sandbox_only
 

@@ -6,12 +6,17 @@ import logging
 import aiohttp
 import pytest
 
-from clients.key_prover import KeyProver
-from clients.transport import Transport
-from model.errors import RejectedError, TemporaryError, ThrottledError, UnavailableError
-from model.secret import Secret
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb.key_prover import KeyProver
+from finetune_wandb.model.errors import (
+    RejectedError,
+    TemporaryError,
+    ThrottledError,
+    UnavailableError,
+)
+from finetune_wandb.model.secret import Secret
 from tests.clients.azure_stage import KEY, fault, requests
-from tests.sandbox.stage import Client
+from tests.dev.sandbox.stage import Client
 
 pytestmark = pytest.mark.sandbox_only
 

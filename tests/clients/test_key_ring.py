@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from clients.key_ring import FRESH_S, KeyRing
-from clients.key_vault import KeyVault
-from clients.transport import Transport
-from model.errors import AppError, DeniedError, MissingError, UnavailableError
-from model.key import KeyRecord
-from model.secret import Secret
+from finetune_wandb.clients.azure.key_vault import KeyVault
+from finetune_wandb.clients.key_ring import FRESH_S, KeyRing
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import AppError, DeniedError, MissingError, UnavailableError
+from finetune_wandb.model.key import KeyRecord
+from finetune_wandb.model.secret import Secret
 from tests.clients.azure_stage import (
     KEY,
     OTHER_KEY,
@@ -24,7 +24,7 @@ from tests.clients.azure_stage import (
     put_secret,
     requests,
 )
-from tests.sandbox.stage import Client
+from tests.dev.sandbox.stage import Client
 
 pytestmark = pytest.mark.sandbox_only
 

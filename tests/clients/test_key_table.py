@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from clients.key_table import KeyTable
-from clients.storage import Storage
-from model.errors import ConflictError
-from model.key import KeyChange, KeyRecord
-from tests.reconcile.fakes import NOW, VAULT
+from finetune_wandb.clients.storage.key_table import KeyTable
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.model.errors import ConflictError
+from finetune_wandb.model.key import KeyChange, KeyRecord
+from tests.accounts.fakes import NOW, VAULT
 
 RECORD = KeyRecord(
     vault_host=VAULT.host,

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from clients.key_vault import KeyVault
-from clients.transport import Transport
-from model.errors import DeniedError, MissingError, UnavailableError
-from model.secret import Secret
+from finetune_wandb.clients.azure.key_vault import KeyVault
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import DeniedError, MissingError, UnavailableError
+from finetune_wandb.model.secret import Secret
 from tests.clients.azure_stage import (
     KEY,
     OTHER_KEY,
@@ -18,7 +18,7 @@ from tests.clients.azure_stage import (
     make_vault,
     put_secret,
 )
-from tests.sandbox.stage import Client
+from tests.dev.sandbox.stage import Client
 
 pytestmark = pytest.mark.sandbox_only
 

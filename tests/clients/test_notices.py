@@ -2,13 +2,13 @@
 
 import pytest
 
-from clients.notices import Notices
-from clients.transport import Transport
-from model.errors import UnavailableError
-from model.notice import OutgoingNotice
+from finetune_wandb.clients.azure.notices import Notices
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.model.notice import OutgoingNotice
+from tests.accounts.fakes import NOW, account_id
 from tests.clients.azure_stage import fault, requests
-from tests.reconcile.fakes import NOW, account_id
-from tests.sandbox.stage import Client
+from tests.dev.sandbox.stage import Client
 
 pytestmark = pytest.mark.sandbox_only
 TOPIC = "https://alerts.westeurope-1.eventgrid.azure.net/api/events"

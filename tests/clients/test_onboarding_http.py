@@ -7,23 +7,23 @@ from datetime import UTC, datetime
 
 import pytest
 
-from clients.account_table import AccountTable
-from clients.accounts import Accounts
-from clients.key_prover import KeyProver
-from clients.key_ring import KeyRing
-from clients.key_table import KeyTable
-from clients.key_vault import KeyVault
-from clients.roles import Roles
-from clients.storage import Storage
-from clients.transport import Transport
-from clients.vault_resources import VaultResources
-from model.account import TAG_SECRET, TAG_VAULT
-from model.ids import AccountId
-from model.plan import AccountReport
-from model.secret import Secret
-from model.settings import Settings, read_settings
-from reconcile.ports import ReconcilePorts
-from reconcile.run import reconcile_account
+from finetune_wandb.accounts.ports import ReconcilePorts
+from finetune_wandb.accounts.reconcile import reconcile_account
+from finetune_wandb.clients.azure.accounts import Accounts
+from finetune_wandb.clients.azure.key_vault import KeyVault
+from finetune_wandb.clients.azure.roles import Roles
+from finetune_wandb.clients.azure.vaults import VaultResources
+from finetune_wandb.clients.key_ring import KeyRing
+from finetune_wandb.clients.storage.account_table import AccountTable
+from finetune_wandb.clients.storage.key_table import KeyTable
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb.key_prover import KeyProver
+from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT
+from finetune_wandb.model.ids import AccountId
+from finetune_wandb.model.plan import AccountReport
+from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.settings import Settings, read_settings
 from tests.clients.azure_stage import (
     ALPHA,
     KEY,
@@ -36,7 +36,7 @@ from tests.clients.azure_stage import (
     put_secret,
     requests,
 )
-from tests.sandbox.stage import GROUP, SUBSCRIPTION, Client
+from tests.dev.sandbox.stage import GROUP, SUBSCRIPTION, Client
 
 pytestmark = pytest.mark.sandbox_only
 

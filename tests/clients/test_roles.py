@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from clients.accounts import Accounts
-from clients.roles import Roles
-from clients.transport import Transport
-from model.errors import MissingError, NotReadyError
-from model.settings import OFFICER, USER
-from model.vault import ROLE_IDS
+from finetune_wandb.clients.azure.accounts import Accounts
+from finetune_wandb.clients.azure.roles import Roles
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import MissingError, NotReadyError
+from finetune_wandb.model.settings import OFFICER, USER
+from finetune_wandb.model.vault import ROLE_IDS
 from tests.clients.azure_stage import (
     ALPHA,
     forget_requests,
@@ -17,7 +17,7 @@ from tests.clients.azure_stage import (
     make_vault,
     requests,
 )
-from tests.sandbox.stage import Client
+from tests.dev.sandbox.stage import Client
 
 pytestmark = pytest.mark.sandbox_only
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from clients.storage import Storage
-from clients.table_mirror import TableMirror
-from clients.table_wire import TableWire
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.storage.table_mirror import TableMirror
+from finetune_wandb.clients.storage.table_wire import TableWire
 
 
 def parse(row: Any) -> tuple[str, int] | None:

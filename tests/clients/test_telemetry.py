@@ -10,15 +10,15 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from clients.span_sampler import FailuresKept
-from clients.telemetry import OpenTelemetry
+from finetune_wandb.clients.span_sampler import FailuresKept
+from finetune_wandb.clients.telemetry import OpenTelemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 OFF = """
 import asyncio, sys
 from pathlib import Path
-from composition import Composition
-from devhost.settings import read_file
+from function_app import Composition
+from dev.devhost.settings import read_file
 values = dict(read_file(Path("local.settings.sample.json")).values)
 asyncio.run(Composition(values).app())
 print(sorted(name for name in sys.modules if name.startswith("opentelemetry.sdk")))

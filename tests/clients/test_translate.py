@@ -10,8 +10,8 @@ import pytest
 from azure.core import exceptions
 from azure.core.exceptions import AzureError, HttpResponseError
 
-from clients.translate import parse_retry_after, translate, translated
-from model.errors import (
+from finetune_wandb.clients.translate import parse_retry_after, translate, translated
+from finetune_wandb.model.errors import (
     AppError,
     ConflictError,
     DeniedError,
@@ -77,7 +77,7 @@ def test_error_is_ours_when_the_sdk_raises_it(kind: type[Exception]) -> None:
     for name in ("status_code", "response", "error", "reason"):
         setattr(error, name, None)
     ours = translate(error, "id", "Azure")
-    assert type(ours).__module__ == "model.errors"
+    assert type(ours).__module__ == "finetune_wandb.model.errors"
     assert isinstance(ours, TemporaryError | PermanentError)
     assert ours.subject == "id"
     assert "secret text" not in str(ours)

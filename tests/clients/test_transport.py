@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from clients.jobs import Jobs
-from clients.transport import SANDBOX_PRINCIPAL, Transport
-from model.errors import RejectedError, UnavailableError
+from finetune_wandb.clients.azure.jobs import Jobs
+from finetune_wandb.clients.transport import SANDBOX_PRINCIPAL, Transport
+from finetune_wandb.model.errors import RejectedError, UnavailableError
 from tests.fakes import relay_account
 
 SCOPE = "https://cognitiveservices.azure.com/.default"

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from clients.transport import Transport
-from clients.vault_resources import VaultResources
-from model.errors import MissingError
-from model.vault import AccessPolicy
+from finetune_wandb.clients.azure.vaults import VaultResources
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import MissingError
+from finetune_wandb.model.vault import AccessPolicy
 from tests.clients.azure_stage import (
     TENANT,
     VAULT,
@@ -15,7 +15,7 @@ from tests.clients.azure_stage import (
     make_vault,
     requests,
 )
-from tests.sandbox.stage import SUBSCRIPTION, Client, vault_path
+from tests.dev.sandbox.stage import SUBSCRIPTION, Client, vault_path
 
 pytestmark = pytest.mark.sandbox_only
 SOMEBODY = "55555555-5555-4555-8555-555555555555"

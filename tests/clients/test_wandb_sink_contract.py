@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from clients.pacing import Pacing
-from clients.transport import Transport
-from clients.wandb_sink import WandbSink
-from model.cursor import RunPath
-from model.errors import DeniedError, MissingError, RejectedError
-from model.relay_ports import RunAttributes, RunKey, SinkPort
-from model.secret import Secret
-from relay.alerts import Alert
-from relay.wire import HEARTBEAT, body
+from finetune_wandb.clients.pacing import Pacing
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb.sink import WandbSink
+from finetune_wandb.model.cursor import RunPath
+from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError
+from finetune_wandb.model.relay_ports import RunAttributes, RunKey, SinkPort
+from finetune_wandb.model.secret import Secret
+from finetune_wandb.relay.run.alerts import Alert
+from finetune_wandb.relay.run.wire import HEARTBEAT, body
+from tests.dev.sandbox.wandb_fixture import ENTITY, wandb_server
 from tests.fakes import FakeSink
-from tests.sandbox.wandb_fixture import ENTITY, wandb_server
 
 pytestmark = pytest.mark.sandbox_only
 

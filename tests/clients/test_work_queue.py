@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from clients.json_rows import JsonRows, table_key
-from clients.queue_stats import QueueStats
-from clients.storage import Storage, StorageAddress, read_address
-from clients.storage_auth import StorageAuth
-from clients.transport import Transport
-from clients.work_queue import WorkQueue
-from model.errors import SettingsError, UnavailableError
-from model.queues import QueueCount
+from finetune_wandb.clients.storage.auth import StorageAuth
+from finetune_wandb.clients.storage.json_rows import JsonRows, table_key
+from finetune_wandb.clients.storage.queue_stats import QueueStats
+from finetune_wandb.clients.storage.service import Storage, StorageAddress, read_address
+from finetune_wandb.clients.storage.work_queue import WorkQueue
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import SettingsError, UnavailableError
+from finetune_wandb.model.queues import QueueCount
 from tests.clients.test_cursor_table_contract import _KEY, until_listening
 
 pytestmark = pytest.mark.stack

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from clients.accounts import Accounts
-from clients.key_vault import KeyVault
-from clients.roles import Roles
-from clients.transport import Transport
-from clients.vault_resources import VaultResources
-from model.errors import AppError, UnavailableError
-from model.secret import Secret
+from finetune_wandb.clients.azure.accounts import Accounts
+from finetune_wandb.clients.azure.key_vault import KeyVault
+from finetune_wandb.clients.azure.roles import Roles
+from finetune_wandb.clients.azure.vaults import VaultResources
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import AppError, UnavailableError
+from finetune_wandb.model.secret import Secret
 from tests.clients.azure_stage import (
     ALPHA,
     KEY,
@@ -26,7 +26,7 @@ from tests.clients.azure_stage import (
     make_vault,
     put_secret,
 )
-from tests.sandbox.stage import SUBSCRIPTION, Client
+from tests.dev.sandbox.stage import SUBSCRIPTION, Client
 
 pytestmark = pytest.mark.sandbox_only
 

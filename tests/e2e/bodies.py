@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from tools.demo.cloud import Json
-from tools.demo.values import Published, published
+from dev.tools.demo.cloud import Json
+from dev.tools.demo.values import Published, published
 
 
 def published_by(body: Mapping[str, Any]) -> Published:

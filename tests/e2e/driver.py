@@ -1,7 +1,7 @@
 """Drives the whole product through its outside, as the end-to-end tests need it.
 
 Azure is changed and W&B is looked at through the sandbox, the product is asked over HTTP. What
-a run must hold is worked out in tools/demo/values.py, which shares no code with the relay.
+a run must hold is worked out in dev/tools/demo/values.py, which shares no code with the relay.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from typing import Any
 
 import aiohttp
 
+from dev.tools.demo.cloud import Cloud, Json, until
+from dev.tools.demo.compare import Comparison, compare
+from dev.tools.demo.values import Published
+from dev.tools.local_stack import Stack
 from tests.e2e.bodies import job_object, message_event, metric_events, published_by
 from tests.e2e.secrets_scan import Witness
-from tools.demo.cloud import Cloud, Json, until
-from tools.demo.compare import Comparison, compare
-from tools.demo.values import Published
-from tools.local_stack import Stack
 
 __all__ = [
     "Driver",

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dev.tools.demo.cloud import Json
+from dev.tools.demo.compare import compare
+from dev.tools.demo.values import Published
 from tests.e2e.driver import Driver, job_object, metric_events, published_by, until
-from tools.demo.cloud import Json
-from tools.demo.compare import compare
-from tools.demo.values import Published
 
 _PATIENCE = 40
 """Quarters of a second."""

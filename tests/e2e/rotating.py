@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from dev.tools.demo.cloud import Json
 from tests.e2e.driver import Driver, until
-from tools.demo.cloud import Json
 
 _numbers = itertools.count(1)
 IN_FLIGHT_S = 0.5

@@ -21,7 +21,7 @@ from azure.core.exceptions import AzureError
 from azure.data.tables.aio import TableServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from tools.local_stack import Stack
+from dev.tools.local_stack import Stack
 
 _PREFIX = b"wandb_v1_"
 _IN_CLEAR = re.compile(_PREFIX + rb"[A-Za-z0-9_.\-]{16,}")

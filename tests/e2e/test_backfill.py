@@ -13,8 +13,8 @@ from functools import partial
 import pytest
 import pytest_asyncio
 
+from dev.tools.demo.cloud import Json, until
 from tests.e2e.driver import PROJECT, Driver, job_object, running
-from tools.demo.cloud import Json, until
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 

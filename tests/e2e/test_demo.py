@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import ports
+from dev.tools import ports
 
 pytestmark = pytest.mark.stack
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ async def test_demo_ends_well_when_run_once(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "tools.demo", "--once", "--run-dir", str(tmp_path), "--report", str(report)),
+        *("-m", "dev.tools.demo", "--once", "--run-dir", str(tmp_path), "--report", str(report)),
         cwd=ROOT,
         env={**environ, **ports.free().environ()},
         stdout=asyncio.subprocess.PIPE,

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from dev.tools.demo.api import FineTuning
 from tests.e2e.driver import ENDED, Driver, until
-from tools.demo.api import FineTuning
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 

@@ -11,8 +11,8 @@ import pytest_asyncio
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient
 
+from dev.tools.demo.cloud import Json, until
 from tests.e2e.driver import PROJECT, Driver, job_object, metric_events, published_by, running
-from tools.demo.cloud import Json, until
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 OLD = 7 * 86_400

@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 import pytest
 
+from dev.tools.local_stack import Stack
 from tests.e2e.driver import Driver, job_object, metric_events, running, until
 from tests.e2e.rotating import Key, new_key, revoke
 from tests.e2e.secrets_scan import Witness, encodings, leaks
-from tools.local_stack import Stack
 
 HIDDEN = "wandb_v1_" + "Zx9" * 25
 ODD = "an odd ~value~ with +/= in it, no key's shape"

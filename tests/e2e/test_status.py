@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from dev.tools.demo.cloud import Json
 from tests.e2e.driver import Driver, job_object, metric_events, running
-from tools.demo.cloud import Json
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 

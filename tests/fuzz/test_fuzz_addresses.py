@@ -4,10 +4,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clients.json_rows import table_key
-from clients.translate import parse_retry_after
-from model import ids
-from model.errors import NoticeError
+from finetune_wandb.clients.storage.json_rows import table_key
+from finetune_wandb.clients.translate import parse_retry_after
+from finetune_wandb.model import ids
+from finetune_wandb.model.errors import NoticeError
 from tests.fuzz.inputs import fuzzed, junk, raises_only
 
 _GUID = "00000000-0000-0000-0000-000000000001"

@@ -9,11 +9,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients import jobs, key_prover, table_wire, wandb_sink
-from clients.http import Answer
-from clients.transport import Transport
-from model.cursor import RunPath
-from model.errors import AppError
+from finetune_wandb.clients.azure import jobs
+from finetune_wandb.clients.http import Answer
+from finetune_wandb.clients.storage import table_wire
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb import key_prover
+from finetune_wandb.clients.wandb import sink as wandb_sink
+from finetune_wandb.model.cursor import RunPath
+from finetune_wandb.model.errors import AppError
 from tests.fuzz.inputs import bodies, fuzzed, raises_only
 
 RUN = RunPath("entity", "project", "run")

@@ -6,14 +6,14 @@ from typing import Any
 import orjson
 from hypothesis import given
 
-from clients.http import Answer
-from model.errors import AppError
-from model.job_object import parse_job, reduce_job
-from relay.attributes import run_attributes, run_path
-from relay.checkpoints import add_checkpoints, best_checkpoint
-from relay.events import console_line, parse_event
-from relay.ledger import Ledger
-from relay.rows import Row, history_line, rows_of_events
+from finetune_wandb.clients.http import Answer
+from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.job_object import parse_job, reduce_job
+from finetune_wandb.relay.passes.ledger import Ledger
+from finetune_wandb.relay.published.checkpoints import add_checkpoints, best_checkpoint
+from finetune_wandb.relay.published.events import console_line, parse_event
+from finetune_wandb.relay.published.rows import Row, history_line, rows_of_events
+from finetune_wandb.relay.run.attributes import run_attributes, run_path
 from tests.fakes import relay_account
 from tests.fuzz.inputs import bodies, fuzzed, raises_only
 

@@ -6,16 +6,16 @@ import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clients.cursor_rows import change_of, cursor_of
-from clients.http import Answer, error_code, error_for, retry_after
+from finetune_wandb.clients.http import Answer, error_code, error_for, retry_after
+from finetune_wandb.clients.storage.cursor_rows import change_of, cursor_of
+from finetune_wandb.model.cursor import Cursor, RunPath
+from finetune_wandb.model.errors import AppError, NoticeError
+from finetune_wandb.model.job_object import reduce_job
+from finetune_wandb.model.messages import read_artifacts, read_reconcile, read_relay
+from finetune_wandb.model.redact import redacted
+from finetune_wandb.model.resync_request import request_from_body
+from finetune_wandb.model.settings import Settings, SettingsProblems, names, read_settings
 from handlers.status_query import read_query
-from model.cursor import Cursor, RunPath
-from model.errors import AppError, NoticeError
-from model.job_object import reduce_job
-from model.messages import read_artifacts, read_reconcile, read_relay
-from model.redact import redacted
-from model.resync_request import request_from_body
-from model.settings import Settings, SettingsProblems, names, read_settings
 from tests.fuzz.inputs import any_json, bodies, damaged, fuzzed, raises_only
 from tests.fuzz.test_fuzz_jobs import JOB
 

@@ -8,8 +8,8 @@ from azure.functions import eventgrid, meta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune_wandb.model.errors import NoticeError
 from handlers.notices_in import Notice, data_object, data_text, read_notice
-from model.errors import NoticeError
 from tests.fuzz.inputs import damaged, fuzzed, raises_only
 
 SECRET = {

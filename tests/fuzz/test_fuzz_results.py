@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model.errors import RejectedError
-from relay.results import ResultCount, read_rows
-from relay.rows import Row, history_line
+from finetune_wandb.model.errors import RejectedError
+from finetune_wandb.relay.published.results import ResultCount, read_rows
+from finetune_wandb.relay.published.rows import Row, history_line
 from tests.fuzz.inputs import fuzzed
 
 _CELLS = st.one_of(

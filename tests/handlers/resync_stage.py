@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import orjson
 
-from handlers.deps import App
-from model.cursor import JobSeen
-from model.errors import MissingError
-from model.messages import ReconcileMessage, RelayMessage, read_relay
-from model.relay_ports import Listing
-from model.resync import Resync, ResyncItem, ResyncRequest
-from model.telemetry import NoTelemetry
-from relay.options import RelayOptions
+from finetune_wandb.flows.app import App
+from finetune_wandb.model.cursor import JobSeen
+from finetune_wandb.model.errors import MissingError
+from finetune_wandb.model.messages import ReconcileMessage, RelayMessage, read_relay
+from finetune_wandb.model.relay_ports import Listing
+from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
+from finetune_wandb.model.telemetry import NoTelemetry
+from finetune_wandb.relay.options import RelayOptions
 from tests.fakes import relay_account
 
 ACCOUNT = relay_account()

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from handlers.refusals import Refusals
-from model.errors import MissingError, UnavailableError
-from model.problem import Problem
-from model.settings import Settings, read_settings
+from finetune_wandb.flows.refusals import Refusals
+from finetune_wandb.model.errors import MissingError, UnavailableError
+from finetune_wandb.model.problem import Problem
+from finetune_wandb.model.settings import Settings, read_settings
 from tests.fakes import FakeQueue
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"

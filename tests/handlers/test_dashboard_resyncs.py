@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
+from finetune_wandb.model.problem import Problem
+from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 from handlers.dashboard_resyncs import latest, running
 from handlers.resync_view import view
 from handlers.status_view import problem_view
-from model.problem import Problem
-from model.resync import Resync, ResyncItem, ResyncRequest
 from tests.handlers.stage import ACCOUNT, NOW
 
 RESYNC = Resync(

@@ -7,15 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from handlers.deps import App
-from handlers.job_artifacts import NAME, handle
-from model.artifact import ArtifactResult, JobArtifacts
-from model.cursor import Cursor, RunPath
-from model.messages import ArtifactMessage, read_artifacts
-from model.problem import Problem
-from model.relay_ports import RunKey
-from relay.options import RelayOptions
-from relay.ports import RelayPorts
+from finetune_wandb.flows.app import App
+from finetune_wandb.flows.artifacts import NAME, handle
+from finetune_wandb.model.artifact import ArtifactResult, JobArtifacts
+from finetune_wandb.model.cursor import Cursor, RunPath
+from finetune_wandb.model.messages import ArtifactMessage, read_artifacts
+from finetune_wandb.model.problem import Problem
+from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes
 
 

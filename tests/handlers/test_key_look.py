@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from handlers.account_work import prove_key
-from model.errors import ConflictError
-from model.messages import ReconcileMessage
+from finetune_wandb.flows.account_work import prove_key
+from finetune_wandb.model.errors import ConflictError
+from finetune_wandb.model.messages import ReconcileMessage
+from tests.accounts.fakes import BETTER, NOW, VAULT, Topic, World, settings, version, world
 from tests.fakes import FakeQueue
-from tests.reconcile.fakes import BETTER, NOW, VAULT, Topic, World, settings, version, world
 
 SECRET = "wandb-api-key"
 

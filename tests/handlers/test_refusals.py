@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from finetune_wandb.flows.refusals import MOST_NAMED, OTHERS
+from finetune_wandb.model.errors import UnavailableError
 from handlers.account_event import account_event
-from handlers.refusals import MOST_NAMED, OTHERS
-from model.errors import UnavailableError
 from tests.handlers.events import event
 from tests.handlers.stage import FakeApp
 

@@ -2,14 +2,15 @@
 
 import pytest
 
-from handlers import resync, resync_jobs, resync_work, set_aside
+from finetune_wandb.flows import resync_jobs, resync_work, set_aside
+from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.model.messages import ReconcileMessage, RelayMessage
+from finetune_wandb.model.resync import ResyncItem, ResyncRequest
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
+from handlers import resync
 from handlers.resync_view import is_done, view
-from model.errors import UnavailableError
-from model.messages import ReconcileMessage, RelayMessage
-from model.resync import ResyncItem, ResyncRequest
-from relay.options import RelayOptions
-from relay.outcome import JobOutcome
-from relay.select import JOBS_PER_MESSAGE
 from tests.handlers.resync_stage import ID, HostDiedError, Stage
 
 MANY = 3 * JOBS_PER_MESSAGE - 2

@@ -7,9 +7,9 @@ import azure.functions as func
 import orjson
 import pytest
 
+from finetune_wandb.model.errors import AppError, MissingError, NoticeError, UnavailableError
 from handlers.problem_details import Refusal
 from handlers.resync import LONGEST_WAIT_S, MOST_BYTES, post
-from model.errors import AppError, MissingError, NoticeError, UnavailableError
 from tests.handlers.resync_stage import ACCOUNT, Stage
 from tests.handlers.stage import FakeApp
 

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from handlers import reconcile_account, relay_jobs, resync_work
-from handlers.deps import LAST_TRY
-from model.errors import RejectedError, UnavailableError
-from model.messages import ReconcileMessage
-from model.telemetry import NoTelemetry
+from finetune_wandb.flows import jobs as relay_jobs
+from finetune_wandb.flows import reconcile as reconcile_account
+from finetune_wandb.flows import resync_work
+from finetune_wandb.flows.app import LAST_TRY
+from finetune_wandb.model.errors import RejectedError, UnavailableError
+from finetune_wandb.model.messages import ReconcileMessage
+from finetune_wandb.model.telemetry import NoTelemetry
 from tests.handlers.resync_stage import Stage
 from tests.handlers.stage import FakeProblems
 

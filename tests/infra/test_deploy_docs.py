@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from infra.commands.cost import LOG_ALERTS, TICKS, Assumptions, estimate, main
 from tests.infra.bicep import INFRA, ROOT, read
-from tools.cost import LOG_ALERTS, TICKS, Assumptions, estimate, main
 
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 

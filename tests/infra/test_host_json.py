@@ -25,7 +25,7 @@ def test_queue_numbers_are_ones_the_platform_takes() -> None:
     assert 1 <= QUEUES["batchSize"] <= 32
     assert 0 <= QUEUES["newBatchThreshold"] <= 1000
     assert _span(QUEUES["maxPollingInterval"]) >= 1
-    # clients/storage.py encodes so.
+    # finetune_wandb/clients/storage/service.py encodes so.
     assert QUEUES["messageEncoding"] == "base64"
 
 
@@ -36,7 +36,7 @@ def test_message_is_tried_several_times_before_it_is_poison() -> None:
 
 def test_failed_tick_message_is_tried_again_before_newer_ticks_make_it_stale() -> None:
     patience = QUEUES["maxDequeueCount"] * _span(QUEUES["visibilityTimeout"])
-    assert patience < _constant("handlers/relay_jobs.py", "STALE_S")
+    assert patience < _constant("finetune_wandb/flows/jobs.py", "STALE_S")
 
 
 def test_functions_end_before_the_platform_ends_them() -> None:

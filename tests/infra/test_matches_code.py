@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 
-from model.settings import defaults, names
+from finetune_wandb.model.settings import defaults, names
 from tests.infra.bicep import INFRA, ROOT, entries, read, string, strings, text, walk
 
 CODE = [*ROOT.glob("*.py")] + [
-    path
-    for folder in ("handlers", "reconcile", "relay", "clients", "model")
-    for path in (ROOT / folder).glob("*.py")
+    path for folder in ("handlers", "finetune_wandb") for path in (ROOT / folder).rglob("*.py")
 ]
 
 
@@ -36,7 +34,7 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
 def _function_names() -> set[str]:
     return {
         value
-        for path in (ROOT / "handlers").glob("*.py")
+        for path in CODE
         for name, value in _texts(path)
         if name == "NAME" or name.endswith("_NAME")
     }
@@ -45,7 +43,7 @@ def _function_names() -> set[str]:
 def _tables() -> set[str]:
     """Return the tables of clients/: each module's TABLE, and what it passes to `.table(…)`."""
     found = set()
-    for path in (ROOT / "clients").glob("*.py"):
+    for path in (ROOT / "finetune_wandb" / "clients").rglob("*.py"):
         constants = dict(_texts(path))
         opened = {
             argument.id
@@ -113,7 +111,7 @@ def test_platform_settings_are_read_by_host_or_code() -> None:
 
 
 def test_storage_of_the_settings_is_understood_by_the_code() -> None:
-    from clients.storage import read_address
+    from finetune_wandb.clients.storage.service import read_address
 
     platform = entries(read("modules/app.bicep").variables["platformSettings"])
     filled = {
@@ -127,13 +125,9 @@ def test_storage_of_the_settings_is_understood_by_the_code() -> None:
 
 
 def test_queues_of_the_code_exist() -> None:
-    sent = {value for name, value in _texts(ROOT / "clients" / "work_queue.py") if name.isupper()}
-    triggered = {
-        value
-        for path in (ROOT / "handlers").glob("*.py")
-        for name, value in _texts(path)
-        if name == "QUEUE"
-    }
+    queues = ROOT / "finetune_wandb" / "clients" / "storage" / "work_queue.py"
+    sent = {value for name, value in _texts(queues) if name.isupper()}
+    triggered = {value for path in CODE for name, value in _texts(path) if name == "QUEUE"}
     assert sent <= triggered
     declared = set(strings(read("modules/storage.bicep").variables["queueNames"]))
     assert declared == triggered | {f"{name}-poison" for name in triggered}
@@ -200,9 +194,9 @@ def test_alerts_search_for_what_the_code_logs() -> None:
 
 
 def test_alert_finds_the_lag_in_the_line_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    from handlers.outcomes import tell_job
-    from model.telemetry import NoTelemetry
-    from relay.outcome import JobOutcome
+    from finetune_wandb.flows.outcomes import tell_job
+    from finetune_wandb.model.telemetry import NoTelemetry
+    from finetune_wandb.relay.passes.outcome import JobOutcome
 
     caplog.set_level("INFO")
     outcome = JobOutcome("ftjob-1", "live", values=3, lag_s=712.34)
@@ -222,7 +216,7 @@ def test_alert_finds_the_lag_in_the_line_that_is_logged(caplog: pytest.LogCaptur
 
 
 def test_alerts_name_causes_and_functions_that_exist() -> None:
-    from reconcile.causes import CAUSES
+    from finetune_wandb.model.causes import CAUSES
 
     alerts = read("modules/alerts.bicep")
     query = text(alerts.variables["keyQuery"])

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import re
 import subprocess
 import sys
 import venv
@@ -13,14 +14,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from dev.tools import package
 from tests.infra.bicep import ROOT
-from tools import package
 
-PARTS = {"handlers", "reconcile", "relay", "clients", "model"}
+PARTS = {"handlers", "finetune_wandb"}
 ROOT_FILES = {
     "function_app.py",
-    "composition.py",
-    "connect.py",
     "host.json",
     "requirements.txt",
     ".funcignore",
@@ -81,15 +80,8 @@ def _needed(lines: list[str]) -> Iterator[importlib.metadata.Distribution]:
 
 
 def _function_names() -> set[str]:
-    return {
-        node.value.value
-        for path in (ROOT / "handlers").glob("*.py")
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.AnnAssign)
-        and isinstance(node.target, ast.Name)
-        and (node.target.id == "NAME" or node.target.id.endswith("_NAME"))
-        and isinstance(node.value, ast.Constant)
-    }
+    triggers = (ROOT / "handlers" / "triggers.py").read_text()
+    return set(re.findall(r'function_name\("(\w+)"\)', triggers))
 
 
 def test_zip_holds_the_app_and_nothing_else() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.vault import ROLE_IDS
+from finetune_wandb.model.vault import ROLE_IDS
 from tests.infra.bicep import FILES, ROOT, BicepFile, read, strings, text
 
 ROLES = {

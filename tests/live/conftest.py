@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from clients.key_vault import KeyVault
-from clients.transport import Transport
-from model.ids import parse_vault_url
-from model.secret import Secret
+from finetune_wandb.clients.azure.key_vault import KeyVault
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.ids import parse_vault_url
+from finetune_wandb.model.secret import Secret
 from tests.live.places_azure import Arm
 from tests.live.places_wandb import Wandb
 from tests.live.settings import Places, places

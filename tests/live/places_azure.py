@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from clients.transport import Transport
+from finetune_wandb.clients.transport import Transport
 
 ACCOUNTS_API = "2025-06-01"
 

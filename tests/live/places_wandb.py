@@ -4,8 +4,8 @@ import base64
 import json
 from typing import Any
 
-from clients.transport import Transport
-from model.secret import Secret
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.secret import Secret
 
 _UPSERT = (
     "mutation UpsertBucket($name: String!, $entity: String, $project: String,"

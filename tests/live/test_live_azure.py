@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from clients.accounts import Accounts
-from clients.jobs import Jobs
-from clients.transport import Transport
-from model.account import RelayAccount
-from model.errors import MissingError, RejectedError
-from model.ids import parse_account_id
+from finetune_wandb.clients.azure.accounts import Accounts
+from finetune_wandb.clients.azure.jobs import Jobs
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.errors import MissingError, RejectedError
+from finetune_wandb.model.ids import parse_account_id
 from tests.live.conftest import Verdict
 from tests.live.places_azure import ACCOUNTS_API, Arm
 from tests.live.settings import Places, may_write, need, text

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from model.secret import Secret
+from finetune_wandb.model.secret import Secret
 from tests.live.conftest import Verdict
 from tests.live.places_wandb import TELEMETRY, Wandb
 from tests.live.settings import Places, may_write, need

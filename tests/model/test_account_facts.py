@@ -2,10 +2,10 @@
 
 import pytest
 
-from model.account import openai_endpoint
-from model.plan import outcome_from_json, step_from_json
-from tests.reconcile.fakes import account, world
-from tests.reconcile.stage import run_pass
+from finetune_wandb.model.account import openai_endpoint
+from finetune_wandb.model.plan import outcome_from_json, step_from_json
+from tests.accounts.fakes import account, world
+from tests.accounts.stage import run_pass
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,13 @@ from typing import Any
 import orjson
 import pytest
 
-from model.errors import NoticeError
-from model.messages import ReconcileMessage, read_artifacts, read_reconcile, read_relay
+from finetune_wandb.model.errors import NoticeError
+from finetune_wandb.model.messages import (
+    ReconcileMessage,
+    read_artifacts,
+    read_reconcile,
+    read_relay,
+)
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 ACCOUNT = (

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from model.errors import NoticeError
-from model.resync import Resync, ResyncRequest, resync_from_json, to_json
-from model.resync_request import request_from_body
+from finetune_wandb.model.errors import NoticeError
+from finetune_wandb.model.resync import Resync, ResyncRequest, resync_from_json, to_json
+from finetune_wandb.model.resync_request import request_from_body
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 OTHER = "22222222-2222-4222-8222-222222222222"

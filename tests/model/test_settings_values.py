@@ -11,8 +11,8 @@ import orjson
 import pytest
 import wandb
 
-from model.secret import Secret
-from model.settings import SettingsProblems, defaults, names, read_settings
+from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.settings import SettingsProblems, defaults, names, read_settings
 
 GIVEN = {
     "AZURE_SUBSCRIPTION_IDS": "11111111-1111-4111-8111-111111111111",

@@ -1,7 +1,7 @@
 """Roles, assignment names and access policies as plain facts."""
 
-from model.settings import OFFICER, USER
-from model.vault import (
+from finetune_wandb.model.settings import OFFICER, USER
+from finetune_wandb.model.vault import (
     ADMINISTRATOR,
     ROLE_IDS,
     AccessPolicy,
@@ -9,7 +9,7 @@ from model.vault import (
     strength,
     with_policy,
 )
-from tests.reconcile.fakes import OLD_PRINCIPAL, PRINCIPAL, VAULT, VAULT_ID, world
+from tests.accounts.fakes import OLD_PRINCIPAL, PRINCIPAL, VAULT, VAULT_ID, world
 
 
 def test_roles_are_ordered_by_what_they_allow() -> None:

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from clients.pacing import Pacing
-from clients.transport import Transport
-from clients.wandb_sink import WandbSink
-from model.relay_ports import RunKey
-from model.secret import Secret
+from finetune_wandb.clients.pacing import Pacing
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb.sink import WandbSink
+from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.secret import Secret
+from tests.dev.sandbox.wandb_fixture import ENTITY, KEY, WandbServer
 from tests.fakes import FakeKeys, relay_account
 from tests.relay.stage import JOB, T0, Stage, body, event
-from tests.sandbox.wandb_fixture import ENTITY, KEY, WandbServer
 
 STEPS = range(1, 31)
 

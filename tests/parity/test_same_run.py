@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.dev.sandbox.wandb_fixture import ENTITY, WandbServer
 from tests.parity.ours import JOB, STEPS, Ours
-from tests.sandbox.wandb_fixture import ENTITY, WandbServer
 
 pytestmark = pytest.mark.sandbox_only
 

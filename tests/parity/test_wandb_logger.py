@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from clients.artifacts import Artifacts
-from relay.artifacts import log_artifacts
+from finetune_wandb.clients.wandb.artifacts import Artifacts
+from finetune_wandb.relay.artifacts.log import log_artifacts
 from tests.e2e.relay.stage import KEY, START, Stage, job, stage
 
 DOC = Path(__file__).parents[2] / "docs" / "run-contents.md"

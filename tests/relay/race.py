@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-from model.errors import AppError, ConflictError, ThrottledError, UnavailableError
+from finetune_wandb.model.errors import AppError, ConflictError, ThrottledError, UnavailableError
 
 FAULTS: dict[str, type[AppError]] = {
     "down": UnavailableError,

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.cursor import Cursor
-from model.job_object import parse_job
-from relay.options import RelayOptions
-from relay.outcome import JobOutcome
-from relay.ports import RelayPorts
-from relay.run import relay_account
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.passes.account_pass import relay_account
+from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.ports import RelayPorts
 from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeRun, FakeSink
 from tests.fakes import relay_account as account_named
 

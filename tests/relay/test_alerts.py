@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from model.job import Job
-from relay.alerts import Facts, due_alerts
-from relay.options import RelayOptions
+from finetune_wandb.model.job import Job
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.run.alerts import Facts, due_alerts
 from tests.relay.stage import Stage, body, event
 
 NOW = 1_764_000_000.0

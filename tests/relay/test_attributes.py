@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from model.cursor import RunPath
-from model.job import Job
-from model.job_object import parse_job
-from relay.attributes import path_problem, run_attributes, run_id, run_path
+from finetune_wandb.model.cursor import RunPath
+from finetune_wandb.model.job import Job
+from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_id, run_path
 from tests.fakes import relay_account
 
 SECRET = "s3cr3t-value-that-must-not-leave"

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from model.job_object import parse_job, reduce_job
-from relay.attributes import run_attributes
-from relay.outcome import JobOutcome
+from finetune_wandb.model.job_object import parse_job, reduce_job
+from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.run.attributes import run_attributes
 from tests.fakes import relay_account
 from tests.relay.stage import JOB, T0, Stage
 

@@ -4,8 +4,12 @@ from typing import Any
 
 import pytest
 
-from relay.checkpoints import add_checkpoints, best_checkpoint, checkpoint_table
-from relay.rows import Row
+from finetune_wandb.relay.published.checkpoints import (
+    add_checkpoints,
+    best_checkpoint,
+    checkpoint_table,
+)
+from finetune_wandb.relay.published.rows import Row
 
 
 def checkpoint(step: Any, model: Any = "ft:ckpt", **metrics: Any) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from typing import Any
 import orjson
 import pytest
 
-from model.errors import UnavailableError
-from model.job_object import parse_job
-from model.relay_ports import RunKey
-from relay.closing import CAUSE, NEVER, Closed, close_runs, reopen_runs
-from relay.options import RelayOptions
-from relay.ports import RelayPorts
-from relay.run import relay_account
+from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.passes.account_pass import relay_account
+from finetune_wandb.relay.passes.closing import CAUSE, NEVER, Closed, close_runs, reopen_runs
+from finetune_wandb.relay.ports import RelayPorts
 from tests.fakes import ENTITY, PROJECT, FakeCursors, FakeJobs, FakeKeys, FakeSink, Once
 from tests.fakes import relay_account as account_named
 

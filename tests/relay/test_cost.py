@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from model.job import Job
-from model.setting_parsers import Prices
-from relay.cost import cost_so_far, meter, price_of
+from finetune_wandb.model.job import Job
+from finetune_wandb.model.setting_parsers import Prices
+from finetune_wandb.relay.run.cost import cost_so_far, meter, price_of
 
 HOUR = 3600.0
 JOB = Job("ftjob-1", "running", model="o4-mini-2025-04-16", created_at=0.0)

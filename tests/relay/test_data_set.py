@@ -8,7 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
-from relay.data_set import COLUMNS, MOST_ROWS, FileFacts, measure, table_rows
+from finetune_wandb.relay.artifacts.data_set import (
+    COLUMNS,
+    MOST_ROWS,
+    FileFacts,
+    measure,
+    table_rows,
+)
 
 
 async def chunks(content: bytes, size: int) -> AsyncIterator[bytes]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from model.errors import MissingError
-from relay.events import (
+from finetune_wandb.model.errors import MissingError
+from finetune_wandb.relay.published.events import (
     Hints,
     Page,
     console_line,

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
-from model.job_object import parse_job
-from relay.options import RelayOptions
-from relay.ports import RelayPorts
-from relay.run import relay_account
+from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.passes.account_pass import relay_account
+from finetune_wandb.relay.ports import RelayPorts
 from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink
 from tests.fakes import relay_account as account_named
 from tests.relay.published import LATE_TICKS, LIVE_TICKS, T0, TICK_S, Script, scripts

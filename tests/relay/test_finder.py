@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from model.cursor import Cursor
-from model.errors import UnavailableError
-from relay.finder import Finder
-from relay.select import JOBS_PER_MESSAGE, closed_states
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.relay.passes.finder import Finder
+from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE, closed_states
 from tests.fakes import FakeCursors, FakeJobs, FakeQueue, Once, relay_account
 
 NOW = 1_764_000_000.0

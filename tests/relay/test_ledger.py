@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.ledger import Ledger
+from finetune_wandb.relay.passes.ledger import Ledger
 
 _claims = st.lists(
     st.tuples(st.integers(0, 40) | st.integers(0, 2**62), st.sampled_from("abc")), max_size=60

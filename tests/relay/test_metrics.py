@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.metrics import cannot_be_negative, metrics_of, read_metrics, step_of
+from finetune_wandb.relay.published.metrics import (
+    cannot_be_negative,
+    metrics_of,
+    read_metrics,
+    step_of,
+)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from relay.options import RelayOptions
+from finetune_wandb.relay.options import RelayOptions
 from tests.relay.stage import JOB, Stage, body, event
 
 

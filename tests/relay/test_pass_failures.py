@@ -2,8 +2,8 @@
 
 import pytest
 
-from model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
-from relay.options import RelayOptions
+from finetune_wandb.model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
+from finetune_wandb.relay.options import RelayOptions
 from tests.fakes import KEY, FakeKeys, Once
 from tests.fakes import relay_account as account_named
 from tests.relay.stage import JOB, Stage, body, event

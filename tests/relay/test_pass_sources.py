@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from model.errors import UnavailableError
-from relay.curve import points
+from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.relay.run.curve import points
 from tests.fakes import Once
 from tests.relay.stage import T0, Stage, body, event
 

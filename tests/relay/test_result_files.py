@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from model.errors import UnavailableError
+from finetune_wandb.model.errors import UnavailableError
 from tests.fakes import Open
 from tests.relay.stage import T0, Stage, body, event
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from model.errors import RejectedError
-from relay.results import ResultCount, read_rows
+from finetune_wandb.model.errors import RejectedError
+from finetune_wandb.relay.published.results import ResultCount, read_rows
 
 PLAIN = (
     "step,train_loss,train_accuracy,valid_loss,note,größe\n"

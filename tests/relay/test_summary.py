@@ -6,12 +6,12 @@ from typing import Any
 import orjson
 import pytest
 
-from model.job import Job
-from model.job_object import parse_job
-from relay.cost import Meter
-from relay.events import parse_event
-from relay.rows import Row
-from relay.summary import Summary
+from finetune_wandb.model.job import Job
+from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.relay.published.events import parse_event
+from finetune_wandb.relay.published.rows import Row
+from finetune_wandb.relay.run.cost import Meter
+from finetune_wandb.relay.run.summary import Summary
 
 T0 = 1_764_000_000
 

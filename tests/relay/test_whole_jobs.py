@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
-from model.job_object import parse_job
-from relay.ports import WHOLE_JOBS, RelayPorts
-from relay.run import relay_account
+from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.relay.passes.account_pass import relay_account
+from finetune_wandb.relay.ports import WHOLE_JOBS, RelayPorts
 from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink
 from tests.relay.stage import Stage, body, event
 

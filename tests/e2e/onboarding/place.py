@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from tools.local_stack import Stack
+from dev.tools.local_stack import Stack
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 GROUP = "rg-e2e"

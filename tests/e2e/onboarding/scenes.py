@@ -14,9 +14,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from dev.tools.local_stack import Stack
 from tests.e2e.onboarding.place import Json, Place, causes, steps
 from tests.e2e.onboarding.scene import Scene
-from tools.local_stack import Stack
 
 MAIN = "kv-sandbox"
 TENANT = "20000000-0000-4000-8000-00000000000a"

@@ -10,17 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clients.jobs import Jobs
-from clients.pacing import Pacing
-from clients.transport import Transport
-from clients.wandb_sink import WandbSink
-from model.job_object import parse_job
-from model.relay_ports import RunKey
-from model.secret import Secret
-from relay.options import RelayOptions
-from relay.outcome import JobOutcome
-from relay.ports import RelayPorts
-from relay.run import relay_account
+from finetune_wandb.clients.azure.jobs import Jobs
+from finetune_wandb.clients.pacing import Pacing
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb.sink import WandbSink
+from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.secret import Secret
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.passes.account_pass import relay_account
+from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes
 from tests.e2e.relay.stage import ENTITY, KEY, START, job
 

@@ -1,21 +1,21 @@
 """Relays the jobs of samples, and holds their runs against what was published.
 
-The expectation is worked out in tools/demo/values.py, which shares no code with the relay.
+The expectation is worked out in dev/tools/demo/values.py, which shares no code with the relay.
 """
 
 import json
 from typing import Any
 
-from clients.http import Answer
-from model.job_object import parse_job, reduce_job
-from relay.options import RelayOptions
-from relay.ports import RelayPorts
-from relay.run import relay_account
+from dev.tools.demo.compare import compare
+from dev.tools.demo.values import published, step_of
+from finetune_wandb.clients.http import Answer
+from finetune_wandb.model.job_object import parse_job, reduce_job
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.passes.account_pass import relay_account
+from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes
 from tests.e2e.relay.samples import Case, Json
 from tests.e2e.relay.stage import START
-from tools.demo.compare import compare
-from tools.demo.values import published, step_of
 
 _MOST = 2**53
 """Beyond it the expectation's own arithmetic is not exact."""

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ def cases(path: Path) -> list[Case]:
     """Return the jobs in a sample; events and checkpoints go to its first one."""
     if path.suffix == ".csv":
         return [Case(job(status="succeeded", result_files=["file-result"]), csv=path.read_text())]
+    if path.suffix == ".txt":
+        return [Case(job(status="succeeded"), _messages(path.read_text().splitlines()))]
     found = json.loads(path.read_text())
     jobs: list[Json] = []
     events: list[Any] = []
@@ -45,6 +48,23 @@ def cases(path: Path) -> list[Case]:
     made = [Case(one) for one in jobs] or [Case(job())]
     made[0].events, made[0].checkpoints = events, checkpoints
     return made
+
+
+def _messages(lines: list[str]) -> list[Json]:
+    """Return a listing's sentences as events, newest first: only they were published."""
+    steps = [int(found[1]) for line in lines if (found := re.match(r"Step (\d+)", line))]
+    newest_first = lines if steps[0] > steps[-1] else lines[::-1]
+    return [
+        {
+            "object": "fine_tuning.job.event",
+            "id": f"ftevent-{number:06d}",
+            "created_at": 1_735_722_800 + number,
+            "level": "info",
+            "message": line,
+            "type": "message",
+        }
+        for number, line in zip(range(len(lines), 0, -1), newest_first, strict=True)
+    ]
 
 
 def _objects(found: Any) -> Iterator[Json]:

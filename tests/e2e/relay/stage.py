@@ -14,24 +14,24 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from clients.jobs import Jobs
-from clients.pacing import Pacing
-from clients.transport import Transport
-from clients.wandb_sink import WandbSink
-from model.account import RelayAccount
-from model.cursor import Cursor
-from model.job_object import parse_job, reduce_job
-from model.notice import OutgoingNotice
-from model.relay_ports import RunKey
-from model.secret import Secret
-from relay.options import RelayOptions
-from relay.outcome import JobOutcome
-from relay.ports import RelayPorts
-from relay.run import relay_account
-from sandbox.server import Sandbox, serve
-from sandbox.store import World
-from sandbox.wandb_control import shown
-from sandbox.wandb_store import Hub, hub
+from dev.sandbox.server import Sandbox, serve
+from dev.sandbox.store import World
+from dev.sandbox.wandb.control import shown
+from dev.sandbox.wandb.store import Hub, hub
+from finetune_wandb.clients.azure.jobs import Jobs
+from finetune_wandb.clients.pacing import Pacing
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb.sink import WandbSink
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.job_object import parse_job, reduce_job
+from finetune_wandb.model.notice import OutgoingNotice
+from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.secret import Secret
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.passes.account_pass import relay_account
+from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes
 
 ENTITY = "sandbox-team"

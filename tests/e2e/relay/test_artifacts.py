@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from clients.artifacts import Artifacts
-from model.artifact import ArtifactResult, JobArtifacts
-from model.errors import UnavailableError
-from model.relay_ports import RunKey
-from relay.artifacts import ArtifactOutcome, log_artifacts
-from relay.data_set import COLUMNS
-from sandbox.wandb_files import Blob
+from dev.sandbox.wandb.files import Blob
+from finetune_wandb.clients.wandb.artifacts import Artifacts
+from finetune_wandb.model.artifact import ArtifactResult, JobArtifacts
+from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.relay.artifacts.data_set import COLUMNS
+from finetune_wandb.relay.artifacts.log import ArtifactOutcome, log_artifacts
 from tests.e2e.relay import reader
 from tests.e2e.relay.stage import KEY, START, Stage, job, metric
 

@@ -14,23 +14,23 @@ import pytest
 import pytest_asyncio
 import stamina
 
-from clients.http import Answer
-from clients.jobs import Jobs
-from clients.transport import Transport
-from model.cursor import RunPath
-from model.errors import TemporaryError, UnavailableError
-from model.job_object import parse_job
-from relay.data_set import measure, table_rows
-from relay.left_behind import gather
-from relay.options import RelayOptions
-from relay.outcome import JobOutcome
-from relay.ports import RelayPorts
-from relay.run import relay_account
+from dev.tools.demo.compare import compare
+from dev.tools.demo.values import published
+from finetune_wandb.clients.azure.jobs import Jobs
+from finetune_wandb.clients.http import Answer
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.cursor import RunPath
+from finetune_wandb.model.errors import TemporaryError, UnavailableError
+from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.relay.artifacts.data_set import measure, table_rows
+from finetune_wandb.relay.artifacts.left_behind import gather
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.passes.account_pass import relay_account
+from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes
 from tests.e2e.relay.cutting import MODES, CuttingApi, cutting_api
 from tests.e2e.relay.stage import START, job, metric
-from tools.demo.compare import compare
-from tools.demo.values import published
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "samples"
 JSON_FILES = sorted(SAMPLES.glob("[0-9]*.json"))

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from sandbox.server import serve
+from dev.sandbox.server import serve
 
 ROOT = Path(__file__).parents[3]
 MB = 1024 * 1024

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from dev.tools.demo.cloud import until
+from dev.tools.demo.compare import compare
 from tests.e2e.driver import (
     KEY,
     PROJECT,
@@ -16,8 +18,6 @@ from tests.e2e.driver import (
     running,
 )
 from tests.e2e.relay import reader
-from tools.demo.cloud import until
-from tools.demo.compare import compare
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 JOBS = 14

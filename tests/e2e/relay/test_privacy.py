@@ -9,12 +9,12 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from clients.artifacts import Artifacts
-from model.job_object import reduce_job
-from model.redact import MASK, redacted, redacted_value
-from relay.artifacts import log_artifacts
-from relay.options import RelayOptions
-from relay.select import messages
+from finetune_wandb.clients.wandb.artifacts import Artifacts
+from finetune_wandb.model.job_object import reduce_job
+from finetune_wandb.model.redact import MASK, redacted, redacted_value
+from finetune_wandb.relay.artifacts.log import log_artifacts
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.passes.select import messages
 from tests.e2e.relay.stage import START, Stage, job, message, metric
 
 MARK = "PLANTED"

@@ -1,7 +1,7 @@
 """Every published sample, whole and damaged: nothing raises out of a job, nothing is lost.
 
 Each damage is one rule applied at one place of a sample, or at all of them. What the run must
-hold afterwards is worked out in tools/demo/values.py, which shares no code with the relay.
+hold afterwards is worked out in dev/tools/demo/values.py, which shares no code with the relay.
 """
 
 import csv
@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from dev.tools.demo.compare import compare
+from dev.tools.demo.values import published
 from tests.e2e.relay.sample_bench import Bench
 from tests.e2e.relay.samples import DAMAGES, FILES, SAMPLES, Case, cases, damaged
 from tests.e2e.relay.stage import START, Stage, job, metric, values
-from tools.demo.compare import compare
-from tools.demo.values import published
 
 needs_samples = pytest.mark.skipif(not FILES, reason="the samples lie beside the repository")
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from dev.tools.demo.cloud import until
+from dev.tools.demo.compare import compare
+from dev.tools.demo.values import Published
 from tests.e2e.driver import ENDED, KEY, PROJECT, Driver, published_by, running
 from tests.e2e.relay import reader
 from tests.e2e.relay.quirks import quirks
 from tests.e2e.relay.scenarios import Json, Scenario, outcomes, separate
-from tools.demo.cloud import until
-from tools.demo.compare import compare
-from tools.demo.values import Published
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 

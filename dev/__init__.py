@@ -1,0 +1,1 @@
+"""What only a laptop needs: stand-ins, the local host, commands and benchmarks. Never deployed."""

@@ -1,0 +1,117 @@
+"""Question 2: what does a tick cost while jobs run, against the same requests sent barely?
+
+Every running job has five new rows in each tick. A tick may ask for each job's events once,
+write to its run once, and list each account once; nothing else.
+"""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dev.bench import data
+from dev.bench.report import Figure, Findings, median, paired
+from dev.bench.stage import Stage, at_once, floor, stage
+
+NAME: Final = "live_tick"
+PER_ACCOUNT: Final = 20
+NEW_ROWS: Final = 5
+_HISTORY: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many running jobs, each measured so often."""
+
+    jobs: tuple[int, ...]
+    repetitions: int
+
+
+FULL: Final = Size((200, 1000), 7)
+QUICK: Final = Size((40,), 2)
+
+
+async def measure(folder: Path, size: Size) -> Findings:
+    """Measure each number of jobs on a stack of its own."""
+    findings = Findings()
+    for jobs in size.jobs:
+        async with stage(folder / f"live-{jobs}") as place:
+            await _measure(place, jobs, size.repetitions, findings)
+    return findings
+
+
+async def _measure(place: Stage, jobs: int, repetitions: int, findings: Findings) -> None:
+    accounts = [f"live-{number:03d}" for number in range(-(-jobs // PER_ACCOUNT))]
+    running = [
+        (accounts[number // PER_ACCOUNT], f"ftjob-live-{number:05d}") for number in range(jobs)
+    ]
+    await place.onboard(accounts)
+    step = _HISTORY
+
+    async def train(steps: int) -> None:
+        nonlocal step
+        step += steps
+        await at_once(
+            place.put_job(
+                account,
+                job,
+                job=data.job_object(job, "running"),
+                events=data.metric_events(job, step),
+            )
+            for account, job in running
+        )
+
+    await train(0)
+    await place.tick()
+    await train(NEW_ROWS)
+    recorded = await place.record_tick()
+    ticks, floors, counts = [], [], []
+    async with floor(recorded, place.stack.run_dir) as bare:
+        # The first tick of a process opens connections; it is not one of those that repeat.
+        await train(NEW_ROWS)
+        await place.tick()
+        for _ in range(repetitions):
+            await train(NEW_ROWS)
+            await place.rest()
+            await place.forget_requests()
+            ticks.append(await place.tick())
+            counts.append(_kinds(await place.requests()))
+            floors.append(await bare.run())
+    expected = {"events": jobs, "file_stream": jobs, "jobs": len(accounts)}
+    wall = paired([tick.wall_s for tick in ticks], [one["wall_s"] for one in floors])
+    cpu = paired([tick.cpu_s for tick in ticks], [one["cpu_s"] for one in floors])
+    findings.figures += [
+        Figure(f"tick_vs_floor_{jobs}", f"tick, {jobs} running jobs, wall ÷ floor", wall, 2.5),
+        Figure(f"tick_cpu_vs_floor_{jobs}", f"tick, {jobs} running jobs, CPU ÷ floor", cpu),
+        Figure(
+            f"tick_requests_{jobs}",
+            "requests ÷ (a read and a write a job, a list an account)",
+            max(sum(count.values()) for count in counts) / sum(expected.values()),
+            1.0,
+        ),
+        Figure(
+            f"tick_peak_mb_{jobs}",
+            "peak memory of the host",
+            max(tick.peak_bytes for tick in ticks) / 1e6,
+            unit="MB",
+        ),
+    ]
+    findings.raw[str(jobs)] = {
+        "accounts": len(accounts),
+        "ticks": [asdict(tick) for tick in ticks],
+        "floor": floors,
+        "tick_wall_s": median([tick.wall_s for tick in ticks]),
+        "tick_cpu_s": median([tick.cpu_s for tick in ticks]),
+        "floor_wall_s": median([one["wall_s"] for one in floors]),
+        "floor_requests": bare.count,
+        "requests": [dict(count) for count in counts],
+        "expected": expected,
+    }
+
+
+def _kinds(requests: list[dict[str, Any]]) -> Counter[str]:
+    """Count requests by the last part of their path."""
+    kinds: Counter[str] = Counter()
+    for item in requests:
+        kinds[item["path"].rsplit("/", 1)[-1]] += item["count"]
+    return kinds

@@ -1,0 +1,82 @@
+"""The peer: W&B's own `WandbLogger.sync`, in a process of its own, at its best.
+
+Its SDK is told to print nothing, collect no system metrics and look for no git repository; its
+artifact step is switched off by a patch where only metrics are compared.
+
+Run: python -m dev.bench.peer CONFIG; CONFIG is JSON with `wandb_url`, `key`, `folder`, `artifacts`.
+Each line on standard input is JSON with `base_url` and `jobs`; the answer is one line of JSON.
+"""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+
+def main() -> None:
+    config = json.loads(sys.argv[1])
+    folder = config["folder"]
+    os.environ.update(
+        {
+            "HOME": folder,
+            "WANDB_BASE_URL": config["wandb_url"],
+            "WANDB_API_KEY": config["key"],
+            "WANDB_DIR": folder,
+            "WANDB_CACHE_DIR": folder,
+            "WANDB_DATA_DIR": folder,
+            "WANDB_CONFIG_DIR": folder,
+            "WANDB_SILENT": "true",
+            "WANDB_CONSOLE": "off",
+            "WANDB_ERROR_REPORTING": "false",
+        }
+    )
+    # The SDK may print; results must stand on standard output alone.
+    results, sys.stdout = sys.stdout, sys.stderr
+    began = time.perf_counter()
+    sync = _sync(config)
+    imported_s = time.perf_counter() - began
+    for line in sys.stdin:
+        task = json.loads(line)
+        began = time.perf_counter()
+        sync(task["base_url"], task["jobs"])
+        result = {"wall_s": time.perf_counter() - began, "import_s": imported_s}
+        print(json.dumps(result), file=results, flush=True)
+
+
+def _sync(config: dict[str, Any]) -> Any:
+    import openai
+    import wandb
+    from wandb.integration.openai.fine_tuning import WandbLogger
+
+    settings = wandb.Settings(
+        console="off",
+        silent=True,
+        disable_git=True,
+        disable_code=True,
+        save_code=False,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
+    if not config["artifacts"]:
+        WandbLogger._log_artifacts = classmethod(lambda cls, *args, **kwargs: None)
+
+    def sync(base_url: str, jobs: list[str]) -> None:
+        client = openai.OpenAI(base_url=base_url, api_key="bench")
+        for job in jobs:
+            WandbLogger.sync(
+                fine_tune_job_id=job,
+                openai_client=client,
+                project="peer",
+                entity="sandbox-team",
+                log_datasets=False,
+                settings=settings,
+            )
+
+    return sync
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Runs timer functions on their schedules, one run at a time each.
+
+A run that outlasts its interval swallows the ticks it covers. A schedule of a minute or more
+is monitored: with a state folder, a tick missed while the host was down is made up for at
+once, marked as past due. Failed runs are repeated only under the function's own retry policy.
+"""
+
+import asyncio
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from dev.devhost.functions import Function
+from dev.devhost.invoker import Invoker, Outcome
+from dev.devhost.schedule import Schedule
+from dev.devhost.worker import Datum
+
+log = logging.getLogger("devhost.timer")
+
+_MONITORED_FROM_S = 60
+# Wall clocks are stepped; a long wait looks at the clock again this often.
+_LONGEST_SLEEP_S = 30.0
+
+
+class Timer:
+    """One timer function and its loop."""
+
+    def __init__(self, function: Function, invoker: Invoker, state_dir: Path | None) -> None:
+        """Raises ConfigError when the schedule is not NCRONTAB."""
+        self.function = function
+        self.schedule = Schedule(str(function.trigger["schedule"]), function.name)
+        self._invoker = invoker
+        self._one_at_a_time = asyncio.Lock()
+        self._last: datetime | None = None
+        monitored = (
+            function.trigger.get("useMonitor") is not False
+            and self.schedule.interval(datetime.now(UTC)) >= _MONITORED_FROM_S
+        )
+        self._state = state_dir / f"{function.name}.json" if state_dir and monitored else None
+
+    async def loop(self) -> None:
+        """Run the function at each due time, until cancelled."""
+        missed = self._missed()
+        if missed or self.function.trigger.get("runOnStartup"):
+            await self.run(past_due=missed)
+        while True:
+            due = self.schedule.next(datetime.now(UTC))
+            self._save(due)
+            await _sleep_until(due)
+            await self.run(past_due=False)
+
+    async def run(self, *, past_due: bool) -> Outcome:
+        """Run the function now, after a run that is under way, and return how it ended."""
+        async with self._one_at_a_time:
+            attempt = 0
+            while True:
+                outcome = await self._once(past_due, attempt)
+                retry = self.function.retry
+                if outcome.ok or retry is None or 0 <= retry.limit <= attempt:
+                    return outcome
+                attempt += 1
+                await asyncio.sleep(retry.delay(attempt))
+
+    async def _once(self, past_due: bool, attempt: int) -> Outcome:
+        started = datetime.now(UTC)
+        last = self._last or datetime.min.replace(tzinfo=UTC)
+        request = {
+            "Schedule": {"AdjustForDST": True},
+            "ScheduleStatus": {
+                "Last": last.isoformat(),
+                "Next": self.schedule.next(started).isoformat(),
+                "LastUpdated": last.isoformat(),
+            },
+            "IsPastDue": past_due,
+        }
+        outcome = await self._invoker.invoke(
+            self.function, Datum(json.dumps(request), "json"), attempt=attempt
+        )
+        self._last = started
+        return outcome
+
+    def _missed(self) -> bool:
+        """Tell whether a tick passed while no host was running."""
+        if self._state is None or not self._state.is_file():
+            return False
+        try:
+            due = datetime.fromisoformat(json.loads(self._state.read_text())["next"])
+        except (ValueError, KeyError, TypeError):
+            # A file cut short by a kill: the next tick puts it right.
+            log.warning("%s: unreadable schedule state, ignored", self.function.name)
+            return False
+        return due + timedelta(seconds=1) < datetime.now(UTC)
+
+    def _save(self, due: datetime) -> None:
+        if self._state is not None:
+            self._state.parent.mkdir(parents=True, exist_ok=True)
+            self._state.write_text(json.dumps({"next": due.isoformat()}))
+
+
+async def _sleep_until(due: datetime) -> None:
+    while True:
+        left = (due - datetime.now(UTC)).total_seconds()
+        if left <= 0:
+            return
+        await asyncio.sleep(min(left, _LONGEST_SLEEP_S))

@@ -1,0 +1,1 @@
+"""The fine-tuning API and the training that it shows."""

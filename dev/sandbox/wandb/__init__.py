@@ -1,0 +1,1 @@
+"""W&B: GraphQL, run files, artifacts, keys."""

@@ -1,0 +1,128 @@
+"""Who a W&B key belongs to, and what it may read and write.
+
+Keys are remembered by their SHA-256 digest only: no answer, log or dump can show a value. A key
+nobody registered is taken as a key of the default user, unless the settings say `reject`.
+"""
+
+import base64
+import binascii
+import re
+import secrets
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from hashlib import sha256
+
+from dev.sandbox.wandb.errors import Refusal, not_logged_in, permission_denied
+
+DEFAULT_ENTITY = "sandbox-team"
+DEFAULT_USER = "sandbox-user"
+STATES = ("active", "revoked")
+
+# Legacy keys have 40 characters, newer ones about 86; neither length is an upper limit.
+_SHAPE = re.compile(r"[A-Za-z0-9_.\-]{40,}")
+
+
+@dataclass
+class Key:
+    """One key: its owner's identity and rights. `write` None means any entity."""
+
+    digest: str
+    username: str
+    entity: str
+    teams: list[str]
+    write: list[str] | None = None
+    state: str = "active"
+    registered: bool = False
+    description: str | None = None
+
+    @property
+    def short(self) -> str:
+        """The first 12 hex digits of the digest, which is how the sandbox names a key."""
+        return self.digest[:12]
+
+    @property
+    def id(self) -> str:
+        return base64.b64encode(f"ApiKey:{self.short}".encode()).decode()
+
+    def may_write(self, entity: str, project: str) -> bool:
+        if self.write is None:
+            return True
+        path = f"{entity}/{project}"
+        return any(fnmatchcase(path if "/" in p else entity, p) for p in self.write)
+
+    def may_read(self, entity: str) -> bool:
+        if self.write is None or entity == self.entity or entity in self.teams:
+            return True
+        return any(fnmatchcase(entity, p.split("/", 1)[0]) for p in self.write)
+
+
+def digest_of(value: str) -> str:
+    return sha256(value.encode()).hexdigest()
+
+
+def key_of(authorization: str | None) -> str | None:
+    """Return the key of a Basic header with user `api`, or None when there is none."""
+    scheme, _, credentials = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, found, value = base64.b64decode(credentials, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return value if found and user == "api" else None
+
+
+@dataclass
+class KeyRing:
+    """All keys seen or registered, by digest."""
+
+    accept_unknown: bool = True
+    keys: dict[str, Key] = field(default_factory=dict)
+
+    def authenticate(self, value: str | None) -> Key:
+        """Return the key. Raises a 401 refusal when it is absent, malformed, unknown or revoked."""
+        if value is None or not _SHAPE.fullmatch(value):
+            raise not_logged_in()
+        digest = digest_of(value)
+        key = self.keys.get(digest)
+        if key is None:
+            if not self.accept_unknown:
+                raise not_logged_in()
+            key = Key(digest, DEFAULT_USER, DEFAULT_ENTITY, [DEFAULT_ENTITY])
+            self.keys[digest] = key
+        if key.state != "active" or not (key.registered or self.accept_unknown):
+            raise not_logged_in()
+        return key
+
+    def register(self, value: str, key: Key) -> None:
+        """Register a key, in place of what was known of it."""
+        self.keys[digest_of(value)] = key
+
+    def generate(self, owner: Key, description: str | None) -> tuple[str, Key]:
+        """Mint one more key for a key's owner. Returns its value, shown once, and the key."""
+        value = f"wandb_v1_{secrets.token_hex(38)}"
+        key = Key(
+            digest_of(value),
+            owner.username,
+            owner.entity,
+            list(owner.teams),
+            None if owner.write is None else list(owner.write),
+            registered=True,
+            description=description,
+        )
+        self.keys[key.digest] = key
+        return value, key
+
+    def owned_by(self, username: str) -> list[Key]:
+        """Return a user's keys in use, oldest first."""
+        return [k for k in self.keys.values() if k.username == username and k.state == "active"]
+
+    def revoke(self, key_id: str, caller: Key) -> None:
+        """Delete a key by its id. Raises 404 for an unknown one, 403 for another user's."""
+        for key in self.keys.values():
+            if key.id == key_id and key.state == "active":
+                if key.username != caller.username:
+                    raise permission_denied()
+                key.state = "revoked"
+                return
+        raise Refusal(404, "api key not found")

@@ -1,0 +1,265 @@
+"""The full stack as chaos needs it: storage behind wires, a second host, hosts that die.
+
+One stage serves many runs, side by side and one batch after the other.
+"""
+
+import base64
+import os
+import random
+import signal
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.storage.queue.aio import QueueClient, QueueServiceClient
+
+from dev.devhost import settings
+from dev.tools import probes, wiring
+from dev.tools.chaos.plan import Json
+from dev.tools.chaos.wire import Wire
+from dev.tools.demo.cloud import Cloud
+from dev.tools.local_stack import ROOT, Stack
+from dev.tools.ports import free
+from dev.tools.processes import Process
+
+SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000001"
+QUEUES: Final = ("reconcile-accounts", "relay-jobs")
+_ENV: Final = {
+    # Often, and yet no more work than two hosts on a busy machine get done: a story has three
+    # or four ticks. The drift timer runs only when it is asked to, as "the next pass".
+    "RELAY_SCHEDULE": "*/3 * * * * *",
+    "DRIFT_SCHEDULE": "0 0 0 1 1 *",
+    # Each artifact would cost seconds for the import of the wandb SDK; tests/clients has theirs.
+    "ARTIFACTS": "off",
+}
+_LEASE_S: Final = 3.0
+
+
+class Stage(Cloud):
+    """Sandbox, Azurite, one host that is restarted when it dies, and sometimes a second one."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, stack: Stack, wires: list[Wire], env: Mapping[str, str]
+    ) -> None:
+        """Made by `open_stage`; `env` is what a second host needs besides the stack's own."""
+        super().__init__(
+            http,
+            sandbox_url=stack.sandbox_url,
+            host_url=stack.host_url,
+            subscription=SUBSCRIPTION,
+            group="rg-chaos",
+        )
+        self.stack = stack
+        self.wires = wires
+        self._env = env
+        self._second: Process | None = None
+        self._queues = QueueServiceClient.from_connection_string(
+            stack.storage_connection, retry_total=1
+        )
+        self.kept: list[tuple[str, str]] = []
+        """(queue, raw message) that were seen, to be sent again."""
+        self.good_versions: dict[str, set[str]] = {}
+        """The versions of each secret whose key W&B took when it was stored, in any batch."""
+
+    async def close(self) -> None:
+        """Stop what the stage itself started."""
+        await self.end_second()
+        await self._queues.close()
+
+    # Hosts
+
+    def kill(self, number: signal.Signals, *, second: bool = False) -> None:
+        """Send a signal to a host; the first one is started again by itself."""
+        if second and self._second is not None:
+            self._second.signal(number)
+        elif not second:
+            self.stack.kill_host(number)
+
+    async def begin_second(self, clock_s: float, clock_for_s: float) -> None:
+        """Start another host on the same storage; its clock is `clock_s` ahead for a while."""
+        await self.end_second()
+        ports = self.stack.ports
+        own = free().host
+        environ: Mapping[str, str] = {
+            **os.environ,
+            **ports.environ(),
+            **wiring.isolated(ports),
+            **self._env,
+            "CHAOS_CLOCK_S": str(clock_s),
+            "CHAOS_CLOCK_FOR_S": str(clock_for_s),
+        }
+        module = "dev.tools.chaos.skewed_host" if clock_s else "dev.devhost"
+        command = [sys.executable, "-m", module, "--app", str(ROOT), "--port", str(own)]
+        command += ["--lease", f"{_LEASE_S:g}"]
+
+        async def is_ready() -> bool:
+            return await probes.answers(f"http://127.0.0.1:{own}/admin/host/status")
+
+        self._second = Process("second-host", command, environ, ROOT, self.stack.run_dir, is_ready)
+        await self._second.start(60)
+
+    async def end_second(self) -> None:
+        """Stop the second host in good order, if it runs."""
+        if self._second is not None:
+            await self._second.stop(13)
+            self._second = None
+
+    async def next_pass(self) -> None:
+        """Have every account and key looked at, as the drift timer does."""
+        await self.app("POST", "/admin/functions/drift_timer", {})
+
+    # Storage
+
+    def cut_storage(self, chance: float) -> None:
+        """Abort this share of the connections that carry a storage request; 0 ends it."""
+        for wire in self.wires:
+            wire.cut = chance
+
+    async def keep_messages(self) -> None:
+        """Look at what is on the queues without taking it, and remember some of it."""
+        for queue in QUEUES:
+            try:
+                client = self._client(queue)
+                for message in await client.peek_messages(max_messages=8):
+                    self.kept.append((queue, message.content))
+            except AzureError:
+                continue  # storage is being restarted, or the queue is not there yet
+        del self.kept[:-400]
+
+    async def send_again(self, about: str, delay_s: float) -> None:
+        """Send remembered messages that name `about` once more: duplicates, late and reordered."""
+        # Messages are base64 on the queue; what they say is searched, never changed.
+        found = [pair for pair in self.kept if about in _decoded(pair[1])]
+        for queue, raw in found[-3:][::-1]:
+            try:
+                await self._client(queue).send_message(raw, visibility_timeout=int(delay_s) or None)
+            except AzureError:
+                continue
+
+    async def waiting(self) -> dict[str, int]:
+        """Return how many messages each queue and each poison queue holds."""
+        found: dict[str, int] = {}
+        for queue in (*QUEUES, *(f"{name}-poison" for name in QUEUES)):
+            try:
+                shown = await self._client(queue).get_queue_properties()
+                found[queue] = shown.approximate_message_count or 0
+            except ResourceNotFoundError:
+                found[queue] = 0
+        return found
+
+    async def poison(self) -> list[str]:
+        """Return what lies in the poison queues, decoded."""
+        found: list[str] = []
+        for queue in QUEUES:
+            try:
+                messages = await self._client(f"{queue}-poison").peek_messages(max_messages=32)
+            except ResourceNotFoundError:
+                continue
+            found += [_decoded(message.content) for message in messages]
+        return found
+
+    async def take_up_poison(self) -> None:
+        """Ask the app to put what was set aside back on its queue, as an operator does."""
+        text = base64.b64encode(b'{"kind":"requeue"}').decode()
+        await self._client("reconcile-accounts").send_message(text)
+
+    def _client(self, queue: str) -> QueueClient:
+        return self._queues.get_queue_client(queue)
+
+    # Azure and W&B
+
+    async def put_key(self, secret: str, value: str, state: str) -> str:
+        """Make W&B know a key in this state, store it as the secret's newest version."""
+        await self.control("PUT", "wandb/keys", {"key": value, "state": state})
+        body = {"value": value, "expires": _in_days(180)}
+        answer = await self.control("PUT", f"vaults/{self.vault}/secrets/{secret}", body)
+        return str(answer["version"])
+
+    async def notify(self, account: str, times: int) -> None:
+        """Deliver the same write event of an account so many times."""
+        event: Json = {
+            "id": str(uuid.uuid4()),
+            "topic": f"/subscriptions/{SUBSCRIPTION}",
+            "subject": self.account_id(account),
+            "eventType": "Microsoft.Resources.ResourceWriteSuccess",
+            "eventTime": time.strftime("%Y-%m-%dT%H:%M:%S.0000000Z", time.gmtime()),
+            "data": {
+                "resourceUri": self.account_id(account),
+                "operationName": "Microsoft.CognitiveServices/accounts/write",
+                "status": "Succeeded",
+                "subscriptionId": SUBSCRIPTION,
+            },
+            "dataVersion": "2",
+            "metadataVersion": "1",
+        }
+        body = {"function": "account_event", "events": [event] * times}
+        await self.control("POST", "events", body)
+
+    async def end_faults(self) -> int:
+        """Take every fault away and return how often faults struck."""
+        hits = sum(int(fault["hits"]) for fault in await self.control("GET", "faults"))
+        await self.control("DELETE", "faults")
+        return hits
+
+    async def until_host_is_up(self) -> None:
+        await self.stack.wait_host()
+        await self.status()
+
+
+@asynccontextmanager
+async def open_stage(run_dir: Path, *, slots: int, seed: int) -> AsyncIterator[Stage]:
+    """Start a stage with a vault, on which so many runs have a secret of their own."""
+    rng = random.Random(seed)
+    wires = [Wire(rng) for _ in _SERVICES]
+    connection = settings.azurite_connection(str(_ANY_PORT))
+    for place, wire in enumerate(wires):
+        # The hosts reach storage through the wires, the stage itself does not.
+        straight = f"127.0.0.1:{_ANY_PORT + place}/"
+        connection = connection.replace(straight, f"127.0.0.1:{await wire.open()}/")
+    secrets = [f"wandb-key-{slot:02d}" for slot in range(slots)]
+    env = {
+        **_ENV,
+        "ALLOWED_SECRETS": ",".join(["wandb-api-key", *secrets]),
+        "AzureWebJobsStorage": connection,
+    }
+    stack = Stack(
+        run_dir=run_dir,
+        isolated=True,
+        in_memory=False,
+        env=env,
+        lease=_LEASE_S,
+        progress=lambda _: None,
+    )
+    for place, wire in enumerate(wires):
+        wire.target = stack.ports.azurite + place
+    timeout = aiohttp.ClientTimeout(total=60)
+    try:
+        async with stack, aiohttp.ClientSession(timeout=timeout) as http:
+            stage = Stage(http, stack, wires, env)
+            try:
+                await stage.put_vault()
+                await stage.put_key("wandb-api-key", "wandb_v1_" + "d" * 77, "active")
+                yield stage
+            finally:
+                await stage.close()
+    finally:
+        for wire in wires:
+            await wire.close()
+
+
+_SERVICES: Final = ("Blob", "Queue", "Table")
+_ANY_PORT: Final = 10_000
+
+
+def _decoded(raw: str) -> str:
+    return base64.b64decode(raw).decode("utf-8", "replace")
+
+
+def _in_days(days: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + days * 86_400))

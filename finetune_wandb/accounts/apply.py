@@ -1,0 +1,125 @@
+"""Runs a plan's steps through the ports: one outcome each, whatever happens.
+
+Every step is idempotent. What a write answers becomes the new state, so that nothing is read
+again. A step whose need was not met is not tried.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from finetune_wandb.accounts.checks.vault import is_foreign
+from finetune_wandb.accounts.policy import reason_to_skip
+from finetune_wandb.accounts.ports import ReconcilePorts
+from finetune_wandb.accounts.shared import assignments_key, vault_key
+from finetune_wandb.accounts.state import State, failure_of
+from finetune_wandb.model.account import Account
+from finetune_wandb.model.errors import AppError, NotReadyError, TemporaryError
+from finetune_wandb.model.plan import Step, StepKind, StepOutcome, StepState
+from finetune_wandb.model.settings import ApplyMode
+from finetune_wandb.model.vault import RoleAssignment, Vault, with_policy
+
+
+async def apply_plan(
+    state: State, plan: tuple[Step, ...], mode: ApplyMode, ports: ReconcilePorts
+) -> tuple[State, tuple[StepOutcome, ...]]:
+    """Return the state after the steps that ran, and one outcome per step in plan order."""
+    outcomes: list[StepOutcome] = []
+    reached: dict[StepKind, StepState] = {}
+    for step in plan:
+        state, outcome = await _run(state, step, mode, reached, ports)
+        reached[step.kind] = outcome.state
+        outcomes.append(outcome)
+    return state, tuple(outcomes)
+
+
+async def _run(
+    state: State,
+    step: Step,
+    mode: ApplyMode,
+    reached: dict[StepKind, StepState],
+    ports: ReconcilePorts,
+) -> tuple[State, StepOutcome]:
+    if reason := reason_to_skip(step, mode):
+        return state, StepOutcome(step, "skipped", reason)
+    if step.kind in _ON_VAULT and _is_foreign(state):
+        # Known only now: an account without an identity has no tenant.
+        return state, StepOutcome(step, "skipped", "the vault is another tenant's")
+    for need in step.needs:
+        if reached.get(need, "done") != "done":
+            waits = reached[need] == "deferred"
+            return state, StepOutcome(step, "deferred" if waits else "skipped", f"needs {need}")
+    try:
+        return await _STEPS[step.kind](state, step, ports), StepOutcome(step, "done")
+    except TemporaryError as error:
+        return state, StepOutcome(
+            step, "deferred", error.message, error.code, "temporary", error.retry_after
+        )
+    except AppError as error:
+        return state, StepOutcome(step, "failed", error.message, error.code, failure_of(error).kind)
+
+
+_ON_VAULT: frozenset[StepKind] = frozenset({"grant_role", "add_access_policy"})
+
+
+def _is_foreign(state: State) -> bool:
+    return isinstance(state.vault, Vault) and is_foreign(state.vault, state.account.tenant_id)
+
+
+async def _enable_identity(state: State, step: Step, ports: ReconcilePorts) -> State:
+    account = await ports.accounts.update_identity(state.account)
+    return replace(state, account=account)
+
+
+async def _write_record(state: State, step: Step, ports: ReconcilePorts) -> State:
+    account, tags = state.account, dict(step.values)
+    if not step.needs:
+        # Read when the pass began, and W&B may have taken its time since: a PATCH replaces all
+        # tags, those too that somebody has set meanwhile.
+        account = await ports.accounts.read(account.id)
+        if not account.settled:
+            raise NotReadyError("another change of it is under way", subject=account.id.key)
+        tags = {name: value for name, value in tags.items() if not account.tag(name)}
+    if tags:
+        account = await ports.accounts.update_tags(account, tags)
+    return replace(state, account=account)
+
+
+async def _grant_role(state: State, step: Step, ports: ReconcilePorts) -> State:
+    made = await ports.roles.assign(
+        step.target, step.values["role_id"], _principal(state.account), step.values["description"]
+    )
+    ports.shared.amend(assignments_key(step.target), lambda kept: _with_assignment(kept, made))
+    return replace(state, assignments=_with_assignment(state.assignments, made))
+
+
+async def _add_access_policy(state: State, step: Step, ports: ReconcilePorts) -> State:
+    assert isinstance(state.vault, Vault), "a plan names no policy without a vault"
+    principal = _principal(state.account)
+    await ports.vaults.add_policy(state.vault, principal)
+    ports.shared.amend(
+        vault_key(state.vault.address.host),
+        # Others may have added theirs meanwhile: theirs stay.
+        lambda kept: with_policy(kept, principal) if isinstance(kept, Vault) else kept,
+    )
+    return replace(state, vault=with_policy(state.vault, principal))
+
+
+def _principal(account: Account) -> str:
+    if not account.principal_id:
+        raise NotReadyError("the identity has no principal yet", subject=account.id.key)
+    return account.principal_id
+
+
+def _with_assignment[T](kept: T, made: RoleAssignment) -> T | tuple[RoleAssignment, ...]:
+    """Add to what is known; where nothing could be read, one assignment is not the whole."""
+    if not isinstance(kept, tuple):
+        return kept
+    return (*(item for item in kept if item.id.lower() != made.id.lower()), made)
+
+
+_STEPS: dict[StepKind, Callable[[State, Step, ReconcilePorts], Awaitable[State]]] = {
+    "enable_identity": _enable_identity,
+    "grant_role": _grant_role,
+    "add_access_policy": _add_access_policy,
+    "write_record": _write_record,
+}

@@ -1,0 +1,133 @@
+"""Rule: the account's identity may read the secret, by role or by policy, and not much more."""
+
+from finetune_wandb.accounts.checks.vault import is_foreign
+from finetune_wandb.accounts.state import ReadFailure, State
+from finetune_wandb.model.causes import finding
+from finetune_wandb.model.finding import Finding
+from finetune_wandb.model.ids import AccountId, subscription_of
+from finetune_wandb.model.settings import USER
+from finetune_wandb.model.vault import (
+    NEEDED_PERMISSIONS,
+    AccessPolicy,
+    RoleAssignment,
+    Vault,
+    strength,
+)
+
+_MARK = "wandb-finetune-relay "
+_MANAGEMENT_GROUP = "/providers/microsoft.management/"
+
+
+def description_for(account: AccountId) -> str:
+    """Return the text an assignment carries, so that it is found again when its principal is
+    not the account's any more."""
+    return _MARK + account.key
+
+
+def check_access(state: State) -> list[Finding]:
+    """Return whether access is there, is missing, or is more than was asked for."""
+    vault = state.vault
+    if not isinstance(vault, Vault) or is_foreign(vault, state.account.tenant_id):
+        return []
+    if not vault.rbac:
+        return _by_policy(state, vault)
+    if isinstance(state.assignments, ReadFailure):
+        code = {
+            "temporary": "access_unavailable",
+            "denied": "access_denied",
+            "missing": "access_refused",
+            "refused": "access_refused",
+        }[state.assignments.kind]
+        return [finding(code, scope=scope_of(state, vault), code=state.assignments.code)]
+    if state.assignments is None:
+        return []
+    return _by_role(state, vault, state.assignments)
+
+
+def scope_of(state: State, vault: Vault) -> str:
+    """Return the ARM scope at which the role is wanted."""
+    return vault.scope(state.desired.secret if state.desired.on_secret else "")
+
+
+def _by_role(state: State, vault: Vault, assignments: tuple[RoleAssignment, ...]) -> list[Finding]:
+    principal = state.account.principal_id
+    scope = scope_of(state, vault)
+    effective = [item for item in assignments if _holds_at(item, scope)]
+    held = [item for item in effective if principal and item.principal_id == principal.lower()]
+    wanted = strength(state.desired.role)
+    enough = [item for item in held if strength(item.role) >= wanted]
+    evidence = {"role": state.desired.role, "principal": principal, "scope": scope}
+    if enough:
+        found = [finding("access_granted", **evidence)]
+    else:
+        found = [finding("access_missing", **evidence | {"principal": principal or "PRINCIPAL"})]
+    for item in held:
+        if strength(item.role) > wanted:
+            found.append(_excess("access_stronger_than_asked", item))
+        elif item.role and state.desired.on_secret and item.scope != scope.lower():
+            found.append(_excess("access_wider_than_asked", item))
+    mark = description_for(state.account.id)
+    found += [
+        _excess("access_orphaned", item)
+        for item in assignments
+        if principal and item.description == mark and item.principal_id != principal.lower()
+    ]
+    return found
+
+
+def _holds_at(item: RoleAssignment, scope: str) -> bool:
+    """Whether an assignment gives its right at `scope`: made there or above it.
+
+    Vaults ignore roles from management groups.
+    Source: https://github.com/MicrosoftDocs/azure-docs/issues/89150 (checked 2026-11-24).
+    """
+    above = item.scope.rstrip("/")
+    if not above or above.startswith(_MANAGEMENT_GROUP):
+        return False
+    return scope.lower() == above or scope.lower().startswith(above + "/")
+
+
+def _excess(code: str, item: RoleAssignment) -> Finding:
+    return finding(
+        code,
+        assignment=item.id,
+        role=item.role,
+        principal=item.principal_id,
+        scope=item.scope,
+    )
+
+
+def _by_policy(state: State, vault: Vault) -> list[Finding]:
+    principal = state.account.principal_id
+    evidence = {
+        "vault": vault.address.name,
+        "subscription": subscription_of(vault.id) or "",
+        "principal": principal or "PRINCIPAL",
+    }
+    policy = vault.policy_of(principal) if principal else None
+    if policy is None:
+        return [finding("access_policy_missing", **evidence)]
+    if not _allows(policy):
+        return [
+            finding(
+                "access_policy_incomplete",
+                **evidence,
+                has=", ".join(sorted(policy.secret_permissions)),
+            )
+        ]
+    found = [finding("access_granted", **evidence)]
+    excess = sorted(policy.secret_permissions - NEEDED_PERMISSIONS)
+    if state.desired.role == USER and excess:
+        found.append(
+            finding(
+                "access_stronger_than_asked",
+                **evidence,
+                assignment="ASSIGNMENT",
+                has=", ".join(excess),
+            )
+        )
+    return found
+
+
+def _allows(policy: AccessPolicy) -> bool:
+    return "all" in policy.secret_permissions or policy.secret_permissions >= NEEDED_PERMISSIONS

@@ -1,0 +1,148 @@
+"""What the settings and an account's tags ask for. Tags can only choose among what is allowed.
+
+Illegal wishes are kept as cause codes for the checks to report; nothing they name is ever used.
+"""
+
+from dataclasses import dataclass
+
+from finetune_wandb.model.account import (
+    OPENAI_KINDS,
+    TAG_ENTITY,
+    TAG_MODE,
+    TAG_PROJECT,
+    TAG_SECRET,
+    TAG_VAULT,
+    Account,
+)
+from finetune_wandb.model.errors import NoticeError
+from finetune_wandb.model.ids import (
+    VaultAddress,
+    is_entity_name,
+    is_project_name,
+    is_secret_name,
+    parse_vault_url,
+)
+from finetune_wandb.model.settings import ApplyMode, Settings
+
+_MODES: tuple[ApplyMode, ...] = ("observe", "create_only", "full")
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The wishes of one account. A `…_cause` that is not empty says why there is no wish."""
+
+    scope_cause: str
+    """`eligible`, or the code that says why the account is left alone."""
+    mode: ApplyMode
+    vault: VaultAddress | None
+    vault_cause: str
+    vault_asked: str
+    """The vault's name as asked for, whether allowed or not; empty when it is not a name."""
+    secret: str
+    secret_cause: str
+    secret_asked: str
+    entity: str
+    """Empty: the entity of the key in use."""
+    entity_cause: str
+    project: str
+    project_cause: str
+    role: str
+    on_secret: bool
+    """Whether the role is given on the one secret instead of the whole vault."""
+
+    @property
+    def in_scope(self) -> bool:
+        return self.scope_cause == "eligible"
+
+    @property
+    def routable(self) -> bool:
+        """Whether it is known where in W&B this account's runs go."""
+        return not self.entity_cause and not self.project_cause
+
+
+def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired:
+    """Return what is wished for an account. `apply` False narrows the mode to observe."""
+    vault, vault_cause, vault_asked = _vault(account.tag(TAG_VAULT), settings)
+    secret, secret_cause, secret_asked = _secret(account.tag(TAG_SECRET), settings)
+    entity = account.tag(TAG_ENTITY) or settings.wandb_entity
+    project = account.tag(TAG_PROJECT) or settings.wandb_project
+    entity_ok = not entity or is_entity_name(entity)
+    project_ok = is_project_name(project)
+    return Desired(
+        scope_cause=_scope_cause(account, settings),
+        mode=_mode(account, settings, apply),
+        vault=vault,
+        vault_cause=vault_cause,
+        vault_asked=vault_asked,
+        secret=secret,
+        secret_cause=secret_cause,
+        secret_asked=secret_asked,
+        entity=entity if entity_ok else "",
+        entity_cause="" if entity_ok else "entity_malformed",
+        project=project if project_ok else "",
+        project_cause="" if project_ok else "project_malformed",
+        role=settings.vault_role,
+        on_secret=settings.vault_role_scope == "secret",
+    )
+
+
+def choice_cause(vault: VaultAddress, secret: str, settings: Settings) -> str:
+    """Return why a vault and secret may not be used, empty when they may.
+
+    The suffix must be the configured vault's: in another cloud the same name is somebody else's.
+    """
+    if not _vault_allowed(vault, settings):
+        return "vault_not_allowed"
+    return "" if secret.lower() in settings.allowed_secrets else "secret_not_allowed"
+
+
+def _vault_allowed(vault: VaultAddress, settings: Settings) -> bool:
+    return vault.name in settings.allowed_vaults and vault.suffix == settings.key_vault_url.suffix
+
+
+def _vault(tag: str, settings: Settings) -> tuple[VaultAddress | None, str, str]:
+    if not tag:
+        vault = settings.key_vault_url
+    else:
+        try:
+            vault = parse_vault_url(tag)
+        except NoticeError:
+            return None, "vault_url_malformed", ""
+    if not _vault_allowed(vault, settings):
+        return None, "vault_not_allowed", vault.name
+    return vault, "", vault.name
+
+
+def _secret(tag: str, settings: Settings) -> tuple[str, str, str]:
+    secret = tag or settings.wandb_secret_name
+    if not is_secret_name(secret):
+        return "", "secret_name_malformed", ""
+    if secret.lower() not in settings.allowed_secrets:
+        return "", "secret_not_allowed", secret
+    return secret, "", secret
+
+
+def _scope_cause(account: Account, settings: Settings) -> str:
+    mode = account.tag(TAG_MODE).lower()
+    if account.id.subscription.lower() not in settings.azure_subscription_ids:
+        return "subscription_not_configured"
+    if account.kind.lower() not in (kind.lower() for kind in OPENAI_KINDS):
+        return "kind_not_supported"
+    if mode == "off":
+        return "switched_off"
+    if mode not in ("", "on", "observe"):
+        return "mode_tag_unknown"
+    if not mode and settings.onboarding_scope == "tagged":
+        return "not_opted_in"
+    return "eligible"
+
+
+def configured_mode(settings: Settings) -> ApplyMode:
+    """Return the mode that the settings name."""
+    return next(mode for mode in _MODES if mode == settings.apply_mode)
+
+
+def _mode(account: Account, settings: Settings, apply: bool) -> ApplyMode:
+    if not apply or account.tag(TAG_MODE).lower() == "observe":
+        return "observe"
+    return configured_mode(settings)

@@ -1,0 +1,106 @@
+"""Reads what a pass needs to know. Facts that accounts share are read once for all of them."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import replace
+from datetime import datetime
+
+from finetune_wandb.accounts.checks.access import scope_of
+from finetune_wandb.accounts.desired import Desired
+from finetune_wandb.accounts.ports import ReconcilePorts
+from finetune_wandb.accounts.shared import assignments_key, key_key, vault_key
+from finetune_wandb.accounts.state import ReadFailure, State, failure_of
+from finetune_wandb.keys.newest import prove_newest
+from finetune_wandb.model.account import Account
+from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.ids import VaultAddress
+from finetune_wandb.model.key import KeyReport
+from finetune_wandb.model.settings import Settings
+from finetune_wandb.model.vault import RoleAssignment, Vault
+
+TRIGGER = "account pass"
+
+
+async def read_state(
+    account: Account,
+    desired: Desired,
+    *,
+    ports: ReconcilePorts,
+    settings: Settings,
+    now: datetime,
+    fresh_after: datetime,
+    native_seen: bool,
+) -> State:
+    """Return the state of an account that was read. Out of scope, nothing else is asked for."""
+    state = State(
+        account=account, desired=desired, settings=settings, now=now, native_seen=native_seen
+    )
+    if not desired.in_scope or desired.vault is None:
+        return state
+    read = _Reader(ports, settings, now, fresh_after)
+    if not desired.secret:
+        return replace(state, vault=await read.vault(desired.vault))
+    vault, key = await asyncio.gather(
+        read.vault(desired.vault), read.key(desired.vault, desired.secret)
+    )
+    state = replace(state, vault=vault, key=key)
+    if isinstance(vault, Vault) and vault.rbac:
+        state = replace(state, assignments=await read.assignments(scope_of(state, vault)))
+    return state
+
+
+class _Reader:
+    """Shared facts, each with how it is read and whether it is worth keeping."""
+
+    def __init__(
+        self, ports: ReconcilePorts, settings: Settings, now: datetime, fresh_after: datetime
+    ) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._now = now
+        self._fresh_after = fresh_after
+
+    async def vault(self, address: VaultAddress) -> Vault | ReadFailure:
+        return await self._ports.shared.get(
+            vault_key(address.host),
+            lambda: _fact(self._ports.vaults.find(address)),
+            now=self._now,
+            fresh_after=self._fresh_after,
+            keep=_lasting,
+        )
+
+    async def assignments(self, scope: str) -> tuple[RoleAssignment, ...] | ReadFailure:
+        return await self._ports.shared.get(
+            assignments_key(scope),
+            lambda: _fact(self._ports.roles.list_for_scope(scope)),
+            now=self._now,
+            fresh_after=self._fresh_after,
+            keep=_lasting,
+        )
+
+    async def key(self, vault: VaultAddress, secret: str) -> KeyReport:
+        return await self._ports.shared.get(
+            key_key(vault.host, secret),
+            lambda: prove_newest(
+                vault,
+                secret,
+                ports=self._ports,
+                settings=self._settings,
+                now=self._now,
+                trigger=TRIGGER,
+            ),
+            now=self._now,
+            fresh_after=self._fresh_after,
+            keep=lambda report: not report.temporary,
+        )
+
+
+async def _fact[T](reading: Awaitable[T]) -> T | ReadFailure:
+    try:
+        return await reading
+    except AppError as error:
+        return failure_of(error)
+
+
+def _lasting(fact: object) -> bool:
+    return not (isinstance(fact, ReadFailure) and fact.kind == "temporary")

@@ -1,0 +1,77 @@
+"""The engine: one pass over one account, from what is there to what was done about it.
+
+Reads the real state, checks it, plans, applies what may be applied, and checks again on what
+the writes answered. Sleeps for nothing: what is not ready yet is left to a later pass.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from finetune_wandb.accounts.apply import apply_plan
+from finetune_wandb.accounts.checks import check_all
+from finetune_wandb.accounts.desired import desired_for
+from finetune_wandb.accounts.plan import plan_steps
+from finetune_wandb.accounts.ports import ReconcilePorts
+from finetune_wandb.accounts.read import read_state
+from finetune_wandb.accounts.report import build_report, missing_report, unreadable_report
+from finetune_wandb.model.account import Account
+from finetune_wandb.model.errors import AppError, MissingError
+from finetune_wandb.model.ids import AccountId
+from finetune_wandb.model.plan import AccountReport
+from finetune_wandb.model.settings import Settings
+
+
+async def reconcile_account(
+    target: AccountId,
+    *,
+    ports: ReconcilePorts,
+    settings: Settings,
+    now: datetime,
+    apply: bool,
+    fresh_after: datetime,
+    native_seen: bool = False,
+    attempt: int = 0,
+) -> AccountReport:
+    """Bring one account to what it should be, and report.
+
+    `apply` False only looks. Facts shared with other accounts are taken from memory when read
+    after `fresh_after`. `native_seen`: a job of it carries Azure's own integration. `attempt`
+    counts the passes that ended as this one may, from 0; pauses grow with it. Raises
+    TemporaryError only when the app's own tables cannot be read or written.
+    """
+    account = await _read_account(target, ports)
+    if isinstance(account, MissingError):
+        return missing_report(target, settings, now)
+    if isinstance(account, AppError):
+        return unreadable_report(target, account, settings, now, attempt)
+
+    desired = desired_for(account, settings, apply=apply)
+    state = await read_state(
+        account,
+        desired,
+        ports=ports,
+        settings=settings,
+        now=now,
+        fresh_after=fresh_after,
+        native_seen=native_seen,
+    )
+    plan = plan_steps(state, check_all(state))
+    after, outcomes = await apply_plan(state, plan, desired.mode, ports)
+    findings = check_all(after)
+    return build_report(
+        after,
+        findings,
+        plan=plan,
+        outcomes=outcomes,
+        remaining=plan_steps(after, findings),
+        attempt=attempt,
+    )
+
+
+async def _read_account(target: AccountId, ports: ReconcilePorts) -> Account | AppError:
+    try:
+        account = await ports.accounts.read(target)
+    except AppError as error:
+        return error
+    # The resource's own spelling, so that runs do not change with an event's; never another id.
+    return account if account.id.key == target.key else replace(account, id=target)

@@ -1,0 +1,146 @@
+"""Sums a pass up: is the account healthy, may it become so by itself, and when to look again."""
+
+from datetime import datetime
+
+from finetune_wandb.accounts.desired import configured_mode
+from finetune_wandb.accounts.state import ReadFailure, State, failure_of
+from finetune_wandb.model.causes import finding, is_temporary
+from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.finding import Finding
+from finetune_wandb.model.ids import AccountId
+from finetune_wandb.model.key import KeyRecord
+from finetune_wandb.model.plan import AccountReport, Step, StepOutcome
+from finetune_wandb.model.settings import Settings
+
+RETRY_AFTER_S = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)
+"""Pauses before the next pass, by attempt. A new role can take 30 minutes to spread; after the
+last pause, an hour in all, the drift timer goes on."""
+
+_LONGEST_PAUSE_S = 6 * 3600.0
+
+
+def build_report(
+    state: State,
+    findings: tuple[Finding, ...],
+    *,
+    plan: tuple[Step, ...],
+    outcomes: tuple[StepOutcome, ...],
+    remaining: tuple[Step, ...],
+    attempt: int,
+) -> AccountReport:
+    """Return the report of a pass whose account could be read."""
+    wish = state.desired
+    account = state.account
+    findings = (*findings, *(_about_outcome(item, account.id) for item in outcomes if item.reason))
+    record = state.key.record if state.key else None
+    usable = bool(wish.vault and wish.secret)
+    routable = usable and wish.routable
+    temporary = [item for item in findings if is_temporary(item)]
+    return AccountReport(
+        id=account.id,
+        checked_at=state.now,
+        mode=wish.mode,
+        findings=findings,
+        in_scope=wish.in_scope,
+        healthy=not remaining and not any(item.severity == "blocked" for item in findings),
+        settled=not temporary,
+        kind=account.kind,
+        region=account.region,
+        endpoint=account.endpoint,
+        entity=_entity(wish.entity, record) if routable else "",
+        project=wish.project if routable else "",
+        vault_host=wish.vault.host if usable and wish.vault else "",
+        secret=wish.secret if usable else "",
+        principal_id=account.principal_id,
+        native_seen=state.native_seen,
+        plan=plan,
+        steps=outcomes,
+        retry_after_s=_pause(state, outcomes, attempt) if temporary else None,
+    )
+
+
+def _entity(wanted: str, record: KeyRecord | None) -> str:
+    """Return where runs go, as W&B spells it where the key in use belongs to it."""
+    owner = record.owner if record else None
+    if not wanted:
+        return record.entity if record else ""
+    return (owner.spelled(wanted) if owner else "") or wanted
+
+
+def unreadable_report(
+    target: AccountId, error: AppError, settings: Settings, now: datetime, attempt: int
+) -> AccountReport:
+    """Return the report of an account that could not be read: nothing about it is known."""
+    failure = failure_of(error)
+    cause = {
+        "temporary": "account_unavailable",
+        "denied": "account_denied",
+        "refused": "account_refused",
+        "missing": "account_missing",
+    }[failure.kind]
+    temporary = failure.kind == "temporary"
+    return AccountReport(
+        id=target,
+        checked_at=now,
+        mode=configured_mode(settings),
+        findings=(finding(cause, **_names(target), code=failure.code),),
+        readable=False,
+        settled=not temporary,
+        retry_after_s=_longest([failure.retry_after], attempt) if temporary else None,
+    )
+
+
+def missing_report(target: AccountId, settings: Settings, now: datetime) -> AccountReport:
+    """Return the report of an account that does not exist."""
+    return AccountReport(
+        id=target,
+        checked_at=now,
+        mode=configured_mode(settings),
+        findings=(finding("account_missing", **_names(target)),),
+        readable=False,
+        deleted=True,
+    )
+
+
+def _about_outcome(outcome: StepOutcome, account: AccountId) -> Finding:
+    step = outcome.step
+    evidence = _names(account) | {
+        "step": step.kind,
+        "target": step.target,
+        "code": outcome.code,
+        "detail": outcome.detail,
+    }
+    if outcome.reason == "denied":
+        return finding(f"{step.kind}_denied", **evidence)
+    if outcome.reason == "missing":
+        return finding("step_target_gone", **evidence)
+    if outcome.reason == "temporary":
+        return finding("step_waiting", **evidence)
+    return finding("step_refused", **evidence)
+
+
+def _names(account: AccountId) -> dict[str, str]:
+    return {
+        "account": account.name,
+        "group": account.group,
+        "subscription": account.subscription,
+    }
+
+
+def _pause(state: State, outcomes: tuple[StepOutcome, ...], attempt: int) -> float | None:
+    asked = [item.retry_after for item in outcomes]
+    asked += [
+        fact.retry_after
+        for fact in (state.vault, state.assignments)
+        if isinstance(fact, ReadFailure)
+    ]
+    asked.append(state.key.retry_after_s if state.key else None)
+    return _longest(asked, attempt)
+
+
+def _longest(asked: list[float | None], attempt: int) -> float | None:
+    """Return the own pause of this attempt, or a longer one that a service asked for."""
+    if attempt >= len(RETRY_AFTER_S):
+        return None
+    longest = max([RETRY_AFTER_S[attempt], *(pause for pause in asked if pause is not None)])
+    return min(longest, _LONGEST_PAUSE_S)

@@ -1,0 +1,1 @@
+"""Azure: ARM, Key Vault, Event Grid and the fine-tuning API."""

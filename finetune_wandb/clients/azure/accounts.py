@@ -1,0 +1,146 @@
+"""Azure AI accounts in ARM: read, list, switch the identity on, tag.
+
+Writes are PATCHes of exactly what changes. What to write is decided elsewhere.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from finetune_wandb.clients.azure.sdk_options import sdk_options
+from finetune_wandb.clients.translate import answered
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.account import OPENAI_KINDS, Account, openai_endpoint
+from finetune_wandb.model.errors import NoticeError, NotReadyError, UnavailableError
+from finetune_wandb.model.ids import AccountId, parse_account_id
+
+if TYPE_CHECKING:
+    from azure.mgmt.cognitiveservices.aio import CognitiveServicesManagementClient
+
+WAIT_S = 20.0
+"""How long a change is waited for before it is left to a later pass."""
+
+_SERVICE = "Azure Resource Manager"
+
+
+class Accounts:
+    """One SDK client per subscription, made when first needed and kept."""
+
+    def __init__(self, transport: Transport, wait_s: float = WAIT_S) -> None:
+        self._transport = transport
+        self._wait_s = wait_s
+        self._clients: dict[str, CognitiveServicesManagementClient] = {}
+
+    async def read(self, account: AccountId) -> Account:
+        """Return the account as it is now. Raises MissingError when it is not there."""
+        with answered(account.key, _SERVICE):
+            found = await self._client(account.subscription).accounts.get(
+                account.group, account.name
+            )
+            return account_of(found, account)
+
+    async def list_ids(self, subscription: str) -> AsyncIterator[AccountId]:
+        """Yield the ids of the subscription's accounts that can carry OpenAI models, page by
+        page."""
+        kinds = {kind.lower() for kind in OPENAI_KINDS}
+        with answered(subscription, _SERVICE):
+            async for found in self._client(subscription).accounts.list():
+                if (found.kind or "").lower() in kinds:
+                    yield parse_account_id(found.id)
+
+    async def update_identity(self, account: Account) -> Account:
+        """Switch the system-assigned identity on, keeping user-assigned ones.
+
+        Raises NotReadyError when the operation goes on longer than `wait_s`.
+        """
+        from azure.mgmt.cognitiveservices import models
+
+        # Sending the system-assigned type alone would remove the user-assigned identities.
+        kept = {name: models.UserAssignedIdentity() for name in account.user_identities}
+        identity = models.Identity(
+            type="SystemAssigned, UserAssigned" if kept else "SystemAssigned",
+            user_assigned_identities=kept or None,
+        )
+        changed = await self._patch(account.id, models.Account(identity=identity))
+        # The principal is made after the answer now and then; one more look often has it.
+        return changed if changed.principal_id else await self.read(account.id)
+
+    async def update_tags(self, account: Account, tags: Mapping[str, str]) -> Account:
+        """Merge `tags` into those that `account` was read with: a PATCH replaces the whole map.
+
+        The generic tags API does not work for this provider.
+        Source: https://github.com/Azure/azure-rest-api-specs/issues/28209 (checked 2026-11-24).
+        """
+        from azure.mgmt.cognitiveservices import models
+
+        return await self._patch(account.id, models.Account(tags={**account.tags, **tags}))
+
+    async def _patch(self, account: AccountId, body: Any) -> Account:
+        with answered(account.key, _SERVICE):
+            poller = await self._client(account.subscription).accounts.begin_update(
+                account.group, account.name, body
+            )
+            try:
+                found = await asyncio.wait_for(poller.result(), self._wait_s)
+            except TimeoutError:
+                raise NotReadyError(
+                    f"the change still goes on after {self._wait_s:g} s", subject=account.key
+                ) from None
+            return account_of(found, account)
+
+    def _client(self, subscription: str) -> "CognitiveServicesManagementClient":
+        key = subscription.lower()
+        if key not in self._clients:
+            from azure.mgmt.cognitiveservices.aio import CognitiveServicesManagementClient
+
+            self._clients[key] = CognitiveServicesManagementClient(
+                self._transport.credential(),
+                key,
+                polling_interval=1,
+                **sdk_options(self._transport),
+            )
+        return self._clients[key]
+
+    async def close(self) -> None:
+        """Close every client that was made."""
+        for client in self._clients.values():
+            await client.close()
+
+
+def _spelled(answered: str, asked: AccountId) -> AccountId:
+    """Return the id as the resource spells it; events spell it in any case they like."""
+    try:
+        own = parse_account_id(answered)
+    except NoticeError:
+        return asked
+    return own if own.key == asked.key else asked
+
+
+def account_of(found: Any, asked: AccountId) -> Account:
+    """Return our account for the SDK's. Raises UnavailableError for an answer that is none."""
+    if not found.id or not found.kind:
+        # A proxy's answer with status 200: an account without kind and tags would be let go of.
+        raise UnavailableError("Resource Manager's answer is no account", subject=asked.key)
+    properties = found.properties
+    identity = found.identity
+    kind = _text(identity.type if identity else None).lower()
+    return Account(
+        id=_spelled(found.id, asked),
+        kind=found.kind or "",
+        region=found.location or "",
+        provisioning_state=_text(properties.provisioning_state if properties else None),
+        endpoint=openai_endpoint(
+            (properties.endpoint if properties else None) or "",
+            (properties.endpoints if properties else None) or {},
+        ),
+        custom_subdomain=(properties.custom_sub_domain_name if properties else None) or "",
+        system_identity="systemassigned" in kind,
+        principal_id=((identity.principal_id if identity else None) or "").lower(),
+        tenant_id=((identity.tenant_id if identity else None) or "").lower(),
+        user_identities=tuple((identity.user_assigned_identities if identity else None) or ()),
+        tags={name: value or "" for name, value in (found.tags or {}).items()},
+    )
+
+
+def _text(value: Any) -> str:
+    return str(getattr(value, "value", value) or "")

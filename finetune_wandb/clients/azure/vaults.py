@@ -1,0 +1,157 @@
+"""Key vaults in ARM: find one by its address, and add an access policy.
+
+A vault's URL does not say where its resource is. Where it was found once is remembered; its
+facts are not.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from finetune_wandb.clients.azure.sdk_options import sdk_options
+from finetune_wandb.clients.translate import answered
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import AppError, MissingError, UnavailableError
+from finetune_wandb.model.ids import VaultAddress
+from finetune_wandb.model.vault import NEEDED_PERMISSIONS, AccessPolicy, Vault
+
+if TYPE_CHECKING:
+    from azure.mgmt.keyvault.aio import KeyVaultManagementClient
+
+_SERVICE = "Azure Resource Manager"
+
+
+class VaultResources:
+    """One SDK client per subscription, made when first needed and kept."""
+
+    def __init__(self, transport: Transport, subscriptions: tuple[str, ...]) -> None:
+        self._transport = transport
+        self._subscriptions = subscriptions
+        self._clients: dict[str, KeyVaultManagementClient] = {}
+        self._places: dict[str, tuple[str, str]] = {}
+
+    async def find(self, vault: VaultAddress) -> Vault:
+        """Return the vault, from whichever configured subscription holds it.
+
+        Raises MissingError with code `SoftDeleted` for a deleted vault that can be recovered,
+        with an empty code when no subscription shows it. A subscription that cannot be listed
+        is an error only when the vault is in none of the others.
+        """
+        if place := self._places.get(vault.host):
+            try:
+                return await self._read(vault, *place)
+            except MissingError:
+                del self._places[vault.host]
+        problem: AppError | None = None
+        for subscription in self._subscriptions:
+            try:
+                if found := await self._look_in(subscription, vault):
+                    return found
+            except AppError as error:
+                problem = problem or error
+        raise problem or await self._missing(vault)
+
+    async def add_policy(self, vault: Vault, object_id: str) -> None:
+        """Let the identity get and list secrets, keeping what it and others may do already."""
+        from azure.mgmt.keyvault import models
+
+        held = vault.policy_of(object_id)
+        permissions = NEEDED_PERMISSIONS | (held.secret_permissions if held else frozenset())
+        entry = models.AccessPolicyEntry(
+            tenant_id=vault.tenant_id,
+            object_id=object_id,
+            permissions=models.Permissions(secrets=sorted(permissions)),
+        )
+        subscription, group, name = _parts(vault.id)
+        with answered(vault.id, _SERVICE):
+            await self._client(subscription).vaults.update_access_policy(
+                group,
+                name,
+                "add",
+                models.VaultAccessPolicyParameters(
+                    properties=models.VaultAccessPolicyProperties(access_policies=[entry])
+                ),
+            )
+
+    async def _read(self, vault: VaultAddress, subscription: str, group: str) -> Vault:
+        with answered(vault.host, _SERVICE):
+            found = await self._client(subscription).vaults.get(group, vault.name)
+            return _vault_of(found, vault)
+
+    async def _look_in(self, subscription: str, vault: VaultAddress) -> Vault | None:
+        with answered(vault.host, _SERVICE):
+            async for found in self._client(subscription).vaults.list_by_subscription():
+                # Vault names are unique in a cloud, so that the name is the vault.
+                if (found.name or "").lower() == vault.name:
+                    _, group, _ = _parts(found.id or "")
+                    self._places[vault.host] = (subscription, group)
+                    return _vault_of(found, vault)
+        return None
+
+    async def _missing(self, vault: VaultAddress) -> MissingError:
+        for subscription in self._subscriptions:
+            try:
+                with answered(vault.host, _SERVICE):
+                    async for found in self._client(subscription).vaults.list_deleted():
+                        if (found.name or "").lower() == vault.name:
+                            return MissingError(
+                                "the vault is deleted and can be recovered",
+                                subject=vault.host,
+                                code="SoftDeleted",
+                            )
+            except AppError:
+                # Whether it was deleted is a kindness; that it is not there is the answer.
+                continue
+        return MissingError("no configured subscription has the vault", subject=vault.host)
+
+    def _client(self, subscription: str) -> "KeyVaultManagementClient":
+        if subscription not in self._clients:
+            from azure.mgmt.keyvault.aio import KeyVaultManagementClient
+
+            self._clients[subscription] = KeyVaultManagementClient(
+                self._transport.credential(), subscription, **sdk_options(self._transport)
+            )
+        return self._clients[subscription]
+
+    async def close(self) -> None:
+        """Close every client that was made."""
+        for client in self._clients.values():
+            await client.close()
+
+
+def _parts(vault_id: str) -> tuple[str, str, str]:
+    """Return subscription, resource group and name of a vault's ARM id."""
+    parts = vault_id.strip("/").split("/")
+    if len(parts) < 8:
+        raise MissingError("Azure gave a vault without an id", subject="vault")
+    return parts[1].lower(), parts[3], parts[7]
+
+
+def _vault_of(found: Any, address: VaultAddress) -> Vault:
+    properties = found.properties
+    if not found.id or properties is None:
+        # A proxy's answer with status 200 says nothing about the vault.
+        raise UnavailableError(f"{_SERVICE}'s answer is no vault", subject=address.host)
+    network = properties.network_acls
+    return Vault(
+        id=found.id or "",
+        address=address,
+        tenant_id=(properties.tenant_id or "").lower(),
+        rbac=properties.enable_rbac_authorization is True,
+        policies=tuple(
+            AccessPolicy(
+                object_id=item.object_id.lower(),
+                secret_permissions=frozenset(
+                    _text(right).lower() for right in item.permissions.secrets or ()
+                ),
+            )
+            for item in properties.access_policies or ()
+            # A policy for an application acting for somebody is not the identity's own.
+            if not item.application_id
+        ),
+        public_access=(properties.public_network_access or "Enabled").lower() != "disabled",
+        firewall=bool(network and _text(network.default_action).lower() == "deny"),
+        trusted_services=not network or _text(network.bypass).lower() != "none",
+    )
+
+
+def _text(value: Any) -> str:
+    return str(getattr(value, "value", value) or "")

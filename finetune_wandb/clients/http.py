@@ -1,0 +1,265 @@
+"""The HTTP seam of both data planes: the fine-tuning API and W&B.
+
+One request, retried for seconds (the host retries for longer), its answer or one of our errors.
+Redirects are never followed: a credential must not travel to a host that an answer names.
+"""
+
+import asyncio
+import io
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from finetune_wandb.clients.network import cause_of
+from finetune_wandb.clients.translate import parse_retry_after
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.errors import (
+    AppError,
+    DeniedError,
+    MissingError,
+    RejectedError,
+    TemporaryError,
+    ThrottledError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+
+ATTEMPTS = 4
+_TOTAL_S = 20.0
+_LONGEST_WAIT_S = 5.0
+_CHUNK = 256 * 1024
+_LARGE = 1024 * 1024
+"""Larger bodies are given to aiohttp as a stream, as it asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. Header names are looked up without regard to case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the body as JSON. Raises UnavailableError for a broken or foreign body."""
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            return _lenient(self.body)
+
+
+def _lenient(body: bytes) -> Any:
+    import json
+
+    try:
+        # NaN, Infinity and huge integers: other JSON writers produce them, orjson refuses them.
+        return _plain(json.loads(body))
+    except (ValueError, RecursionError):
+        raise UnavailableError("the answer is not JSON", code="NotJson") from None
+
+
+def _plain(value: Any) -> Any:
+    """Return the value without what could not be written as JSON again."""
+    if isinstance(value, dict):
+        return {_plain(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # half a surrogate pair
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+    return value
+
+
+class Http:
+    """Requests of one service, over the process's shared session."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        service: str,
+        explain: Callable[[Answer, str], AppError | None] | None = None,
+    ) -> None:
+        """`explain` may name the error of a failed answer better than its status does."""
+        self._transport = transport
+        self._service = service
+        self._explain = explain
+
+    async def request[T](
+        self,
+        method: str,
+        url: str,
+        read: Callable[[Answer], T],
+        *,
+        headers: Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]],
+        body: bytes | None = None,
+        subject: str,
+    ) -> T:
+        """Send a request that may be repeated and return what `read` makes of the answer.
+
+        `headers` that are a function are asked for before each try: a credential may change.
+        `read` runs inside the retries: an answer that breaks it with a TemporaryError is asked
+        for again. Raises our errors, with `subject`.
+        """
+
+        async def once() -> T:
+            current = await headers() if callable(headers) else headers
+            return read(await self._once(method, url, current, body, subject))
+
+        try:
+            # Nearly every request succeeds at once; the retries' machinery would be a third of
+            # its cost (docs/performance.md).
+            return await once()
+        except TemporaryError as error:
+            return await _again(once, error)
+
+    async def _once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        subject: str,
+    ) -> Answer:
+        import aiohttp
+
+        try:
+            async with self._transport.session().request(
+                method,
+                url,
+                headers=headers,
+                data=io.BytesIO(body) if body and len(body) > _LARGE else body,
+                allow_redirects=False,
+                **self._transport.by_proxy(url),
+            ) as response:
+                answer = Answer(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
+            self._transport.on_call(self._service, 0)
+            raise self._unreachable(error, subject) from error
+        self._transport.on_call(self._service, answer.status)
+        if 200 <= answer.status < 300:
+            return answer
+        raise self._error(answer, subject)
+
+    async def stream(
+        self, url: str, *, headers: Mapping[str, str], subject: str
+    ) -> AsyncIterator[bytes]:
+        """Yield the body of a GET as it comes. A broken stream is the caller's to ask for again."""
+        import aiohttp
+
+        try:
+            async with self._transport.session().get(
+                url,
+                headers=headers,
+                allow_redirects=False,
+                **self._transport.by_proxy(url),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
+            ) as response:
+                if not 200 <= response.status < 300:
+                    raise self._error(
+                        Answer(response.status, response.headers, await response.read()),
+                        subject,
+                    )
+                last = b""
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    last = chunk
+                    yield chunk
+                if not _says_its_end(response) and not last.endswith(b"\n"):
+                    # A body that ends with its connection may have been cut: half a number is
+                    # another number.
+                    raise UnavailableError(
+                        f"{self._service} ended its answer in the middle of a line",
+                        subject=subject,
+                        code="Cut",
+                    )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error, subject) from error
+
+    def _unreachable(self, error: BaseException, subject: str) -> UnavailableError:
+        code, text, remedy = cause_of(error, self._service)
+        return UnavailableError(text, subject=subject, code=code, remedy=remedy)
+
+    def _error(self, answer: Answer, subject: str) -> AppError:
+        if self._explain and (known := self._explain(answer, subject)):
+            return known
+        return error_for(answer, self._service, subject)
+
+
+def _says_its_end(response: "aiohttp.ClientResponse") -> bool:
+    is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+    return is_chunked or "Content-Length" in response.headers
+
+
+async def _again[T](once: Callable[[], Awaitable[T]], error: TemporaryError) -> T:
+    """Try again as the error allows; the try that failed already counts as the first."""
+    import stamina
+
+    failed: TemporaryError | None = error
+    async for attempt in stamina.retry_context(
+        on=_wait_before_retry,
+        attempts=ATTEMPTS,
+        timeout=_TOTAL_S,
+        wait_initial=0.2,
+        wait_max=3.0,
+    ):
+        with attempt:
+            if failed is not None:
+                first, failed = failed, None
+                raise first
+            return await once()
+    raise AssertionError("unreachable: the retries end with a value or an error")
+
+
+def error_for(answer: Answer, service: str, subject: str) -> AppError:
+    """Return our error for an answer that is not a success."""
+    code = error_code(answer) or str(answer.status)
+    text = f"{service} answered {answer.status} ({code})"
+    status = answer.status
+    if status == 429 or status == 408:
+        return ThrottledError(text, subject=subject, code=code, retry_after=retry_after(answer))
+    if status >= 500:
+        return UnavailableError(text, subject=subject, code=code, retry_after=retry_after(answer))
+    if status in (401, 403):
+        return DeniedError(text, subject=subject, code=str(status))
+    if status in (404, 410):
+        return MissingError(text, subject=subject, code=code)
+    if 300 <= status < 400:
+        return RejectedError(f"{service} redirects; not followed", subject=subject, code="Redirect")
+    return RejectedError(text, subject=subject, code=code)
+
+
+def error_code(answer: Answer) -> str:
+    """Return the error code a body names, short and printable; empty where it names none."""
+    try:
+        body = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return ""
+    error = body.get("error") if isinstance(body, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code[:60] if isinstance(code, str) and code.replace("_", "").isalnum() else ""
+
+
+def retry_after(answer: Answer) -> float | None:
+    """Return the pause that an answer asks for in seconds, None where it asks for none."""
+    millis = parse_retry_after(answer.headers.get("retry-after-ms", ""))
+    if millis is not None:
+        return millis / 1000
+    return parse_retry_after(answer.headers.get("retry-after", ""))
+
+
+def _wait_before_retry(error: Exception) -> bool | float:
+    """Say whether and after how many seconds to ask again."""
+    if not isinstance(error, TemporaryError):
+        return False
+    if error.retry_after is None:
+        return True
+    # A longer pause belongs to the host's queue, not to a waiting function.
+    return error.retry_after if error.retry_after <= _LONGEST_WAIT_S else False

@@ -1,0 +1,198 @@
+"""The table of accounts: what the last pass over each found, and what the relay needs of it.
+
+One row per account. A report of an account that could not be read changes only what it knows.
+"""
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.storage.table_mirror import TableMirror
+from finetune_wandb.clients.storage.table_wire import TableWire
+from finetune_wandb.clients.translate import translated
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.errors import MissingError
+from finetune_wandb.model.finding import finding_from_json
+from finetune_wandb.model.ids import AccountId, parse_account_id
+from finetune_wandb.model.plan import AccountEntry, AccountReport, outcome_from_json, step_from_json
+
+TABLE = "accounts"
+_SERVICE = "Table storage"
+_RELAY_COLUMNS = (
+    "id",
+    "endpoint",
+    "region",
+    "entity",
+    "project",
+    "vault_host",
+    "secret",
+    "native_seen",
+)
+_TEXT_COLUMNS = (*_RELAY_COLUMNS[1:-1], "kind", "principal_id")
+_TOO_LONG = 32_000
+"""Characters a text property may have; a row keeps its place when a list grows past it."""
+
+
+class AccountTable:
+    """Satisfies `AccountStore`; the other methods serve status, relay and event handlers."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._wire = TableWire(storage)
+        self._mirror = TableMirror(self._wire, TABLE, _listed)
+
+    async def read(self, account: AccountId) -> AccountEntry | None:
+        """Return the last report of an account, None when there is none."""
+        try:
+            with translated(account.key, _SERVICE):
+                table = await self._storage.table(TABLE)
+                return entry_of(await table.get_entity(*_place(account)))
+        except MissingError:
+            return None
+
+    async def write(self, report: AccountReport) -> None:
+        """Store a report. Of a deleted account only an existing row is changed."""
+        if report.deleted:
+            await self._merge(report.id, _deleted(report.checked_at))
+            return
+        with translated(report.key, _SERVICE):
+            table = await self._storage.table(TABLE)
+            await table.upsert_entity(_row_of(report), mode="merge")
+
+    async def mark_deleted(self, account: AccountId, now: datetime) -> None:
+        """Close an account's entry; nothing when it has none."""
+        await self._merge(account, _deleted(now))
+
+    async def mark_native_seen(self, account: AccountId) -> None:
+        """Remember that a job of the account carries Azure's own W&B integration."""
+        await self._merge(account, {"native_seen": True})
+
+    async def list_all(self) -> list[AccountEntry]:
+        """Return every account's last report, deleted ones too, in no order."""
+        return await self._mirror.values()
+
+    async def list_for_relay(self) -> list[RelayAccount]:
+        """Return the accounts whose jobs go to W&B: in scope, there, and with a place to go to."""
+        return await self._for_relay("")
+
+    async def find_for_relay(self, account: AccountId) -> RelayAccount | None:
+        """Return the account as `list_for_relay` would, None when it is not among those."""
+        partition, name = (text.replace("'", "''") for text in _place(account))
+        found = await self._for_relay(f"PartitionKey eq '{partition}' and RowKey eq '{name}' and ")
+        return found[0] if found else None
+
+    async def _for_relay(self, where: str) -> list[RelayAccount]:
+        rows = await self._wire.query(
+            TABLE, f"{where}in_scope eq true and deleted eq false", columns=_RELAY_COLUMNS
+        )
+        found = [_relay_account_of(row) for row in rows]
+        return [item for item in found if item.endpoint and item.project and item.vault_host]
+
+    async def _merge(self, account: AccountId, columns: dict[str, Any]) -> None:
+        partition, name = _place(account)
+        row = {"PartitionKey": partition, "RowKey": name, **columns}
+        with contextlib.suppress(MissingError), translated(account.key, _SERVICE):
+            table = await self._storage.table(TABLE)
+            await table.update_entity(row, mode="merge")
+
+
+def _place(account: AccountId) -> tuple[str, str]:
+    return account.subscription.lower(), f"{account.group}|{account.name}".lower()
+
+
+def _deleted(now: datetime) -> dict[str, Any]:
+    # An account of the same name that is made later is another one: what was set in the portal
+    # is gone with this one.
+    return {
+        "deleted": True,
+        "in_scope": False,
+        "healthy": False,
+        "native_seen": False,
+        "checked_at": now,
+    }
+
+
+def _row_of(report: AccountReport) -> dict[str, Any]:
+    partition, name = _place(report.id)
+    row: dict[str, Any] = {
+        "PartitionKey": partition,
+        "RowKey": name,
+        "id": str(report.id),
+        "checked_at": report.checked_at,
+        "mode": report.mode,
+        "settled": report.settled,
+        "findings": _json([item.to_json() for item in report.findings]),
+        "retry_after_s": report.retry_after_s or 0.0,
+    }
+    if report.told_healthy is not None:
+        row["told_healthy"] = report.told_healthy
+    if not report.readable:
+        # What is known of it from before stays; a pause at Azure says nothing about its health.
+        return row | ({"healthy": False} if report.settled else {})
+    return row | {
+        **{column: getattr(report, column) for column in _TEXT_COLUMNS},
+        "deleted": False,
+        "in_scope": report.in_scope,
+        "healthy": report.healthy,
+        "plan": _json([item.to_json() for item in report.plan]),
+        "steps": _json([item.to_json() for item in report.steps]),
+    }
+
+
+def _json(items: list[dict[str, Any]]) -> str:
+    """Return a list as text that fits a property, without its last items where it does not."""
+    text = orjson.dumps(items).decode()
+    while len(text) > _TOO_LONG:
+        items = items[:-1]
+        text = orjson.dumps(items).decode()
+    return text
+
+
+def _listed(row: Any) -> AccountEntry | None:
+    return entry_of(row) if "checked_at" in row else None
+
+
+def entry_of(row: Any) -> AccountEntry:
+    """Return the report that a row was made from; what was never known is empty."""
+    return AccountReport(
+        id=parse_account_id(row["id"]),
+        checked_at=utc(row["checked_at"]),
+        mode=row.get("mode", "observe"),
+        findings=tuple(finding_from_json(item) for item in orjson.loads(row.get("findings", "[]"))),
+        deleted=row.get("deleted", False),
+        in_scope=row.get("in_scope", False),
+        healthy=row.get("healthy", False),
+        settled=row.get("settled", True),
+        plan=tuple(step_from_json(item) for item in orjson.loads(row.get("plan", "[]"))),
+        steps=tuple(outcome_from_json(item) for item in orjson.loads(row.get("steps", "[]"))),
+        retry_after_s=row.get("retry_after_s") or None,
+        told_healthy=row.get("told_healthy"),
+        native_seen=bool(row.get("native_seen")),
+        **{column: row.get(column, "") for column in _TEXT_COLUMNS},
+    )
+
+
+def utc(moment: datetime | str) -> datetime:
+    """Return the SDK's own kind of time, or the service's text, as a plain one in UTC."""
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    return datetime.fromtimestamp(moment.timestamp(), UTC)
+
+
+def _relay_account_of(row: Any) -> RelayAccount:
+    account = parse_account_id(row["id"])
+    return RelayAccount(
+        id=account,
+        name=account.name,
+        endpoint=row.get("endpoint") or "",
+        region=row.get("region") or "",
+        subscription=account.subscription,
+        entity=row.get("entity") or "",
+        project=row.get("project") or "",
+        vault_host=row.get("vault_host") or "",
+        secret=row.get("secret") or "",
+        native_seen=bool(row.get("native_seen")),
+    )

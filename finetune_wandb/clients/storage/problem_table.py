@@ -1,0 +1,61 @@
+"""Table `problems`: refused events, accounts whose jobs cannot be listed, and the like."""
+
+import time
+from dataclasses import asdict, replace
+from typing import Final
+
+from finetune_wandb.clients.storage.json_rows import JsonRows
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.model.errors import ConflictError
+from finetune_wandb.model.problem import Problem
+
+TABLE: Final = "problems"
+_KEEP_S: Final = 7 * 86400.0
+_TRIES: Final = 8
+
+
+class ProblemTable:
+    """ProblemPort over Azure Tables. The same problem again is counted, not repeated."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._rows = JsonRows(storage, TABLE)
+
+    async def note(self, problem: Problem) -> bool:
+        """Record a problem that came `count` times more; say whether it is a new one.
+
+        Raises ConflictError when other processes keep on writing the same one first.
+        """
+        row = f"{problem.subject} {problem.cause}"
+        for _ in range(_TRIES):
+            now = time.time()
+            known = await self._rows.get(problem.source, row)
+            goes_on = known is not None and now - known["last_at"] <= _KEEP_S
+            stored = asdict(
+                replace(
+                    problem,
+                    first_at=known["first_at"] if known and goes_on else now,
+                    last_at=now,
+                    count=problem.count + (known["count"] if known and goes_on else 0),
+                )
+            )
+            if known is None:
+                written = await self._rows.add(problem.source, row, stored)
+            else:
+                written = await self._rows.swap(problem.source, row, stored, expected=known)
+            if written:
+                return not goes_on
+        raise ConflictError("the problem is being counted elsewhere", subject=problem.subject)
+
+    async def clear(self, problem: Problem) -> None:
+        """Forget a problem that is over."""
+        await self._rows.delete(problem.source, f"{problem.subject} {problem.cause}")
+
+    async def list_all(self) -> list[Problem]:
+        """Return the problems of the last seven days, the latest first."""
+        since = time.time() - _KEEP_S
+        found = [Problem(**row) async for row in self._rows.rows()]
+        return sorted(
+            (item for item in found if item.last_at >= since),
+            key=lambda item: item.last_at,
+            reverse=True,
+        )

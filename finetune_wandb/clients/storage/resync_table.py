@@ -1,0 +1,108 @@
+"""Table `resyncs`: one partition a re-sync, its head and one row an item.
+
+Progress is counted from the items, never kept as a number: a message that is worked on twice
+writes the same row twice. One more row for each kind of request names its latest re-sync.
+"""
+
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from finetune_wandb.clients.storage.json_rows import JsonRows
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.model.resync import (
+    Resync,
+    ResyncItem,
+    item_from_json,
+    resync_from_json,
+    to_json,
+)
+
+TABLE: Final = "resyncs"
+_HEAD: Final = "-head"
+_RUNNING: Final = "-running"
+_TOO_LONG: Final = 30_000
+"""Characters that an item's results may take; a text column holds 32 Ki of them."""
+
+
+class ResyncTable:
+    """ResyncPort over Azure Tables."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._rows = JsonRows(storage, TABLE)
+
+    async def write(self, resync: Resync) -> None:
+        await self._rows.put(resync.id, _HEAD, {"kind": "head", **to_json(resync)})
+
+    async def read(self, resync_id: str) -> tuple[Resync, list[ResyncItem]] | None:
+        """Return a re-sync and its items by name, or None."""
+        head: Resync | None = None
+        items: list[ResyncItem] = []
+        async for row in self._rows.rows(resync_id):
+            if row["kind"] == "head":
+                head = resync_from_json(row)
+            elif row["kind"] == "item":
+                items.append(item_from_json(row))
+        return (head, sorted(items, key=lambda item: item.name)) if head else None
+
+    async def read_head(self, resync_id: str) -> Resync | None:
+        """Return what was asked for, without the items."""
+        row = await self._rows.get(resync_id, _HEAD)
+        return resync_from_json(row) if row else None
+
+    async def remove(self, resync_id: str) -> None:
+        """Forget a re-sync with all its items."""
+        found = await self.read(resync_id)
+        for item in found[1] if found else ():
+            await self._rows.delete(resync_id, item.name)
+        await self._rows.delete(resync_id, _HEAD)
+
+    async def read_item(self, resync_id: str, name: str) -> ResyncItem | None:
+        row = await self._rows.get(resync_id, name)
+        return item_from_json(row) if row else None
+
+    async def add_item(self, resync_id: str, item: ResyncItem) -> None:
+        """Add an item; one that is there already keeps its progress."""
+        await self._rows.add(resync_id, item.name, _row(item))
+
+    async def write_item(self, resync_id: str, item: ResyncItem) -> None:
+        await self._rows.put(resync_id, item.name, _row(item))
+
+    async def remove_item(self, resync_id: str, name: str) -> None:
+        await self._rows.delete(resync_id, name)
+
+    async def running(self, fingerprint: str) -> str:
+        """Return the id of the latest re-sync of this request, empty for none."""
+        row = await self._rows.get(_RUNNING, fingerprint)
+        return str(row["id"]) if row else ""
+
+    async def claim(self, fingerprint: str, resync: Resync, *, instead_of: str) -> str:
+        """Make a re-sync the latest of its request, unless another one became so meanwhile.
+
+        Return the id of the latest one.
+        """
+        row = _running(resync.id, resync.created_at)
+        if instead_of:
+            known = await self._rows.get(_RUNNING, fingerprint)
+            won = known is not None and known["id"] == instead_of
+            won = won and await self._rows.swap(_RUNNING, fingerprint, row, expected=known or {})
+        else:
+            won = await self._rows.add(_RUNNING, fingerprint, row)
+        return resync.id if won else await self.running(fingerprint)
+
+    async def latest(self) -> list[tuple[str, float]]:
+        """Return id and time (unix seconds) of the latest re-sync of each request, newest first."""
+        found = [(row["id"], row["created_at"]) async for row in self._rows.rows(_RUNNING)]
+        return sorted(found, key=lambda pair: pair[1], reverse=True)
+
+
+def _running(resync_id: str, created_at: float) -> dict[str, Any]:
+    return {"kind": "running", "id": resync_id, "created_at": created_at}
+
+
+def _row(item: ResyncItem) -> dict[str, Any]:
+    results = item.results
+    while results and len(orjson.dumps(results)) > _TOO_LONG:
+        results = results[:-1]
+    return {"kind": "item", **to_json(replace(item, results=results))}

@@ -1,0 +1,149 @@
+"""Maps every error of the Azure SDKs to one of ours; no SDK type leaves `clients/`.
+
+Decides only by class, status and the service's own code. Messages carry status and code, not
+the answer's text: that may hold personal data.
+"""
+
+import asyncio
+import email.utils
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from finetune_wandb.clients.network import cause_of
+from finetune_wandb.model.errors import (
+    AppError,
+    ConflictError,
+    DeniedError,
+    MissingError,
+    NotReadyError,
+    RejectedError,
+    ThrottledError,
+    UnavailableError,
+)
+
+_NOT_READY = frozenset({"PrincipalNotFound"})
+"""Codes of a refusal that time mends: the directory does not know a new identity yet."""
+
+_LOCKED = frozenset({"ScopeLocked", "ReadOnlyDisabledSubscription"})
+"""Codes of a 409 that no waiting mends: somebody locked it on purpose."""
+
+
+@contextmanager
+def translated(subject: str, service: str) -> Iterator[None]:
+    """Turn SDK errors inside the block into ours. `subject` is the id that was asked about."""
+    from azure.core.exceptions import AzureError, DeserializationError, SerializationError
+
+    try:
+        yield
+    except (AzureError, DeserializationError, SerializationError, TimeoutError) as error:
+        raise translate(error, subject, service) from error
+
+
+@contextmanager
+def answered(subject: str, service: str) -> Iterator[None]:
+    """As `translated`, for a block that also takes the answer apart.
+
+    An answer of status 200 in another shape than the service's says nothing: a proxy's, or one
+    that the SDK's own reader trips over.
+    """
+    from azure.core.exceptions import DeserializationError, SerializationError
+
+    with translated(subject, service):
+        try:
+            yield
+        except (SerializationError, DeserializationError):
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # Its text may repeat a part of the answer.
+            raise UnavailableError(
+                f"{service}'s answer cannot be read", subject=subject, code=type(error).__name__
+            ) from None
+
+
+def translate(error: Exception, subject: str, service: str) -> AppError:
+    """Return our error for one of the SDKs'. What is unknown counts as temporary."""
+    from azure.core.exceptions import (
+        HttpResponseError,
+        SerializationError,
+        TooManyRedirectsError,
+    )
+
+    if isinstance(error, SerializationError | TooManyRedirectsError):
+        return RejectedError(
+            f"{service}: {type(error).__name__}", subject=subject, code=type(error).__name__
+        )
+    if isinstance(error, HttpResponseError) and error.status_code is not None:
+        return _by_status(error, error.status_code, subject, service)
+    if isinstance(error, asyncio.TimeoutError):
+        return UnavailableError(f"{service} did not answer in time", subject=subject)
+    # No status: no connection, a broken answer, or no token to ask with.
+    code, text, remedy = cause_of(error, service)
+    return UnavailableError(text, subject=subject, code=code, remedy=remedy)
+
+
+def _by_status(error: Any, status: int, subject: str, service: str) -> AppError:
+    code = error_code(error)
+    message = f"{service} answered {status} {code}".rstrip()
+    pause = retry_after(error)
+    if code in _NOT_READY:
+        return NotReadyError(message, subject=subject, code=code, retry_after=pause)
+    if status in (401, 403) or code in _LOCKED:
+        return DeniedError(message, subject=subject, code=code)
+    if status == 404:
+        return MissingError(message, subject=subject, code=code)
+    if status == 429:
+        return ThrottledError(message, subject=subject, code=code, retry_after=pause)
+    if status in (304, 409, 412, 423):
+        return ConflictError(message, subject=subject, code=code, retry_after=pause)
+    if status in (408, 425) or status >= 500:
+        return UnavailableError(message, subject=subject, code=code, retry_after=pause)
+    if status < 300 and not code:
+        # The answer was understood to be a success and could not be read to its end.
+        return UnavailableError(message, subject=subject)
+    return RejectedError(message, subject=subject, code=code)
+
+
+def error_code(error: Any) -> str:
+    """Return the most precise code that the service gave, empty when it gave none.
+
+    Key Vault puts the reason of a 403 into an inner error.
+    """
+    body = getattr(error, "error", None)
+    inner = getattr(body, "innererror", None)
+    code = inner.get("code") if isinstance(inner, dict) else None
+    code = code or getattr(body, "code", None)
+    if not code:
+        headers = getattr(getattr(error, "response", None), "headers", None) or {}
+        code = headers.get("x-ms-error-code") or getattr(error, "error_code", None)
+    # An enum's text is its value; anything longer than a code is not one.
+    text = str(getattr(code, "value", code) or "")
+    return text if len(text) <= 100 else ""
+
+
+def retry_after(error: Any) -> float | None:
+    """Return the pause in seconds that the service asked for, None when it asked for none."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    for name, unit in (("retry-after-ms", 1000.0), ("x-ms-retry-after-ms", 1000.0)):
+        if (text := headers.get(name)) and _is_number(text):
+            return max(0.0, float(text) / unit)
+    return parse_retry_after(headers.get("Retry-After") or "")
+
+
+def parse_retry_after(text: str) -> float | None:
+    """Return the seconds that a Retry-After header means: a number, or a date."""
+    if _is_number(text):
+        return max(0.0, float(text))
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, moment.timestamp() - time.time())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) < float("inf")
+    except ValueError:
+        return False

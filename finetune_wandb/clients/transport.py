@@ -1,0 +1,172 @@
+"""The one seam between the app and the outside: Azure itself, or the sandbox in its place.
+
+Decides where a request for a host really goes and which credential it carries. With a sandbox,
+`https://HOST/PATH` goes to `SANDBOX_URL/_host/HOST/PATH`; the rewriting happens below the
+SDKs' authentication policies, so they run unchanged.
+"""
+
+import asyncio
+import base64
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from finetune_wandb.clients.network import Proxies
+from finetune_wandb.clients.translate import translated
+
+if TYPE_CHECKING:
+    import aiohttp
+    from azure.core.credentials import AccessToken
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.core.pipeline.transport import AsyncHttpTransport
+
+_TOKEN_MARGIN_S = 300.0
+SANDBOX_PRINCIPAL = "00000000-0000-0000-0000-00000000a99a"
+"""Object id that the app's identity has in the sandbox."""
+
+
+class Transport:
+    """Owns the shared HTTP session, the credential and the token cache of one process."""
+
+    def __init__(
+        self,
+        sandbox_url: str = "",
+        client_id: str = "",
+        *,
+        on_call: Callable[[str, int], None] = lambda service, status: None,
+    ) -> None:
+        """`client_id` names a user-assigned identity; empty takes the system-assigned one.
+
+        `on_call` is told service and status of each answer; status 0 when none came.
+        """
+        self.on_call = on_call
+        self._sandbox_url = sandbox_url
+        self._client_id = client_id
+        self._session: aiohttp.ClientSession | None = None
+        self._credential: AsyncTokenCredential | None = None
+        self._proxies: Proxies | None = None
+        self._tokens: dict[str, tuple[str, float]] = {}
+        self._token_locks: dict[str, asyncio.Lock] = {}
+
+    def url(self, url: str) -> str:
+        """Return the address that a request for an Azure URL is really sent to."""
+        if not self._sandbox_url:
+            return url
+        parts = urlsplit(url)
+        query = f"?{parts.query}" if parts.query else ""
+        return f"{self._sandbox_url}/_host/{parts.netloc}{parts.path}{query}"
+
+    def session(self) -> "aiohttp.ClientSession":
+        """Return the process's one HTTP session, for the fine-tuning API and W&B.
+
+        Certificate bundles come from the usual environment variables (SSL_CERT_FILE); proxies
+        are looked up by `by_proxy`, since the session's own way would also read ~/.netrc and could
+        put another credential in place of ours.
+        """
+        if self._session is None:
+            import aiohttp
+
+            self._session = aiohttp.ClientSession(
+                # More connections at once cost more in being made than they bring.
+                connector=aiohttp.TCPConnector(
+                    limit=64,
+                    ttl_dns_cache=300,
+                    # The timer comes every minute; connections are to last from tick to tick.
+                    keepalive_timeout=90,
+                ),
+                timeout=aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30),
+                auto_decompress=True,
+                raise_for_status=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    def by_proxy(self, url: str) -> Mapping[str, Any]:
+        """Return the arguments that bring a request of the session to its proxy, if it has one."""
+        if self._proxies is None:
+            self._proxies = Proxies()
+        return self._proxies.arguments(url)
+
+    def credential(self) -> "AsyncTokenCredential":
+        """Return the credential that the Azure SDK clients take."""
+        if self._credential is None:
+            if self._sandbox_url:
+                self._credential = _SandboxCredential()
+            elif self._client_id:
+                from azure.identity.aio import ManagedIdentityCredential
+
+                self._credential = ManagedIdentityCredential(client_id=self._client_id)
+            else:
+                from azure.identity.aio import DefaultAzureCredential
+
+                self._credential = DefaultAzureCredential()
+        return self._credential
+
+    def sdk_transport(self) -> "AsyncHttpTransport[Any, Any]":
+        """Return the transport to hand to an Azure SDK client; the client closes it."""
+        from finetune_wandb.clients.azure.sdk_transport import SeamTransport
+
+        return SeamTransport(self.url, self.on_call)
+
+    async def token(self, scope: str) -> str:
+        """Return a bearer token for `scope`, from the cache until five minutes before its end.
+
+        Raises our errors.
+        """
+        cached = self._tokens.get(scope)
+        if cached and cached[1] - time.time() > _TOKEN_MARGIN_S:
+            return cached[0]
+        async with self._token_locks.setdefault(scope, asyncio.Lock()):
+            cached = self._tokens.get(scope)
+            if cached and cached[1] - time.time() > _TOKEN_MARGIN_S:
+                return cached[0]
+            with translated(scope, "Microsoft Entra"):
+                token = await self.credential().get_token(scope)
+            self._tokens[scope] = (token.token, float(token.expires_on))
+            return token.token
+
+    async def principal_id(self) -> str:
+        """Return the object id of the app's own identity, in lower case."""
+        token = await self.token("https://management.azure.com/.default")
+        payload = token.split(".")[1]
+        claims = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return str(claims.get("oid", "")).lower()
+
+    async def close(self) -> None:
+        """Close the session and the credential."""
+        if self._session is not None:
+            await self._session.close()
+        if self._credential is not None:
+            await self._credential.close()
+
+
+class _SandboxCredential:
+    """A token the sandbox can read the caller from; it is worth nothing anywhere else."""
+
+    async def get_token(self, *scopes: str, **_: Any) -> "AccessToken":
+        from azure.core.credentials import AccessToken
+
+        expires = int(time.time()) + 3600
+        claims = {
+            "oid": SANDBOX_PRINCIPAL,
+            "appid": SANDBOX_PRINCIPAL,
+            "aud": scopes[0].removesuffix("/.default"),
+            "exp": expires,
+        }
+        parts = (
+            base64.urlsafe_b64encode(orjson.dumps(part)).rstrip(b"=").decode()
+            for part in ({"alg": "none", "typ": "JWT"}, claims)
+        )
+        return AccessToken(".".join((*parts, "sandbox")), expires)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def __aenter__(self) -> "_SandboxCredential":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,161 @@
+"""The app's clients behind their ports: which one serves whom.
+
+Imported with the first call that needs them, never with the app itself.
+"""
+
+import asyncio
+import gc
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from finetune_wandb.accounts.ports import ReconcilePorts
+from finetune_wandb.clients.azure.accounts import Accounts
+from finetune_wandb.clients.azure.jobs import Jobs
+from finetune_wandb.clients.azure.key_vault import KeyVault
+from finetune_wandb.clients.azure.notices import Notices
+from finetune_wandb.clients.azure.roles import Roles
+from finetune_wandb.clients.azure.vaults import VaultResources
+from finetune_wandb.clients.key_ring import KeyRing
+from finetune_wandb.clients.network import share_ca_bundle
+from finetune_wandb.clients.storage.account_table import AccountTable
+from finetune_wandb.clients.storage.cursor_table import CursorTable
+from finetune_wandb.clients.storage.key_table import KeyTable
+from finetune_wandb.clients.storage.mint_table import MintTable
+from finetune_wandb.clients.storage.problem_table import ProblemTable
+from finetune_wandb.clients.storage.queue_stats import QueueStats
+from finetune_wandb.clients.storage.resync_table import ResyncTable
+from finetune_wandb.clients.storage.service import Storage, read_address
+from finetune_wandb.clients.storage.work_queue import ARTIFACTS, RECONCILE, RELAY, WorkQueue
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb.artifacts import Artifacts
+from finetune_wandb.clients.wandb.key_minter import KeyMinter
+from finetune_wandb.clients.wandb.key_prover import KeyProver
+from finetune_wandb.clients.wandb.sink import WandbSink
+from finetune_wandb.flows.app import App
+from finetune_wandb.flows.native_jobs import NativeJobs
+from finetune_wandb.flows.refusals import Refusals
+from finetune_wandb.keys.rotation_ports import RotationPorts
+from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.settings import Settings
+from finetune_wandb.model.telemetry import NoTelemetry, Telemetry
+from finetune_wandb.relay.options import options_of
+from finetune_wandb.relay.passes.finder import Finder
+from finetune_wandb.relay.passes.select import closed_states
+from finetune_wandb.relay.ports import RelayPorts
+
+
+def connect(settings: Settings, environ: Mapping[str, str]) -> App:
+    """Return the app with every client behind its port; nothing is asked of the network yet."""
+    _calm_collector()
+    share_ca_bundle()
+    telemetry = _telemetry(environ)
+    transport = Transport(
+        settings.sandbox_url, environ.get("AZURE_CLIENT_ID", ""), on_call=_call_counter(telemetry)
+    )
+    storage = Storage(read_address(environ), transport)
+    vault = KeyVault(transport)
+    ring = KeyRing(KeyTable(storage), vault)
+    # A version that this process takes into use is what its next request carries.
+    keys = KeyTable(storage, on_write=ring.note)
+    jobs = Jobs(transport, settings.openai_token_scope)
+    cursors = CursorTable(storage)
+    notices = Notices(transport, settings.notify_topic_endpoint)
+    relay_queue = WorkQueue(storage, RELAY)
+    options = options_of(settings)
+    accounts = AccountTable(storage)
+    mints = MintTable(storage)
+    problems = ProblemTable(storage)
+    reconcile = ReconcilePorts(
+        accounts=Accounts(transport),
+        vaults=VaultResources(transport, settings.azure_subscription_ids),
+        secrets=vault,
+        roles=Roles(transport),
+        prover=KeyProver(transport, settings.wandb_base_url),
+        keys=keys,
+    )
+    return App(
+        settings=settings,
+        clock=time.time,
+        own_principal=transport.principal_id,
+        reconcile=reconcile,
+        rotation=RotationPorts(
+            reconcile=reconcile,
+            minter=KeyMinter(transport, settings.wandb_base_url),
+            writer=vault,
+            mints=mints,
+            clock=lambda: datetime.now(UTC),
+            new_id=lambda: uuid.uuid4().hex[:12],
+            wait=asyncio.sleep,
+            old_key_is_used=NativeJobs(accounts, cursors, jobs).use_old_key,
+        ),
+        relay=RelayPorts(
+            jobs=jobs,
+            cursors=cursors,
+            sink=WandbSink(transport, settings.wandb_base_url),
+            keys=_RunKeys(ring),
+            notices=notices,
+        ),
+        options=options,
+        finder=Finder(
+            *(jobs, cursors, relay_queue), closed=closed_states(skip_native=options.skip_native)
+        ),
+        accounts=accounts,
+        jobs=cursors,
+        keys=keys,
+        mints=mints,
+        problems=problems,
+        refusals=Refusals(problems, time.time),
+        resyncs=ResyncTable(storage),
+        notices=notices,
+        reconcile_queue=WorkQueue(storage, RECONCILE),
+        relay_queue=relay_queue,
+        artifacts=Artifacts(settings.wandb_base_url),
+        artifact_queue=WorkQueue(storage, ARTIFACTS),
+        queues=QueueStats(storage, (RECONCILE, RELAY, ARTIFACTS)),
+        telemetry=telemetry,
+        # Set by the platform; it then strips these headers from what clients send.
+        signed_in=environ.get("WEBSITE_AUTH_ENABLED", "").lower() == "true",
+    )
+
+
+def _calm_collector() -> None:
+    """Have the garbage collector look at what is new, less often.
+
+    A tick makes many small objects that die by themselves, beside a hundred thousand of imported
+    modules that never do; looking through them all was a sixth of its CPU (docs/performance.md).
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+def _telemetry(environ: Mapping[str, str]) -> Telemetry:
+    if environ.get("PYTHON_ENABLE_OPENTELEMETRY", "").lower() not in ("true", "1"):
+        return NoTelemetry()
+    # Half a second of import that a cold start without it does not pay.
+    from finetune_wandb.clients.telemetry import start
+
+    return start(environ)
+
+
+def _call_counter(telemetry: Telemetry) -> Callable[[str, int], None]:
+    def count(service: str, status: int) -> None:
+        telemetry.count("calls", 1, service=service, status=status)
+
+    return count
+
+
+class _RunKeys:
+    """The relay's view of the key ring."""
+
+    def __init__(self, ring: "KeyRing") -> None:
+        self._ring = ring
+
+    async def run_key(self, vault: str, secret: str) -> RunKey:
+        async def renew() -> Secret:
+            return (await self._ring.key_in_use(vault, secret)).value
+
+        key = await self._ring.key_in_use(vault, secret)
+        return RunKey(key.entity, key.value, renew)

@@ -1,0 +1,1 @@
+"""What one message, tick or request sets in motion."""

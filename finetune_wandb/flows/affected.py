@@ -1,0 +1,50 @@
+"""Which accounts a change of rights on a vault concerns: those whose access it changed.
+
+The event does not say whose rights they were. Sending every account of the vault would cost a
+read per account and event, and while many accounts are taken in at once the app's own writes
+raise as many events. So the rights are read once per event and compared with what is stored.
+"""
+
+from collections.abc import Iterable
+
+from finetune_wandb.accounts.affected import access_differs
+from finetune_wandb.flows.app import App
+from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.ids import parse_vault_url
+from finetune_wandb.model.plan import AccountEntry
+from finetune_wandb.model.vault import RoleAssignment
+
+
+async def accounts_concerned(hosts: Iterable[str] | None, app: App) -> list[AccountEntry]:
+    """Return the accounts of these vaults (None: of all) whose access is not as it is stored.
+
+    Of a vault whose rights cannot be read, all: their own pass says why. Raises TemporaryError
+    when the table of accounts cannot be read.
+    """
+    wanted = None if hosts is None else set(hosts)
+    by_host: dict[str, list[AccountEntry]] = {}
+    for entry in await app.accounts.list_all():
+        if entry.in_scope and not entry.deleted and entry.vault_host:
+            by_host.setdefault(entry.vault_host, []).append(entry)
+    found: list[AccountEntry] = []
+    for host, entries in by_host.items():
+        if wanted is None or host in wanted:
+            try:
+                found += await _differing(host, entries, app)
+            except AppError:
+                found += entries
+    return found
+
+
+async def _differing(host: str, entries: list[AccountEntry], app: App) -> list[AccountEntry]:
+    ports, settings = app.reconcile, app.settings
+    vault = await ports.vaults.find(parse_vault_url(f"https://{host}"))
+    by_scope: dict[str, tuple[RoleAssignment, ...]] = {}
+    found: list[AccountEntry] = []
+    for entry in entries:
+        scope = vault.scope(entry.secret if settings.vault_role_scope == "secret" else "")
+        if vault.rbac and scope not in by_scope:
+            by_scope[scope] = await ports.roles.list_for_scope(scope)
+        if access_differs(entry, vault, by_scope.get(scope), settings, app.now()):
+            found.append(entry)
+    return found

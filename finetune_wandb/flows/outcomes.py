@@ -1,0 +1,81 @@
+"""What came of a piece of work: one log line, one span or its end, and the metrics.
+
+A line has the shape `job ID: state=… values=…`: `name=value` pairs, values with blanks in quotes.
+Ids and codes only, never a secret. The alert rules in infra/ look for how these lines begin.
+"""
+
+import logging
+from typing import Final
+
+from finetune_wandb.flows.app import App
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.plan import AccountReport
+from finetune_wandb.model.telemetry import Attribute
+from finetune_wandb.relay.passes.outcome import JobOutcome
+
+log = logging.getLogger(__name__)
+
+_QUIET: Final = ("", None)
+
+
+def pairs(**values: object) -> str:
+    """Return values as `name=value` pairs; what is empty is left out."""
+    return " ".join(f"{name}={_text(one)}" for name, one in values.items() if one not in _QUIET)
+
+
+def _text(value: object) -> str:
+    text = " ".join(str(value).replace('"', "'").split())
+    return f'"{text}"' if not text or " " in text or "=" in text else text
+
+
+def tell_job(outcome: JobOutcome, account: RelayAccount, app: App) -> None:
+    """Say what came of one job in one pass."""
+    watch = app.telemetry
+    state = outcome.relay_state
+    attributes: dict[str, Attribute] = {
+        "azure.account.id": account.key,
+        "finetune.job.id": outcome.job,
+        "relay.state": state,
+        "relay.values": outcome.values,
+    }
+    with watch.span("relay job", **attributes) as span:
+        if outcome.error:
+            span.fail(outcome.error)
+    watch.count("relay.passes", 1, state=state, failed=bool(outcome.error))
+    if outcome.values:
+        watch.count("relay.values", outcome.values, account=account.name)
+        if outcome.lag_s is not None:
+            watch.measure("relay.lag", outcome.lag_s, account=account.name)
+    said = pairs(
+        state=state,
+        account=account.key,
+        values=outcome.values,
+        lag_s=None if outcome.lag_s is None else round(outcome.lag_s, 1),
+        error=outcome.error,
+        remedy=outcome.remedy,
+    )
+    if outcome.error:
+        log.warning("job %s: %s", outcome.job, said)
+    elif outcome.values or state == "complete":
+        log.info("job %s: %s", outcome.job, said)
+
+
+def tell_account(report: AccountReport, app: App) -> None:
+    """Say what one pass over an account found and did."""
+    blocked = [one.cause for one in report.findings if one.severity == "blocked"]
+    for finding in report.findings:
+        if finding.severity != "ok":
+            app.telemetry.count(
+                "account.findings", 1, cause=finding.cause, severity=finding.severity
+            )
+    failed = [step.step.kind for step in report.steps if step.state == "failed"]
+    said = (
+        report.key,
+        "healthy" if report.healthy else "not healthy",
+        len(report.steps),
+        pairs(mode=report.mode, blocked=",".join(blocked), failed=",".join(failed)),
+    )
+    if blocked or failed:
+        log.warning("account %s: %s, %d steps, %s", *said)
+    else:
+        log.info("account %s: %s, %d steps, %s", *said)

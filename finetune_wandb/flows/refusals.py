@@ -1,0 +1,106 @@
+"""What becomes of input that cannot be used: acknowledged, and counted once in the status.
+
+Each event is an invocation of its own, and whoever may send events may send any number of them:
+what comes while a write is under way is counted by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from finetune_wandb.model.problem import Problem
+
+if TYPE_CHECKING:
+    from finetune_wandb.flows.app import App, ProblemPort
+    from finetune_wandb.model.errors import NoticeError
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED: Final = 20
+"""Kinds of refusals of a function that are told apart; what else comes is counted as one."""
+_NAMED_FOR_S: Final = 3600.0
+_PAUSE_S: Final = 0.25
+OTHERS: Final = "others"
+
+
+@dataclass(slots=True, eq=False)
+class _Round:
+    """Refusals that are written together. `written` ends when they are, or fails for all."""
+
+    counts: Counter[Problem]
+    written: asyncio.Task[None]
+
+
+class Refusals:
+    """One per process. Writes each kind once a round, however often it came."""
+
+    def __init__(
+        self,
+        problems: ProblemPort,
+        clock: Callable[[], float],
+        wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`clock` gives unix seconds."""
+        self._problems = problems
+        self._clock = clock
+        self._wait = wait
+        self._open: _Round | None = None
+        """The round that still takes refusals."""
+        self._writing = asyncio.Lock()
+        self._ended_at = float("-inf")
+        self._named: dict[str, set[Problem]] = {}
+        self._named_since = float("-inf")
+
+    async def note(self, problem: Problem) -> None:
+        """Count a refusal; it is stored when this returns. Raises our errors, uncounted."""
+        if self._open is None:
+            counts: Counter[Problem] = Counter()
+            self._open = _Round(counts, asyncio.create_task(self._write(counts)))
+        mine = self._open
+        mine.counts[self._filed(problem)] += 1
+        # One caller that is given up takes the others' round not with it.
+        await asyncio.shield(mine.written)
+
+    async def _write(self, counts: Counter[Problem]) -> None:
+        async with self._writing:
+            if (left := self._ended_at + _PAUSE_S - self._clock()) > 0:
+                await self._wait(min(left, _PAUSE_S))  # a clock may be set back
+            self._open = None
+            try:
+                for problem, count in counts.items():
+                    if await self._problems.note(replace(problem, count=count)):
+                        log.warning(
+                            "%s refused %s: %s", problem.source, problem.subject, problem.cause
+                        )
+            finally:
+                self._ended_at = self._clock()
+
+    def _filed(self, problem: Problem) -> Problem:
+        now = self._clock()
+        if now - self._named_since > _NAMED_FOR_S:
+            self._named, self._named_since = {}, now
+        named = self._named.setdefault(problem.source, set())
+        if problem not in named and len(named) >= MOST_NAMED:
+            return replace(problem, subject=OTHERS)
+        named.add(problem)
+        return problem
+
+
+async def refuse(app: App, source: str, error: NoticeError, *, subject: str = "") -> None:
+    """Record why input was refused; log it when it is the first of its kind.
+
+    `subject` is an id or a type that was checked for length; never a body.
+    """
+    await app.refusals.note(
+        Problem(
+            source=source,
+            subject=(subject or error.subject)[:200],
+            cause=error.message,
+            remedy=error.remedy or "check who sends these to the function app",
+        )
+    )

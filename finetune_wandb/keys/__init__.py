@@ -1,0 +1,1 @@
+"""Which version of a W&B key is in use: proof, rotation."""

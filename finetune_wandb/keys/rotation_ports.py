@@ -1,0 +1,78 @@
+"""What rotation needs beyond the ports of a pass: W&B's keys, a vault to write to, its table."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from finetune_wandb.accounts.ports import ReconcilePorts
+from finetune_wandb.model.ids import VaultAddress
+from finetune_wandb.model.mint import KeyMint, ListedKey, MintedKey
+from finetune_wandb.model.secret import Secret
+
+
+class MinterPort(Protocol):
+    """The keys of the W&B user that a key belongs to."""
+
+    async def generate(self, key: Secret, description: str) -> MintedKey:
+        """Make one more key. Raises DeniedError or RejectedError when W&B refuses; after a
+        TemporaryError a key may have been made."""
+        ...
+
+    async def list_keys(self, key: Secret) -> tuple[ListedKey, ...]:
+        """Return all keys of that user. Raises DeniedError where W&B shows them to nobody."""
+        ...
+
+    async def delete(self, key: Secret, key_id: str) -> None:
+        """Delete a key; one that is not there is as good. Raises DeniedError for another's."""
+        ...
+
+
+class SecretWriterPort(Protocol):
+    """The vault's data plane, as far as new versions go."""
+
+    async def write_version(
+        self,
+        vault: VaultAddress,
+        secret: str,
+        value: Secret,
+        *,
+        expires: datetime,
+        tags: Mapping[str, str],
+    ) -> str:
+        """Store a new version and return its name."""
+        ...
+
+    async def find_version(
+        self, vault: VaultAddress, secret: str, tag: str, value: str
+    ) -> str | None:
+        """Return the version that carries a tag with this value, None when none does."""
+        ...
+
+
+class MintStore(Protocol):
+    """The table of rotations."""
+
+    async def read(self, vault_host: str, secret: str) -> KeyMint | None: ...
+
+    async def write(self, before: KeyMint | None, after: KeyMint) -> None:
+        """Store `after` where `before` stands. Raises ConflictError when something else does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationPorts:
+    """Everything a rotation reads and writes through."""
+
+    reconcile: ReconcilePorts
+    minter: MinterPort
+    writer: SecretWriterPort
+    mints: MintStore
+    clock: Callable[[], datetime]
+    """The time in UTC: a rotation that is slow must see that its claim has run out."""
+    new_id: Callable[[], str]
+    """Returns text that no other rotation has."""
+    wait: Callable[[float], Awaitable[None]]
+    """Waits so many seconds."""
+    old_key_is_used: Callable[[KeyMint], Awaitable[bool]]
+    """Says whether something outside the app still works with the old key, as far as known."""

@@ -1,0 +1,95 @@
+"""An Azure AI account as ARM shows it, and what the relay needs to know of one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from finetune_wandb.model.ids import AccountId
+
+OPENAI_KINDS = ("OpenAI", "AIServices")
+"""Kinds of account that can fine-tune OpenAI models."""
+
+SETTLED = "succeeded"
+BROKEN = ("failed", "canceled")
+"""Provisioning states, in lower case, in which nothing is going on; all others pass."""
+
+TAG_MODE = "wandb-integration"
+TAG_ENTITY = "wandb-entity"
+TAG_PROJECT = "wandb-project"
+TAG_VAULT = "wandb-key-vault-url"
+TAG_SECRET = "wandb-secret-name"  # noqa: S105  # a tag's name
+TAG_PORTAL = "wandb-portal-update"
+
+_OPENAI_HOSTS = (".openai.azure.com", ".openai.azure.us", ".openai.azure.cn")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account's control-plane facts."""
+
+    id: AccountId
+    kind: str
+    region: str
+    provisioning_state: str
+    endpoint: str
+    """Where its fine-tuning API answers, without a trailing slash."""
+    custom_subdomain: str = ""
+    system_identity: bool = False
+    principal_id: str = ""
+    """Of the system-assigned identity; empty when off or still being made."""
+    tenant_id: str = ""
+    user_identities: tuple[str, ...] = ()
+    """ARM ids of user-assigned identities, as the service wrote them."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def tag(self, name: str) -> str:
+        """Return a tag's value without blanks around it, empty when there is none.
+
+        Tag names are compared without regard to case, as ARM does.
+        """
+        for key, value in self.tags.items():
+            if key.lower() == name:
+                return value.strip()
+        return ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether no operation on the account is under way."""
+        state = self.provisioning_state.lower()
+        return state == SETTLED or state in BROKEN
+
+
+def openai_endpoint(primary: str, others: Mapping[str, str]) -> str:
+    """Return the URL, without a trailing slash, that the fine-tuning API answers on.
+
+    An AIServices account's primary URL is the one of all its services; among `others` is the
+    one of the OpenAI API. Accounts of kind OpenAI have only the primary one.
+    """
+    for url in (primary, *others.values()):
+        host = urlsplit(url).hostname or ""
+        if host.endswith(_OPENAI_HOSTS):
+            return f"https://{host}"
+    return primary.rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class RelayAccount:
+    """What the relay needs to know of an account whose jobs it brings to W&B."""
+
+    id: AccountId
+    name: str
+    endpoint: str
+    region: str
+    subscription: str
+    entity: str
+    """Empty: the entity of the key in use."""
+    project: str
+    vault_host: str
+    secret: str
+    native_seen: bool = False
+    """Whether a job of it was seen that carries its own W&B integration."""
+
+    @property
+    def key(self) -> str:
+        """The id in lower case."""
+        return self.id.key

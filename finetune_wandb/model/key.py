@@ -1,0 +1,126 @@
+"""A W&B key as the app knows it: which version is in use, for whom, and how that came about.
+
+The value itself is only ever in `KeyInUse` and `SecretVersion`, masked.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from finetune_wandb.model.finding import Finding
+from finetune_wandb.model.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOwner:
+    """What W&B says about a key: its own entity, and all that it belongs to (own included)."""
+
+    entity: str
+    entities: tuple[str, ...]
+
+    def may_write(self, entity: str) -> bool:
+        """Return whether the key belongs to `entity`; W&B names ignore case."""
+        return bool(self.spelled(entity))
+
+    def spelled(self, entity: str) -> str:
+        """Return `entity` as W&B writes it, empty when the key does not belong to it."""
+        wanted = entity.casefold()
+        return next((name for name in self.entities if name.casefold() == wanted), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """What the keys table holds of one secret. Times are UTC."""
+
+    vault_host: str
+    secret: str
+    version: str = ""
+    """The version in use: the last one that W&B accepted. Empty: none was accepted yet."""
+    entity: str = ""
+    entities: tuple[str, ...] = ()
+    accepted_at: datetime | None = None
+    expires_at: datetime | None = None
+    trigger: str = ""
+    """What made the version in use so: an event, a pass, a resync."""
+    newest_version: str = ""
+    """The version looked at last; differs from `version` when it was not accepted."""
+    newest_cause: str = ""
+    """Cause code of the last look at the newest version."""
+    checked_at: datetime | None = None
+    refused_at: datetime | None = None
+    """Since when W&B refuses the version in use; None while it accepts it. It stays the version
+    in use until a better one is proved, but no request carries it meanwhile."""
+    told: str = ""
+    """What people were told last, as `news` gave it then."""
+    etag: str = field(default="", compare=False)
+    """The stored row's tag, so that a slower writer cannot undo a faster one."""
+
+    @property
+    def owner(self) -> KeyOwner | None:
+        """Whose key is in use; None when none is."""
+        return KeyOwner(self.entity, self.entities) if self.version else None
+
+    @property
+    def news(self) -> str:
+        """What is worth telling, as text to compare; empty while nothing was looked at."""
+        if not self.newest_version and not self.newest_cause:
+            return ""
+        refused = "refused" if self.refused_at else ""
+        return "|".join((self.version, self.newest_version, self.newest_cause, refused))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChange:
+    """One line of the audit: a version was accepted or refused."""
+
+    at: datetime
+    vault_host: str
+    secret: str
+    version: str
+    entity: str
+    accepted: bool
+    cause: str
+    trigger: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyReport:
+    """The outcome of looking at a secret's newest version."""
+
+    vault_host: str
+    secret: str
+    record: KeyRecord
+    """What is in use after the look."""
+    secret_findings: tuple[Finding, ...]
+    """About the secret in the vault: there, enabled, in date."""
+    key_findings: tuple[Finding, ...]
+    """About its value: W&B accepts it, and for the right entity."""
+    newest_version: str = ""
+    accepted: bool = False
+    """Whether W&B accepted the newest version in this look."""
+    changed: bool = False
+    """Whether the version in use is another than before."""
+    noted: bool = False
+    """Whether a line was added to the audit: something is different from the last look."""
+    temporary: bool = False
+    """True: the look failed for a reason that may pass."""
+    retry_after_s: float | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a key in use that nothing speaks against."""
+        return bool(self.record.version) and not any(
+            item.severity == "blocked" for item in (*self.secret_findings, *self.key_findings)
+        )
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return (*self.secret_findings, *self.key_findings)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInUse:
+    """The key that requests to W&B carry."""
+
+    version: str
+    entity: str
+    value: Secret

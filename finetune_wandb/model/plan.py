@@ -1,0 +1,141 @@
+"""The steps that clear findings, what became of each, and the report of one pass."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from finetune_wandb.model.finding import Finding
+from finetune_wandb.model.ids import AccountId
+from finetune_wandb.model.settings import ApplyMode
+
+StepKind = Literal["enable_identity", "grant_role", "add_access_policy", "write_record"]
+StepState = Literal["done", "skipped", "deferred", "failed"]
+StepReason = Literal["", "denied", "refused", "missing", "temporary"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One idempotent change. `creates` tells adding what is missing from changing what is there."""
+
+    kind: StepKind
+    target: str
+    """ARM id of what is changed."""
+    cause: str
+    """Code of the finding that this step clears."""
+    creates: bool
+    needs: tuple[StepKind, ...] = ()
+    """Steps that must be done before this one can be tried."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What is written. A principal that does not exist yet is left out and read when it does."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the step as plans are shown and stored."""
+        return {
+            "kind": self.kind,
+            "target": self.target,
+            "cause": self.cause,
+            "creates": self.creates,
+            "needs": list(self.needs),
+            "values": dict(self.values),
+        }
+
+
+def step_from_json(data: Mapping[str, Any]) -> Step:
+    """Return the step that `to_json` wrote."""
+    return Step(
+        kind=data["kind"],
+        target=data["target"],
+        cause=data["cause"],
+        creates=data["creates"],
+        needs=tuple(data["needs"]),
+        values=data["values"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What became of a step. `detail` is for people; `code` is the service's own error code."""
+
+    step: Step
+    state: StepState
+    detail: str = ""
+    code: str = ""
+    reason: StepReason = ""
+    """Which kind of error ended it; empty when none did."""
+    retry_after: float | None = None
+    """Seconds after which the service wants to be asked again; only on `deferred`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as the status answer and the table show it."""
+        return {
+            "step": self.step.to_json(),
+            "state": self.state,
+            "detail": self.detail,
+            "code": self.code,
+            "reason": self.reason,
+        }
+
+
+def outcome_from_json(data: Mapping[str, Any]) -> StepOutcome:
+    """Return the outcome that `to_json` wrote; a pause is not kept."""
+    return StepOutcome(
+        step_from_json(data["step"]),
+        data["state"],
+        data["detail"],
+        data["code"],
+        data["reason"],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountReport:
+    """Everything one pass over one account found and did."""
+
+    id: AccountId
+    checked_at: datetime
+    mode: ApplyMode
+    """What this pass was allowed to do: the narrowest of setting, tag and request."""
+    findings: tuple[Finding, ...]
+    readable: bool = True
+    """False: the account itself could not be read, so that nothing but id, findings and times
+    is known, and what is stored of it stays as it was."""
+    deleted: bool = False
+    in_scope: bool = False
+    """Whether this account is to be looked after and its jobs relayed."""
+    healthy: bool = False
+    settled: bool = True
+    """False: what is wrong may pass by itself, so that nobody is told yet."""
+    kind: str = ""
+    region: str = ""
+    endpoint: str = ""
+    entity: str = ""
+    """W&B entity that runs go to; empty when it is not known yet or may not be written to."""
+    project: str = ""
+    vault_host: str = ""
+    """Empty when the vault that was asked for may not be used."""
+    secret: str = ""
+    principal_id: str = ""
+    plan: tuple[Step, ...] = ()
+    """What was to be done when the pass began."""
+    steps: tuple[StepOutcome, ...] = ()
+    """What became of each step of the plan."""
+    retry_after_s: float | None = None
+    """Seconds after which another pass is worth while; None when only a change can help."""
+    native_seen: bool = False
+    """Whether a job of the account was ever seen that carries Azure's own W&B integration."""
+    told_healthy: bool | None = None
+    """The health that people were last told of; None when they were told nothing yet."""
+
+    @property
+    def name(self) -> str:
+        return self.id.name
+
+    @property
+    def key(self) -> str:
+        """The id in lower case."""
+        return self.id.key
+
+
+AccountEntry = AccountReport
+"""What the accounts table gives back is the report that was written."""

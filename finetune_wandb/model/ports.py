@@ -1,0 +1,123 @@
+"""What the check-and-apply half needs from the network. Clients and fakes satisfy these.
+
+Every method raises only errors of `finetune_wandb/model/errors.py`.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from finetune_wandb.model.account import Account
+from finetune_wandb.model.ids import AccountId, VaultAddress
+from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
+from finetune_wandb.model.notice import OutgoingNotice
+from finetune_wandb.model.plan import AccountEntry, AccountReport
+from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.vault import RoleAssignment, SecretVersion, Vault
+
+
+class AccountPort(Protocol):
+    """Azure AI accounts in ARM."""
+
+    async def read(self, account: AccountId) -> Account:
+        """Return the account as it is now. Raises MissingError when it is not there."""
+        ...
+
+    def list_ids(self, subscription: str) -> AsyncIterator[AccountId]:
+        """Yield the ids of a subscription's accounts that can carry OpenAI models."""
+        ...
+
+    async def update_identity(self, account: Account) -> Account:
+        """Switch the system-assigned identity on, keeping user-assigned ones.
+
+        Raises NotReadyError when the operation goes on longer than a call should wait.
+        """
+        ...
+
+    async def update_tags(self, account: Account, tags: Mapping[str, str]) -> Account:
+        """Merge `tags` into the tags that `account` was read with. Raises as above."""
+        ...
+
+
+class VaultPort(Protocol):
+    """Key vaults in ARM."""
+
+    async def find(self, vault: VaultAddress) -> Vault:
+        """Return the vault, from whichever configured subscription holds it.
+
+        Raises MissingError with code `SoftDeleted` for a deleted vault that can be recovered,
+        with an empty code when no configured subscription has it.
+        """
+        ...
+
+    async def add_policy(self, vault: Vault, object_id: str) -> None:
+        """Let the identity get and list secrets, keeping what it and others may do already."""
+        ...
+
+
+class SecretPort(Protocol):
+    """Secrets in a vault's data plane."""
+
+    async def read_newest(self, vault: VaultAddress, secret: str) -> SecretVersion:
+        """Return the newest version. Raises MissingError, or DeniedError whose code says why."""
+        ...
+
+    async def read_version(self, vault: VaultAddress, secret: str, version: str) -> SecretVersion:
+        """Return exactly that version."""
+        ...
+
+
+class RolePort(Protocol):
+    """Role assignments in ARM."""
+
+    async def list_for_scope(self, scope: str) -> tuple[RoleAssignment, ...]:
+        """Return the assignments that hold at a scope: made there or above it."""
+        ...
+
+    async def assign(
+        self, scope: str, role_id: str, principal_id: str, description: str
+    ) -> RoleAssignment:
+        """Give a service principal a role; success when it has it already.
+
+        Raises NotReadyError while the directory does not know the principal yet.
+        """
+        ...
+
+
+class ProverPort(Protocol):
+    """W&B, as far as proving a key goes."""
+
+    async def prove(self, key: Secret) -> KeyOwner:
+        """Return whose key it is. Raises RejectedError when W&B says no, TemporaryError when it
+        says nothing."""
+        ...
+
+    async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
+        """Return whether the key may write to a project, None where W&B does not tell: the
+        project is not there yet, or not shown. Raises as `prove` does."""
+        ...
+
+
+class KeyStore(Protocol):
+    """The tables of keys in use and of key changes."""
+
+    async def read(self, vault_host: str, secret: str) -> KeyRecord | None: ...
+
+    async def write(self, record: KeyRecord) -> KeyRecord:
+        """Store the record; its `etag` must be the stored one's. Raises ConflictError."""
+        ...
+
+    async def append_change(self, change: KeyChange) -> None: ...
+
+
+class AccountStore(Protocol):
+    """The table of accounts."""
+
+    async def read(self, account: AccountId) -> AccountEntry | None: ...
+
+    async def write(self, report: AccountReport) -> None: ...
+
+
+class NoticePort(Protocol):
+    """The topic that people's own alerts hang on."""
+
+    async def publish(self, notice: OutgoingNotice) -> None: ...

@@ -1,0 +1,158 @@
+"""What the relay needs from the outside, as protocols that clients and fakes satisfy."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.cursor import Cursor, JobSeen, RunPath
+from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """A key that W&B accepted, for one pass."""
+
+    entity: str
+    """The key's own entity."""
+    value: Secret
+    """The key that was in use when the pass began."""
+    renew: Callable[[], Awaitable[Secret]] | None = field(default=None, compare=False)
+    """Returns the key in use at the moment of asking; None: `value` is all there is."""
+
+    async def current(self) -> Secret:
+        """Return the key that a request may carry if it starts now.
+
+        To be asked before every request and every repetition of one: a pass may send for
+        minutes, and a key may be replaced meanwhile. Raises DeniedError with code 401 once W&B
+        refuses the key in use, and a TemporaryError when nobody can say which one that is.
+        """
+        return await self.renew() if self.renew else self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page as the API gave it: items in its order."""
+
+    items: list[dict[str, Any]]
+    has_more: bool
+    digest: bytes = b""
+    """Tells one answer from another; equal for an answer of the same bytes."""
+    unchanged: bool = False
+    """The answer has the digest that was asked about; its items were not read."""
+    unusable: int = 0
+    """How many items are left out, since they are no objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunAttributes:
+    """Everything about a run but its values."""
+
+    display_name: str
+    group: str
+    job_type: str
+    tags: tuple[str, ...]
+    notes: str
+    config: dict[str, Any] = field(default_factory=dict)
+    """Plain values; the sink wraps them as W&B wants them."""
+
+
+class RunAlert(Protocol):
+    """An alert for the people who watch a run. `level` is INFO, WARN or ERROR."""
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def level(self) -> str: ...
+
+
+class JobsPort(Protocol):
+    """The fine-tuning API of an account. Every method raises our errors only."""
+
+    def list_jobs(
+        self, account: RelayAccount, after: str | None, limit: int, *, known: bytes = b""
+    ) -> Awaitable[Listing]:
+        """Return a page of jobs, newest first; `known` is the digest of a page known already."""
+        ...
+
+    def read_job(self, account: RelayAccount, job: str) -> Awaitable[dict[str, Any]]: ...
+
+    def list_events(
+        self, account: RelayAccount, job: str, after: str | None, limit: int
+    ) -> Awaitable[Listing]: ...
+
+    def list_checkpoints(
+        self, account: RelayAccount, job: str, after: str | None, limit: int
+    ) -> Awaitable[Listing]: ...
+
+    def cancel_job(self, account: RelayAccount, job: str) -> Awaitable[None]: ...
+
+    def describe_file(self, account: RelayAccount, file_id: str) -> Awaitable[dict[str, Any]]:
+        """Return a file's object: `filename`, `bytes`, …"""
+        ...
+
+    def read_file(self, account: RelayAccount, file_id: str) -> AsyncIterator[bytes]: ...
+
+
+class CursorsPort(Protocol):
+    """Cursors of an account's jobs; all of an account lie together."""
+
+    def read(self, account: str, jobs: Sequence[str]) -> Awaitable[dict[str, Cursor]]:
+        """Return the stored cursors of these jobs; jobs without one are left out."""
+        ...
+
+    def save(self, cursors: Sequence[Cursor]) -> Awaitable[dict[str, AppError]]:
+        """Write cursors of one account, outbox included, each under its etag.
+
+        Return the jobs whose cursor is not written, and why: ConflictError where somebody else
+        wrote it first, RejectedError where storage cannot hold it. Saved cursors carry their new
+        etag.
+        """
+        ...
+
+    def seen(self, account: str, jobs: Sequence[str] | None = None) -> Awaitable[list[JobSeen]]:
+        """Return the state of these jobs of an account, of every known one where none are named.
+
+        A job that was never stored is left out."""
+        ...
+
+
+class SinkPort(Protocol):
+    """W&B runs. Raises DeniedError (key refused: code 401, no right: 403), MissingError (no such
+    run), RejectedError (code `deleted`: the run's id is used up), or a TemporaryError."""
+
+    def ensure_run(
+        self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
+    ) -> Awaitable[RunPath]:
+        """Create the run or bring its attributes up to date; return where it really is."""
+        ...
+
+    def post(self, run: RunPath, body: bytes, *, key: RunKey) -> Awaitable[bool]:
+        """Send one file_stream body; say whether somebody pressed Stop on the run in W&B."""
+        ...
+
+    def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> Awaitable[None]:
+        """Raise an alert on the run."""
+        ...
+
+
+class KeysPort(Protocol):
+    """The keys in use."""
+
+    def run_key(self, vault: str, secret: str) -> Awaitable[RunKey]:
+        """Return the key in use. Raises MissingError while none was accepted."""
+        ...
+
+
+class WorkPort(Protocol):
+    """The queue that relay work goes over."""
+
+    def send(self, messages: Iterable[dict[str, Any]]) -> Awaitable[None]: ...

@@ -1,0 +1,1 @@
+"""What a finished job leaves behind, as W&B artifacts."""

@@ -1,0 +1,1 @@
+"""When a job is looked at, and what survives a crash."""

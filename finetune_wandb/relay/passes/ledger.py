@@ -1,0 +1,154 @@
+"""Which values of a job are in its run (or in the outbox, which is as good).
+
+A value is one (step, metric). Steps of one metric are nearly always an arithmetic progression
+(every step, every tenth step), so the exact set is kept as a short list of progressions: a job
+with 100,000 relayed steps costs a tick the same few bytes as one with 100.
+"""
+
+from collections.abc import Iterable, KeysView
+from typing import Any
+
+from finetune_wandb.relay.published.metrics import Number
+
+
+class Steps:
+    """An exact set of whole numbers, small when they come in progressions."""
+
+    __slots__ = ("_members", "_runs")
+
+    def __init__(self, runs: Iterable[Iterable[int]] = ()) -> None:
+        self._runs: list[list[int]] = [list(run) for run in runs]
+        """[first, last, stride] each; the last one is the one that grows."""
+        self._members: set[int] | None = None
+
+    def __contains__(self, step: int) -> bool:
+        if self._members is not None:
+            return step in self._members
+        if len(self._runs) > _SCATTERED:
+            # Too irregular to search run by run; rare, so only then spelt out.
+            self._members = {
+                member
+                for first, last, stride in self._runs
+                for member in range(first, last + 1, stride)
+            }
+            return step in self._members
+        for first, last, stride in self._runs:
+            if first <= step <= last and (step - first) % stride == 0:
+                return True
+        return False
+
+    def add(self, step: int) -> None:
+        """Add a step that is not yet a member."""
+        if self._members is not None:
+            self._members.add(step)
+        if self._runs:
+            run = self._runs[-1]
+            if step == run[1] + run[2] and run[0] != run[1]:
+                run[1] = step
+                return
+            if run[0] == run[1] and step > run[1]:
+                run[1], run[2] = step, step - run[0]
+                return
+        self._runs.append([step, step, 1])
+
+    def claim(self, step: int) -> bool:
+        """Add a step; say whether it was new."""
+        runs = self._runs
+        if len(runs) == 1 and self._members is None:
+            run = runs[0]
+            if step > run[1]:  # beyond the one progression there is: new, and mostly its next
+                if run[0] == run[1]:
+                    run[1], run[2] = step, step - run[0]
+                elif step == run[1] + run[2]:
+                    run[1] = step
+                else:
+                    runs.append([step, step, 1])
+                return True
+        if step in self:
+            return False
+        self.add(step)
+        return True
+
+    def runs(self) -> list[list[int]]:
+        """Return the progressions, neighbours joined; equal sets of one history compare equal."""
+        if len(self._runs) < 2:
+            # A copy: what was dumped must not grow with claims that come to nothing.
+            return [list(run) for run in self._runs]
+        joined: list[list[int]] = []
+        for run in sorted(self._runs):
+            last = joined[-1] if joined else None
+            if last and run[0] == last[1] + last[2] and (run[2] == last[2] or run[0] == run[1]):
+                last[1] = run[1]
+            elif last and last[0] == last[1] and run[0] == run[1]:
+                last[1], last[2] = run[1], run[1] - last[0]
+            else:
+                joined.append(list(run))
+        return joined
+
+
+_SCATTERED = 48
+
+
+class Ledger:
+    """The relayed values of one job."""
+
+    __slots__ = ("_metrics", "count")
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, Steps] = {}
+        self.count = 0
+        """How many values there are."""
+
+    def has(self, step: int, metric: str) -> bool:
+        steps = self._metrics.get(metric)
+        return steps is not None and step in steps
+
+    def claim(self, step: int, metric: str) -> bool:
+        """Add a value; say whether it was new."""
+        steps = self._metrics.get(metric)
+        if steps is None:
+            steps = self._metrics[metric] = Steps()
+        if not steps.claim(step):
+            return False
+        self.count += 1
+        return True
+
+    def claim_new(self, step: int, values: dict[str, Number]) -> dict[str, Number]:
+        """Add the values of a step; return those that were new (`values` itself when all were)."""
+        known = self._metrics
+        old: list[str] | None = None
+        for name in values:
+            steps = known.get(name)
+            if steps is None:
+                steps = known[name] = Steps()
+            if not steps.claim(step):
+                old = [name] if old is None else [*old, name]
+        if old is None:
+            self.count += len(values)
+            return values
+        self.count += len(values) - len(old)
+        return {name: value for name, value in values.items() if name not in old}
+
+    @property
+    def metrics(self) -> KeysView[str]:
+        """The metrics that have values."""
+        return self._metrics.keys()
+
+    def dump(self) -> dict[str, Any]:
+        """Return the ledger as JSON values; metrics with the same steps share one list."""
+        groups: dict[str, tuple[list[str], list[list[int]]]] = {}
+        for name, steps in self._metrics.items():
+            runs = steps.runs()
+            groups.setdefault(str(runs), ([], runs))[0].append(name)
+        return {"count": self.count, "groups": [[names, runs] for names, runs in groups.values()]}
+
+    @classmethod
+    def load(cls, dumped: dict[str, Any] | None) -> "Ledger":
+        """Return the ledger that `dump` wrote; an empty one for None."""
+        ledger = cls()
+        if dumped:
+            ledger.count = dumped["count"]
+            for names, runs in dumped["groups"]:
+                for name in names:
+                    ledger._metrics[name] = Steps(runs)
+        return ledger

@@ -1,0 +1,56 @@
+"""The relay's ports in one object, made once per process by the composition root."""
+
+import asyncio
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.cursor import RunPath
+from finetune_wandb.model.job import Job
+from finetune_wandb.model.notice import OutgoingNotice
+from finetune_wandb.model.ports import NoticePort
+from finetune_wandb.model.relay_ports import CursorsPort, JobsPort, KeysPort, RunAlert, SinkPort
+
+WHOLE_JOBS: Final = 8
+"""Jobs that are over are relayed so many together: all that each published may be in memory."""
+_WHOLE_AT_ONCE: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPorts:
+    """Everything a pass reads and writes through."""
+
+    jobs: JobsPort
+    cursors: CursorsPort
+    sink: SinkPort
+    keys: KeysPort
+    notices: NoticePort | None = None
+    whole: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_WHOLE_AT_ONCE))
+    """Taken in turns, by all messages of the process, for WHOLE_JOBS jobs that are over."""
+
+    async def tell(
+        self, account: RelayAccount, job: Job, run: RunPath, alert: RunAlert, now: float
+    ) -> None:
+        """Publish an alert as a notice, where there is a topic."""
+        if self.notices is None:
+            return
+        await self.notices.publish(
+            OutgoingNotice(
+                id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"{account.key}|{job.id}|{alert.reason}")),
+                type="WandbRelay.JobAlert",
+                subject=f"{account.id}/jobs/{job.id}",
+                time=datetime.fromtimestamp(now, UTC),
+                data={
+                    "account": str(account.id),
+                    "job": job.id,
+                    "status": job.status,
+                    "reason": alert.reason,
+                    "title": alert.title,
+                    "text": alert.text,
+                    "level": alert.level,
+                    "run": str(run),
+                },
+            )
+        )

@@ -1,0 +1,1 @@
+"""What Azure publishes about a job: events, checkpoints, result files."""

@@ -1,0 +1,173 @@
+"""Everything a job published, read through ports, as rows in step order.
+
+While a job lives only its new events are read. Once it is over, the whole listing, the
+checkpoints and the result files fill what the events left out; result files are streamed.
+"""
+
+from bisect import bisect_right
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.errors import MissingError, RejectedError, TemporaryError
+from finetune_wandb.model.job import Job
+from finetune_wandb.model.relay_ports import JobsPort, Listing
+from finetune_wandb.relay.published.checkpoints import add_checkpoints, best_checkpoint
+from finetune_wandb.relay.published.events import EventRead, Hints, Page, read_new_events
+from finetune_wandb.relay.published.results import ResultCount, read_rows
+from finetune_wandb.relay.published.rows import Row, rows_of_events
+
+_CHECKPOINT_PAGES = 100
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one pass reads of a job."""
+
+    events: EventRead
+    rows: dict[int, Row]
+    """Values of events and checkpoints by step."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be used, in plain words."""
+    result_files: tuple[str, ...] = ()
+    """Ids of the result files to stream after the rows."""
+    results_read: list[str] = field(default_factory=list)
+    """Those that need no second look: read to their end, or of no use."""
+    broken: TemporaryError | None = None
+    """Why a result file was not read to its end; another look may bring the rest."""
+    best_checkpoint: dict[str, Any] = field(default_factory=dict)
+
+
+async def read_live(jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints) -> Reading:
+    """Read the events that may be new."""
+    return _reading(await _events(jobs, account, job, hints, full=False))
+
+
+async def read_all(
+    jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, metric: str = ""
+) -> Reading:
+    """Read all events and checkpoints; the result files are left to `stream_rows`."""
+    reading = _reading(await _events(jobs, account, job, hints, full=True))
+    checkpoints, unusable, problem = await list_checkpoints(jobs, account, job.id)
+    if problem:
+        reading.notes.append(f"checkpoints could not be read: {problem}")
+    reading.best_checkpoint = best_checkpoint(checkpoints, metric)
+    unusable += add_checkpoints(reading.rows, checkpoints)
+    if unusable:
+        reading.notes.append(f"{unusable} checkpoints had no step or no metrics")
+    return reading
+
+
+async def list_checkpoints(
+    jobs: JobsPort, account: RelayAccount, job: str
+) -> tuple[list[dict[str, Any]], int, str]:
+    """Return a job's checkpoints in the service's order, how many items were none, and why there
+    are no more of them."""
+    checkpoints: list[dict[str, Any]] = []
+    unusable = 0
+    after: str | None = None
+    for _ in range(_CHECKPOINT_PAGES):
+        try:
+            page = await jobs.list_checkpoints(account, job, after, 100)
+        except (MissingError, RejectedError) as error:
+            # Methods without checkpoints answer 404 or 400; values come from the other sources.
+            return checkpoints, unusable, error.message
+        checkpoints.extend(page.items)
+        unusable += page.unusable
+        last = page.items[-1].get("id") if page.items else None
+        if not page.has_more or not isinstance(last, str) or last == after:
+            break
+        after = last
+    return checkpoints, unusable, ""
+
+
+async def _events(
+    jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, full: bool
+) -> EventRead:
+    unusable = 0
+
+    async def read(after: str | None, limit: int) -> Page:
+        nonlocal unusable
+        listing: Listing = await jobs.list_events(account, job.id, after, limit)
+        unusable += listing.unusable
+        return Page(listing.items, listing.has_more)
+
+    events = await read_new_events(read, hints, full=full)
+    events.unusable += unusable
+    return events
+
+
+def _reading(read: EventRead) -> Reading:
+    reading = Reading(read, rows_of_events(read.events))
+    if read.unusable:
+        reading.notes.append(f"{read.unusable} events had neither metrics nor a message")
+    if read.stepless:
+        reading.notes.append(f"{read.stepless} events had numbers but no step to put them at")
+    if read.looped:
+        reading.notes.append("the event listing came back to itself before its end")
+    return reading
+
+
+async def stream_rows(
+    jobs: JobsPort, account: RelayAccount, reading: Reading, *, patient: bool
+) -> AsyncIterator[list[Row]]:
+    """Yield every row in step order, some at a time: events and checkpoints, then what each
+    result file adds, in the job's order: every value of it that they have not.
+
+    A result file that cannot be used gives a note, and the others go on. One that breaks off
+    raises its TemporaryError while `patient`, else it is noted as `broken`.
+    """
+    known = sorted(reading.rows.values(), key=_by_step)
+    place = 0
+    for file in reading.result_files:
+        count = ResultCount()
+        try:
+            content = jobs.read_file(account, file)
+            async for batch in read_rows(content, count, reading.rows):
+                # What comes before the batch's last step, or at it, is due with it.
+                end = bisect_right(known, max(map(_by_step, batch)), lo=place, key=_by_step)
+                yield _merged(known[place:end], batch)
+                place = end
+        except (RejectedError, MissingError) as error:
+            # The job can name its file a moment before it can be read.
+            if isinstance(error, RejectedError):
+                reading.results_read.append(file)
+            reading.notes.append(f"result file {file} could not be used: {error.message}")
+        except TemporaryError as error:
+            if patient:
+                raise
+            reading.broken = TemporaryError(
+                f"result file {file} could not be read to its end: {error.message}",
+                subject=file,
+                remedy="re-sync the job with force to try again",
+                retry_after=error.retry_after,
+            )
+        else:
+            reading.results_read.append(file)
+        if count.unusable:
+            reading.notes.append(f"{count.unusable} lines of result file {file} had no step")
+    yield known[place:]
+
+
+def _by_step(row: Row) -> int:
+    return row.step
+
+
+def _merged(first: list[Row], second: list[Row]) -> list[Row]:
+    """Return the rows of both in step order; those of one step as one, the first's values stand."""
+    rows = {row.step: row for row in first}
+    extra: list[Row] = []
+    for row in second:
+        if not row.values:
+            continue
+        known = rows.get(row.step)
+        if known is None:
+            extra.append(row)
+        else:
+            rows[row.step] = Row(row.step, {**row.values, **known.values}, known.at)
+    found = list(rows.values())
+    if extra:
+        found += extra
+        found.sort(key=_by_step)
+    return found

@@ -1,0 +1,1 @@
+"""What W&B is told about a job: rows, summary, attributes, alerts."""

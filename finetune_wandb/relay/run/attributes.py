@@ -1,0 +1,123 @@
+"""A run's attributes from its job and account: names, group, tags, notes and config.
+
+The config is a list of named fields, never the job object itself: job objects can carry
+grader source code, endpoint headers and keys.
+"""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.cursor import RunPath
+from finetune_wandb.model.job import Job
+from finetune_wandb.model.relay_ports import RunAttributes
+
+DEFAULT_TAG: Final = "azure-openai"
+JOB_TYPE: Final = "fine-tune"
+_SHOWN_AS_TAG: Final = ("cancelled", "paused")
+"""Statuses that W&B has no state for."""
+_MAX_TAG: Final = 64
+_MAX_RUN_ID: Final = 64
+_BAD_IN_ID: Final = str.maketrans(dict.fromkeys(":;,#?/'\\%", "-"))
+_BAD_IN_PROJECT: Final = set("/\\#?%:")
+
+
+def run_path(job: Job, account: RelayAccount, *, key_entity: str, suffix: str = "") -> RunPath:
+    """Return where a job's run belongs: the job's own word, its metadata, then the account's."""
+    integration = job.wandb
+    project = (
+        (integration.project if integration else "")
+        or job.metadata.get("wandb_project", "")
+        or account.project
+    )
+    entity = (
+        (integration.entity if integration else "")
+        or job.metadata.get("wandb_entity", "")
+        or account.entity
+        or key_entity
+    )
+    return RunPath(entity, project, run_id(job.id, suffix))
+
+
+def run_suffix(job: Job, generation: int) -> str:
+    """Return what sets a run's id apart from the job's.
+
+    A job with its own W&B integration has a run of the job's id from that already; a run that was
+    deleted leaves its id used up.
+    """
+    own = "-relay" if job.wandb is not None else ""
+    return own if generation == 1 else f"{own}-{generation}"
+
+
+def path_problem(run: RunPath) -> str:
+    """Say why W&B would refuse a run's project or entity; empty when it would not."""
+    # W&B takes no entity for the key's own.
+    for kind, name in (("project", run.project), ("entity", run.entity or "own")):
+        if not name or len(name) > 128 or _BAD_IN_PROJECT & set(name):
+            return f"the W&B {kind}'s name must be 1-128 characters without / \\ # ? % :"
+    return ""
+
+
+def run_id(job_id: str, suffix: str = "") -> str:
+    """Return the job's id with what W&B refuses in a run id replaced."""
+    wanted = job_id.strip()
+    name = wanted.translate(_BAD_IN_ID)
+    if name != wanted or len(name) + len(suffix) > _MAX_RUN_ID:
+        # Two ids may become the same one by this; their runs must not.
+        suffix = f"-{zlib.crc32(wanted.encode('utf-8', 'replace')):08x}{suffix}"
+    return f"{name[: _MAX_RUN_ID - len(suffix)]}{suffix}"
+
+
+def run_attributes(
+    job: Job, account: RelayAccount, *, asked: Mapping[str, Any], files: Mapping[str, Any]
+) -> RunAttributes:
+    """Return everything about the job's run but its values.
+
+    `asked` has the hyperparameters as they were first seen, before Azure resolved them; `files`
+    the facts of the job's files, where they were measured.
+    """
+    integration = job.wandb
+    display = (integration.name if integration else "") or job.suffix or job.id
+    tags = [DEFAULT_TAG, *(integration.tags if integration else ())]
+    tags += [tag for tag in job.metadata.get("wandb_tags", "").split(",") if tag.strip()]
+    if job.status in _SHOWN_AS_TAG:
+        tags.append(job.status)
+    clean = dict.fromkeys(tag.strip()[:_MAX_TAG] for tag in tags if tag.strip())
+    return RunAttributes(
+        display_name=display[:128],
+        group=job.model[:128],
+        job_type=JOB_TYPE,
+        tags=tuple(clean),
+        notes=f"[Fine-tuning job {job.id} in the Azure portal]({portal_url(account)})",
+        config={**_config(job, account, asked), **files},
+    )
+
+
+def portal_url(account: RelayAccount) -> str:
+    """Return the account's page in the Azure portal."""
+    return f"https://portal.azure.com/#resource{account.id}/overview"
+
+
+def _config(job: Job, account: RelayAccount, asked: Mapping[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "job_id": job.id,
+        "model": job.model,
+        "method": job.method or "supervised",
+        "hyperparameters": dict(job.hyperparameters),
+        "hyperparameters_asked": dict(asked),
+        "training_file": job.training_file,
+        "validation_file": job.validation_file,
+        "seed": job.seed,
+        "suffix": job.suffix,
+        "training_type": job.training_type,
+        "created_at": job.created_at,
+        "account": account.name,
+        "account_id": str(account.id),
+        "subscription": account.subscription,
+        "region": account.region,
+        "metadata": {
+            name: value for name, value in job.metadata.items() if not name.startswith("wandb_")
+        },
+    }
+    return {name: value for name, value in config.items() if value not in (None, "", {})}

@@ -1,0 +1,20 @@
+"""One look at the newest version of the secret that every test's vault has."""
+
+from finetune_wandb.keys.newest import prove_newest
+from finetune_wandb.model.key import KeyReport
+from finetune_wandb.model.settings import Settings
+from tests.accounts.fakes import NOW, VAULT, World, settings
+
+PLACE = (VAULT.host, "wandb-api-key")
+
+
+async def look(azure: World, using: Settings | None = None, **more: object) -> KeyReport:
+    return await prove_newest(
+        VAULT,
+        "wandb-api-key",
+        ports=azure.ports(),
+        settings=using or settings(),
+        now=NOW,
+        trigger="a test",
+        **more,  # type: ignore[arg-type]
+    )

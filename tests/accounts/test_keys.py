@@ -1,0 +1,268 @@
+"""Which version is in use after a look at the newest, and what the audit says."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from finetune_wandb.keys.newest import prove_newest
+from finetune_wandb.model.errors import ConflictError, DeniedError, TemporaryError, UnavailableError
+from finetune_wandb.model.ids import parse_vault_url
+from finetune_wandb.model.key import KeyOwner, KeyRecord
+from tests.accounts.fakes import (
+    BETTER,
+    GOOD,
+    NOW,
+    OTHER_VAULT,
+    REVOKED,
+    STRANGER,
+    VAULT,
+    Keys,
+    settings,
+    version,
+    world,
+)
+from tests.accounts.looking import PLACE, look
+
+
+async def test_first_version_is_taken_into_use_when_accepted() -> None:
+    azure = world()
+    report = await look(azure)
+    record = azure.records[PLACE]
+    assert (record.version, record.entity, record.accepted_at) == ("v1", "team-a", NOW)
+    assert record.trigger == "a test"
+    assert record.expires_at == NOW + timedelta(days=90)
+    assert report.accepted
+    assert report.changed
+    assert report.usable
+    assert [(item.version, item.accepted, item.trigger) for item in azure.changes] == [
+        ("v1", True, "a test")
+    ]
+
+
+async def test_nothing_is_stored_when_the_version_in_use_is_newest_and_accepted() -> None:
+    azure = world()
+    await look(azure)
+    azure.calls.clear()
+    report = await look(azure)
+    assert azure.calls == ["read key record", "read secret", "prove key"]
+    assert not report.changed
+    assert not report.noted
+
+
+async def test_better_version_replaces_the_one_in_use() -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    report = await look(azure)
+    assert azure.records[PLACE].version == "v2"
+    assert report.changed
+    assert [item.version for item in azure.changes] == ["v1", "v2"]
+
+
+@pytest.mark.parametrize(
+    ("newest", "cause"),
+    [
+        pytest.param(version("v2", REVOKED), "key_rejected", id="revoked"),
+        pytest.param(version("v2", "x"), "key_malformed", id="malformed"),
+        pytest.param(version("v2", STRANGER), "key_wrong_entity", id="other entity"),
+        pytest.param(version("v2", BETTER, enabled=False), "secret_disabled", id="disabled"),
+        pytest.param(version("v2", BETTER, expires=NOW), "secret_expired", id="expired"),
+        pytest.param(
+            version("v2", BETTER, not_before=NOW + timedelta(days=1)),
+            "secret_not_yet_valid",
+            id="not yet valid",
+        ),
+    ],
+)
+async def test_bad_version_is_noted_once_and_the_good_one_stays(newest, cause: str) -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(newest)
+    for _ in range(3):
+        report = await look(azure)
+    assert azure.records[PLACE].version == "v1"
+    assert (report.accepted, report.changed, report.usable) == (False, False, True)
+    assert [item.cause for item in azure.changes] == ["key_accepted", cause]
+    assert azure.changes[-1].accepted is False
+    found = [item for item in report.findings if item.cause == cause]
+    assert [item.severity for item in found] == ["warning"]
+
+
+async def test_nothing_changes_when_the_vault_does_not_answer() -> None:
+    azure = world()
+    await look(azure)
+    before = dict(azure.records)
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    azure.errors["read secret"] = [UnavailableError("no", retry_after=33.0)]
+    report = await look(azure)
+    assert azure.records == before
+    assert report.temporary
+    assert report.retry_after_s == 33.0
+    assert report.usable
+    assert len(azure.changes) == 1
+    assert (await look(azure)).changed
+
+
+async def test_new_version_is_noted_as_unproved_while_w_and_b_does_not_answer() -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    azure.errors["prove key"] = [UnavailableError("no", retry_after=33.0) for _ in range(2)]
+    for _ in range(2):
+        report = await look(azure)
+    record = azure.records[PLACE]
+    assert (record.version, record.newest_version, record.newest_cause) == (
+        "v1",
+        "v2",
+        "key_unknown",
+    )
+    assert report.temporary
+    assert report.retry_after_s == 33.0
+    assert report.usable
+    assert (await look(azure)).changed
+    assert [(item.version, item.cause) for item in azure.changes] == [
+        ("v1", "key_accepted"),
+        ("v2", "key_unknown"),
+        ("v2", "key_accepted"),
+    ]
+
+
+async def test_entity_in_use_stays_when_the_new_key_belongs_to_it_too() -> None:
+    azure = world()
+    await look(azure)
+    azure.owners[BETTER] = KeyOwner("service-user", ("service-user", "Team-A"))
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    report = await look(azure)
+    assert (report.record.version, report.record.entity) == ("v2", "team-a")
+
+
+async def test_other_entity_is_taken_when_the_settings_name_it() -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", STRANGER))
+    report = await look(azure, settings(WANDB_ENTITY="elsewhere"))
+    assert (report.record.version, report.record.entity) == ("v2", "elsewhere")
+
+
+async def test_entity_is_spelled_as_w_and_b_does_when_the_settings_spell_it_otherwise() -> None:
+    azure = world()
+    report = await look(azure, settings(WANDB_ENTITY="Team-B"))
+    assert report.record.entity == "team-b"
+
+
+async def test_key_without_any_entity_is_not_taken() -> None:
+    azure = world()
+    azure.owners[GOOD] = KeyOwner("", ())
+    report = await look(azure)
+    assert [item.cause for item in report.key_findings] == ["key_wrong_entity"]
+    assert not report.record.version
+
+
+@pytest.mark.parametrize(
+    ("vault", "secret", "cause"),
+    [
+        (OTHER_VAULT, "wandb-api-key", "vault_not_allowed"),
+        (parse_vault_url("https://kv-main.vault.azure.cn"), "wandb-api-key", "vault_not_allowed"),
+        (VAULT, "db-password", "secret_not_allowed"),
+    ],
+)
+async def test_nothing_is_read_when_vault_or_secret_is_not_allowed(vault, secret, cause) -> None:
+    azure = world()
+    report = await prove_newest(
+        vault, secret, ports=azure.ports(), settings=settings(), now=NOW, trigger="an event"
+    )
+    assert azure.calls == []
+    assert [item.cause for item in report.findings] == [cause]
+    assert not report.usable
+
+
+@pytest.mark.parametrize("right", [True, None])
+async def test_version_is_taken_when_it_may_write_as_far_as_w_and_b_tells(
+    right: bool | None,
+) -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    if right is not None:
+        azure.rights[BETTER] = right
+    assert (await look(azure)).record.version == "v2"
+
+
+async def test_version_is_not_taken_when_it_may_only_read_the_project() -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    azure.rights[BETTER] = False
+    report = await look(azure)
+    assert (report.record.version, report.record.newest_cause) == ("v1", "key_read_only")
+    azure.rights[BETTER] = True
+    assert (await look(azure)).record.version == "v2"
+
+
+async def test_version_is_not_taken_when_nobody_can_say_whether_it_may_write() -> None:
+    azure = world()
+    await look(azure)
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    azure.errors["ask for write right"] = [UnavailableError("no")]
+    report = await look(azure)
+    assert report.temporary
+    assert report.record.version == "v1"
+
+
+@pytest.mark.parametrize(
+    ("days", "within"), [(31, ""), (30, "30 days"), (7, "7 days"), (1, "1 days"), (0.5, "1 days")]
+)
+async def test_near_end_is_a_finding_at_thirty_seven_and_one_days(days: float, within: str) -> None:
+    azure = world()
+    azure.secrets[PLACE] = [version("v1", expires=NOW + timedelta(days=days))]
+    report = await look(azure)
+    found = [item.evidence["within"] for item in report.findings if "within" in item.evidence]
+    assert found == ([within] if within else [])
+    assert report.usable
+
+
+async def test_new_end_of_the_version_in_use_is_noticed_beside_a_bad_newer_one() -> None:
+    azure = world()
+    await look(azure)
+    soon = NOW + timedelta(days=2)
+    azure.secrets[PLACE] = [version("v1", expires=soon), version("v2", REVOKED)]
+    report = await look(azure)
+    assert azure.records[PLACE].expires_at == soon
+    assert "secret_expires_soon" in {item.cause for item in report.findings}
+
+
+class _Raced(Keys):
+    """Another process proves a newer version between this one's look and its writing."""
+
+    async def write(self, record: KeyRecord) -> KeyRecord:
+        if not self.world.records.get(PLACE):
+            self.world.records[PLACE] = replace(record, version="v2", newest_version="v2", etag="7")
+            self.world.secrets[PLACE].append(version("v2", BETTER))
+        return await super().write(record)
+
+
+async def test_slower_writer_does_not_undo_a_faster_one() -> None:
+    azure = world()
+    ports = replace(azure.ports(), keys=_Raced(azure))
+    report = await prove_newest(
+        VAULT, "wandb-api-key", ports=ports, settings=settings(), now=NOW, trigger="a race"
+    )
+    assert azure.records[PLACE].version == "v2"
+    assert report.record.version == "v2"
+    assert report.newest_version == "v2"
+
+
+async def test_conflict_is_temporary_when_others_never_stop_writing() -> None:
+    azure = world()
+    azure.errors["store key record"] = [ConflictError("no") for _ in range(9)]
+    with pytest.raises(TemporaryError):
+        await look(azure)
+
+
+async def test_app_without_rights_is_noted_once() -> None:
+    azure = world()
+    azure.errors["read secret"] = [DeniedError("no", code="ForbiddenByRbac") for _ in range(3)]
+    for _ in range(3):
+        await look(azure)
+    assert [item.cause for item in azure.changes] == ["secret_forbidden_by_rbac"]

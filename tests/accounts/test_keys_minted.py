@@ -1,0 +1,315 @@
+"""Rotation with a minted key: when, in which order, and what is left wherever it is interrupted."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from finetune_wandb.keys.rotation_rules import rotation_findings
+from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, UnavailableError
+from tests.accounts.fakes import BETTER, GOOD, REVOKED, version
+from tests.accounts.minting import (
+    OWNER,
+    PLACE,
+    Killed,
+    Stage,
+    look,
+    stage_with_a_key,
+    turn,
+)
+
+FIRST = f"wandb_v1_{1:060d}"
+
+
+def causes(stage: Stage) -> list[str]:
+    assert stage.mint is not None
+    return [item.cause for item in rotation_findings(stage.mint)]
+
+
+async def test_key_is_made_proved_stored_and_switched_when_the_old_one_nears_its_end() -> None:
+    stage = await stage_with_a_key()
+    mint = await turn(stage)
+    assert mint is not None
+    assert stage.in_use == FIRST
+    assert mint.state == "switched"
+    assert (mint.old_version, mint.old_key_id, mint.key_id) == ("v1", "id-0", "id-1")
+    stored = stage.azure.secrets[PLACE][-1]
+    assert stored.expires == stage.now + timedelta(days=90)
+    assert stored.tags == {"wandb-key-id": "id-1", "wandb-key-name": mint.name}
+    # Both keys work meanwhile.
+    assert set(stage.listed) == {"id-0", "id-1"}
+    assert causes(stage) == ["rotation_grace"]
+    order = [name for name in stage.calls if name in ("generate", "store secret")]
+    assert order == ["generate", "store secret"]
+    assert [item.trigger for item in stage.azure.changes] == ["a test", "minted"]
+
+
+async def test_old_key_is_deleted_only_when_the_grace_period_is_over() -> None:
+    stage = await stage_with_a_key()
+    await turn(stage)
+    stage.now += timedelta(hours=71)
+    assert await turn(stage) is None
+    assert "id-0" in stage.listed
+    stage.now += timedelta(hours=1)
+    await turn(stage)
+    assert set(stage.listed) == {"id-1"}
+    assert causes(stage) == ["rotation_idle"]
+    assert (stage.azure.changes[-1].version, stage.azure.changes[-1].cause) == (
+        "v1",
+        "old_key_deleted",
+    )
+    # What was made here is known by its tag when its own turn comes.
+    stage.now += timedelta(days=80)
+    mint = await turn(stage)
+    assert mint is not None
+    assert mint.old_key_id == "id-1"
+    stage.now += timedelta(hours=72)
+    await turn(stage)
+    assert set(stage.listed) == {"id-2"}
+    assert stage.in_use == f"wandb_v1_{2:060d}"
+
+
+@pytest.mark.parametrize(
+    ("days", "more", "expected"),
+    [
+        (15, {}, False),
+        (13.9, {}, True),
+        (25, {"ROTATION_BEFORE_DAYS": "30"}, True),
+        (25, {"ROTATION_BEFORE_DAYS": "30", "ROTATION_LIFETIME_DAYS": "40"}, False),
+        (-1, {}, True),
+    ],
+)
+async def test_rotation_is_due_when_the_end_is_near(
+    days: float, more: dict[str, str], expected: bool
+) -> None:
+    stage = await stage_with_a_key(days=20 if days < 0 else days)
+    if days < 0:
+        stage.now += timedelta(days=21)
+    assert (await turn(stage, **more) is not None) is expected
+
+
+async def test_nothing_is_made_when_the_key_has_no_end_or_is_refused() -> None:
+    stage = await stage_with_a_key()
+    stage.azure.secrets[PLACE][0] = version("v1", expires=None)
+    await look(stage)
+    assert await turn(stage) is None
+    stage = await stage_with_a_key()
+    del stage.azure.owners[GOOD]
+    await look(stage)
+    assert await turn(stage) is None
+    assert stage.calls == []
+
+
+async def calls_of_a_whole_rotation() -> int:
+    stage = await stage_with_a_key()
+    await turn(stage)
+    stage.now += timedelta(hours=80)
+    await turn(stage)
+    return len(stage.calls)
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["listed", "hidden"])
+@pytest.mark.parametrize("after", [False, True], ids=["before it took effect", "after"])
+async def test_rotation_is_finished_and_no_key_is_lost_wherever_the_process_dies(
+    after: bool, hidden: bool
+) -> None:
+    for number in range(1, await calls_of_a_whole_rotation() + 1):
+        stage = await stage_with_a_key(hidden=hidden)
+        stage.die_at, stage.after = number, after
+        for hours in (0, 80):
+            stage.now += timedelta(hours=hours)
+            try:
+                await turn(stage)
+            except Killed:
+                # The key in use works at this very moment.
+                assert stage.in_use in stage.azure.owners
+                stage.now += timedelta(minutes=11)
+                await turn(stage)
+        stage.now += timedelta(hours=80)
+        await turn(stage)
+        assert stage.azure.records[PLACE].version != "v1", number
+        assert stage.in_use in stage.azure.owners, number
+        assert stage.mint is not None
+        assert stage.mint.state == "idle", number
+        names = {text for text, value in stage.listed.values() if value != stage.in_use}
+        if hidden:
+            # W&B shows nothing: whatever is left is named to people.
+            assert names - {""} <= set(stage.mint.lost), (number, stage.calls)
+        else:
+            assert names == set(), (number, stage.calls)
+
+
+async def test_second_process_leaves_a_rotation_alone_while_one_is_at_it() -> None:
+    stage = await stage_with_a_key()
+    stage.die_at = 4
+    with pytest.raises(Killed):
+        await turn(stage)
+    stage.now += timedelta(minutes=9)
+    calls = len(stage.calls)
+    assert await turn(stage) is None
+    assert len(stage.calls) == calls
+
+
+async def test_loser_of_a_race_deletes_the_key_it_has_made() -> None:
+    stage = await stage_with_a_key()
+
+    def overtake() -> None:
+        assert stage.mint is not None
+        stage.mint = replace(stage.mint, cause="mint_unavailable")
+
+    stage.while_made = overtake
+    assert await turn(stage) is None
+    assert set(stage.listed) == {"id-0"}
+    assert stage.in_use == GOOD
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "cause"),
+    [
+        ("generate", DeniedError("no", code="403"), "mint_refused"),
+        ("generate", RejectedError("too many keys"), "mint_refused"),
+        ("generate", UnavailableError("no"), "mint_unavailable"),
+        ("list keys", UnavailableError("no"), "mint_unavailable"),
+        ("store secret", DeniedError("no", code="ForbiddenByRbac"), "mint_store_denied"),
+        ("store secret", UnavailableError("no"), "mint_unavailable"),
+    ],
+)
+async def test_old_key_stays_and_the_reason_is_told_when_a_step_fails(
+    call: str, error: AppError, cause: str
+) -> None:
+    stage = await stage_with_a_key()
+    stage.errors[call] = [error]
+    await turn(stage)
+    assert stage.in_use == GOOD
+    assert causes(stage) == [cause]
+    stage.now += timedelta(days=1)
+    await turn(stage)
+    assert stage.azure.records[PLACE].version == "v2"
+    assert len(stage.listed) == 2, "the old one and the one in use"
+
+
+async def test_refusal_is_not_tried_again_the_same_day() -> None:
+    stage = await stage_with_a_key()
+    stage.errors["store secret"] = [DeniedError("no", code="ForbiddenByRbac")]
+    await turn(stage)
+    assert set(stage.listed) == {"id-0"}
+    stage.now += timedelta(hours=23)
+    assert await turn(stage) is None
+
+
+@pytest.mark.parametrize("call", ["generate", "store secret", "delete key"])
+async def test_rotation_goes_on_when_an_answer_was_lost(call: str) -> None:
+    stage = await stage_with_a_key()
+    stage.lost[call] = UnavailableError("the answer was lost")
+    for hours in (0, 1, 80, 1, 1):
+        stage.now += timedelta(hours=hours)
+        await turn(stage)
+    assert causes(stage) == ["rotation_idle"]
+    assert [value for _, value in stage.listed.values()] == [stage.in_use]
+    assert stage.in_use != GOOD
+
+
+async def test_new_key_is_waited_for_when_w_and_b_does_not_know_it_at_once() -> None:
+    stage = await stage_with_a_key(late=2)
+    await turn(stage)
+    assert stage.in_use == FIRST
+
+
+async def test_new_key_is_deleted_when_w_and_b_never_accepts_it() -> None:
+    stage = await stage_with_a_key(late=99)
+    await turn(stage)
+    assert causes(stage) == ["mint_not_accepted"]
+    assert set(stage.listed) == {"id-0"}
+    assert len(stage.azure.secrets[PLACE]) == 1
+
+
+async def test_new_key_is_not_stored_when_it_may_only_read() -> None:
+    stage = await stage_with_a_key()
+    stage.azure.rights[FIRST] = False
+    await turn(stage)
+    assert causes(stage) == ["mint_not_accepted"]
+    assert set(stage.listed) == {"id-0"}
+
+
+async def test_person_wins_when_they_rotate_at_the_same_time() -> None:
+    stage = await stage_with_a_key()
+    stage.azure.owners[BETTER] = OWNER
+    stage.listed["id-9"] = ("by hand", BETTER)
+    stage.die_at, stage.after = 7, True
+    with pytest.raises(Killed):
+        await turn(stage)
+    assert stage.mint is not None
+    assert stage.mint.state == "stored"
+    stage.azure.secrets[PLACE].append(version("v9", BETTER))
+    stage.now += timedelta(minutes=11)
+    await turn(stage)
+    assert stage.in_use == BETTER
+    assert causes(stage) == ["mint_overtaken"]
+    assert set(stage.listed) == {"id-0", "id-9"}
+
+
+async def test_minted_key_goes_too_when_a_person_rotated_within_the_grace_period() -> None:
+    stage = await stage_with_a_key()
+    await turn(stage)
+    stage.azure.owners[BETTER] = OWNER
+    stage.listed["id-9"] = ("by hand", BETTER)
+    stage.azure.secrets[PLACE].append(version("v9", BETTER))
+    await look(stage)
+    stage.now += timedelta(hours=73)
+    await turn(stage)
+    assert set(stage.listed) == {"id-9"}
+
+
+async def test_stored_key_waits_when_a_newer_version_is_bad() -> None:
+    stage = await stage_with_a_key()
+    stage.die_at, stage.after = 7, True
+    with pytest.raises(Killed):
+        await turn(stage)
+    stage.azure.secrets[PLACE].append(version("v9", REVOKED))
+    stage.now += timedelta(minutes=11)
+    await turn(stage)
+    assert causes(stage) == ["mint_waits"]
+    assert stage.in_use == GOOD
+    stage.azure.secrets[PLACE].pop()
+    await turn(stage)
+    assert stage.in_use == FIRST
+
+
+async def test_old_key_is_left_to_people_when_it_may_be_another_one() -> None:
+    stage = await stage_with_a_key()
+    stage.listed["id-8"] = ("my laptop", REVOKED)
+    await turn(stage)
+    stage.now += timedelta(hours=80)
+    await turn(stage)
+    assert causes(stage) == ["old_key_left"]
+    assert set(stage.listed) == {"id-0", "id-1", "id-8"}
+
+
+async def test_old_key_stays_while_something_uses_it() -> None:
+    stage = await stage_with_a_key(old_is_used=True)
+    await turn(stage)
+    stage.now += timedelta(hours=80)
+    await turn(stage)
+    assert causes(stage) == ["old_key_used"]
+    assert "id-0" in stage.listed
+    stage.old_is_used = False
+    stage.now += timedelta(hours=1)
+    await turn(stage)
+    assert "id-0" not in stage.listed
+
+
+async def test_old_key_stays_when_the_new_one_is_refused() -> None:
+    stage = await stage_with_a_key()
+    await turn(stage)
+    del stage.azure.owners[FIRST]
+    stage.now += timedelta(hours=80)
+    await turn(stage)
+    assert "id-0" in stage.listed
+
+
+async def test_no_value_is_in_the_row_or_the_audit() -> None:
+    stage = await stage_with_a_key()
+    await turn(stage)
+    said = repr(stage.mint) + repr(stage.azure.changes) + repr(stage.azure.records)
+    assert GOOD not in said
+    assert FIRST not in said

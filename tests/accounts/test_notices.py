@@ -1,0 +1,204 @@
+"""People are told once per change, of states that last, and never of a key's value."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from finetune_wandb.accounts.record import is_untold, record_key, record_report
+from finetune_wandb.keys.newest import prove_newest
+from finetune_wandb.model.errors import DeniedError, UnavailableError
+from finetune_wandb.model.key import KeyReport
+from tests.accounts.fakes import (
+    BETTER,
+    GOOD,
+    NOW,
+    REVOKED,
+    VAULT,
+    Entries,
+    Keys,
+    Topic,
+    World,
+    account,
+    settings,
+    version,
+    world,
+)
+from tests.accounts.stage import run_pass
+
+
+async def passes(azure: World, count: int = 1) -> None:
+    for number in range(count):
+        report = await run_pass(azure, now=NOW + timedelta(minutes=number))
+        await record_report(report, accounts=Entries(azure), notices=Topic(azure))
+
+
+def told(azure: World) -> list[str]:
+    return [item.type.removeprefix("WandbRelay.") for item in azure.notices]
+
+
+async def test_health_is_told_once_when_it_stays() -> None:
+    azure = world()
+    await passes(azure, 3)
+    assert told(azure) == ["AccountHealthy"]
+
+
+async def test_each_change_is_told_once() -> None:
+    azure = world()
+    await passes(azure, 2)
+    good = azure.secrets
+    azure.secrets = {}
+    await passes(azure, 2)
+    azure.secrets = good
+    await passes(azure, 2)
+    assert told(azure) == ["AccountHealthy", "AccountUnhealthy", "AccountHealthy"]
+    assert len({item.id for item in azure.notices}) == 3
+
+
+async def test_nothing_is_told_when_azure_only_pauses() -> None:
+    azure = world()
+    await passes(azure)
+    azure.errors["list roles"] = [UnavailableError("no")]
+    azure.errors["read account"] = []
+    await passes(azure)
+    azure.errors["read account"] = [UnavailableError("no")]
+    await passes(azure)
+    await passes(azure)
+    assert told(azure) == ["AccountHealthy"]
+
+
+async def test_failed_step_is_told_once() -> None:
+    azure = world()
+    azure.errors["grant role"] = [DeniedError("no", code="AuthorizationFailed") for _ in range(3)]
+    await passes(azure, 3)
+    assert told(azure) == ["AccountUnhealthy", "StepFailed"]
+
+
+async def test_account_that_may_no_longer_be_read_is_told_as_unhealthy() -> None:
+    azure = world()
+    await passes(azure)
+    azure.errors["read account"] = [DeniedError("no")]
+    await passes(azure)
+    assert told(azure) == ["AccountHealthy", "AccountUnhealthy"]
+
+
+@pytest.mark.parametrize("tag", ["off", "bogus"])
+async def test_nothing_is_told_about_accounts_that_are_left_alone(tag: str) -> None:
+    azure = world(account(tags={"wandb-integration": tag}))
+    await passes(azure, 2)
+    assert told(azure) == []
+
+
+async def test_notice_is_sent_by_the_next_pass_when_the_topic_was_away() -> None:
+    azure = world()
+    azure.errors["publish"] = [UnavailableError("no")]
+    await passes(azure)
+    assert azure.entries
+    assert told(azure) == []
+    await passes(azure)
+    assert told(azure) == ["AccountHealthy"]
+
+
+async def test_same_id_is_given_when_a_pass_is_repeated_before_it_was_stored() -> None:
+    azure = world()
+    report = await run_pass(azure)
+    for _ in range(2):
+        azure.entries.clear()
+        await record_report(report, accounts=Entries(azure), notices=Topic(azure))
+    assert len(azure.notices) == 2
+    assert len({item.id for item in azure.notices}) == 1
+
+
+async def test_refused_and_accepted_keys_are_told_once_and_without_values() -> None:
+    azure = world()
+    azure.secrets[(VAULT.host, "wandb-api-key")].append(version("v2", REVOKED))
+    for _ in range(2):
+        report = await prove_newest(
+            VAULT,
+            "wandb-api-key",
+            ports=azure.ports(),
+            settings=settings(),
+            now=NOW,
+            trigger="a test",
+        )
+        await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    azure.secrets[(VAULT.host, "wandb-api-key")].append(version("v3", GOOD))
+    report = await prove_newest(
+        VAULT, "wandb-api-key", ports=azure.ports(), settings=settings(), now=NOW, trigger="x"
+    )
+    await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    assert told(azure) == ["KeyRefused", "KeyAccepted"]
+    said = repr(azure.notices)
+    assert GOOD not in said
+    assert REVOKED not in said
+
+
+PLACE = (VAULT.host, "wandb-api-key")
+
+
+async def look(azure: World, now: datetime = NOW) -> KeyReport:
+    return await prove_newest(
+        VAULT, "wandb-api-key", ports=azure.ports(), settings=settings(), now=now, trigger="a test"
+    )
+
+
+async def test_lost_topic_does_not_fail_a_key_look() -> None:
+    azure = world()
+    azure.errors["publish"] = [UnavailableError("no")]
+    report = await prove_newest(
+        VAULT, "wandb-api-key", ports=azure.ports(), settings=settings(), now=NOW, trigger="x"
+    )
+    await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    assert azure.notices == []
+
+
+async def test_key_news_is_told_by_a_later_look_when_the_topic_was_away() -> None:
+    azure = world()
+    azure.errors["publish"] = [UnavailableError("no")]
+    for _ in range(3):
+        report = await look(azure)
+        await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    assert told(azure) == ["KeyAccepted"]
+
+
+async def test_what_a_pass_over_an_account_found_is_told_by_the_next_look_at_the_key() -> None:
+    azure = world()
+    await run_pass(azure)
+    assert is_untold(azure.records[PLACE])
+    report = await look(azure)
+    assert not report.noted
+    assert await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    assert told(azure) == ["KeyAccepted"]
+    assert not is_untold(azure.records[PLACE])
+
+
+async def test_refused_key_in_use_is_told_beside_a_bad_newer_version() -> None:
+    azure = world()
+    azure.owners[BETTER] = azure.owners[GOOD]
+    steps = (
+        lambda: None,
+        lambda: azure.secrets[PLACE].append(version("v2", REVOKED)),
+        lambda: azure.owners.pop(GOOD),
+        lambda: azure.secrets[PLACE].append(version("v3", BETTER)),
+    )
+    for step in steps:
+        step()
+        for _ in range(2):
+            report = await look(azure)
+            await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    assert told(azure) == ["KeyAccepted", "KeyRefused", "KeyRefused", "KeyAccepted"]
+    assert len({item.id for item in azure.notices}) == 4
+
+
+async def test_near_end_is_told_once_at_each_threshold() -> None:
+    azure = world()
+    azure.secrets[PLACE] = [version("v1", expires=NOW + timedelta(days=40))]
+    for days in (0, 5, 11, 12, 34, 35, 39.5, 39.6, 41, 42):
+        moment = NOW + timedelta(days=days)
+        report = await look(azure, moment)
+        await record_key(report, now=moment, keys=Keys(azure), notices=Topic(azure))
+    assert told(azure) == ["KeyAccepted", *["KeyExpiring"] * 3, "KeyRefused"]
+    causes = [[item["cause"] for item in notice.data["findings"]] for notice in azure.notices]
+    assert causes[1:4] == [["secret_expires_soon"]] * 3
+    within = [notice.data["findings"][0]["evidence"]["within"] for notice in azure.notices[1:4]]
+    assert within == ["30 days", "7 days", "1 days"]
+    assert causes[4] == ["secret_expired"]

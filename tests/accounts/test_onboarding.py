@@ -1,0 +1,184 @@
+"""The main path: an account as somebody made it becomes one whose integration works."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from finetune_wandb.model.account import TAG_ENTITY, TAG_SECRET, TAG_VAULT
+from finetune_wandb.model.key import KeyOwner
+from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.settings import USER
+from finetune_wandb.model.vault import ROLE_IDS
+from tests.accounts.fakes import (
+    GOOD,
+    NOW,
+    OLD_PRINCIPAL,
+    PRINCIPAL,
+    TENANT,
+    USER_IDENTITY,
+    VAULT,
+    VAULT_ID,
+    account,
+    account_id,
+    settings,
+    world,
+)
+from tests.accounts.stage import causes, run_pass
+
+
+async def test_account_becomes_healthy_when_everything_was_missing() -> None:
+    azure = world()
+    report = await run_pass(azure)
+    assert report.healthy
+    assert report.in_scope
+    assert [item.state for item in report.steps] == ["done", "done", "done"]
+    assert azure.writes == ["enable identity", "grant role", "write tags"]
+    assert azure.accounts[account_id().key].tags == {
+        TAG_VAULT: VAULT.url,
+        TAG_SECRET: "wandb-api-key",
+    }
+    assert (report.entity, report.project) == ("team-a", "azure-openai-fine-tuning")
+    assert (report.vault_host, report.secret) == (VAULT.host, "wandb-api-key")
+    assert report.principal_id == PRINCIPAL
+    assert causes(report, "blocked", "warning") == []
+
+
+async def test_nothing_is_written_when_the_pass_is_repeated() -> None:
+    azure = world()
+    await run_pass(azure)
+    azure.calls.clear()
+    again = await run_pass(azure, now=NOW + timedelta(minutes=5))
+    assert azure.writes == []
+    assert again.plan == ()
+    assert again.healthy
+    assert "store key record" not in azure.calls
+    assert len(azure.changes) == 1
+
+
+async def test_onboarding_costs_five_calls_when_vault_and_key_are_known() -> None:
+    azure = world(account("alpha"), account("beta"))
+    ports = azure.ports()
+    await run_pass(azure, name="alpha", ports=ports)
+    azure.calls.clear()
+    report = await run_pass(azure, name="beta", ports=ports)
+    assert report.healthy
+    assert azure.calls == [
+        "read account",
+        "write enable identity",
+        "write grant role",
+        "write write tags",
+    ]
+
+
+async def test_dry_run_shows_the_whole_plan_and_writes_nothing() -> None:
+    azure = world()
+    report = await run_pass(azure, apply=False)
+    assert azure.writes == []
+    assert report.mode == "observe"
+    assert [item.kind for item in report.plan] == [
+        "enable_identity",
+        "grant_role",
+        "write_record",
+    ]
+    assert {item.state for item in report.steps} == {"skipped"}
+    assert not report.healthy
+
+
+@pytest.mark.parametrize(
+    ("using", "tags"),
+    [
+        pytest.param({"APPLY_MODE": "observe"}, {}, id="by setting"),
+        pytest.param({}, {"wandb-integration": "observe"}, id="by tag"),
+    ],
+)
+async def test_nothing_is_written_when_only_observing(
+    using: dict[str, str], tags: dict[str, str]
+) -> None:
+    azure = world(account(tags=tags))
+    report = await run_pass(azure, using=settings(**using))
+    assert azure.writes == []
+    assert report.mode == "observe"
+    assert report.plan
+
+
+async def test_user_identities_are_kept_in_the_plan_when_the_system_one_is_added() -> None:
+    azure = world(account(user_identities=(USER_IDENTITY,)))
+    report = await run_pass(azure)
+    assert report.plan[0].values == {"keeps": USER_IDENTITY}
+    assert azure.accounts[account_id().key].user_identities == (USER_IDENTITY,)
+
+
+async def test_role_goes_to_the_one_secret_when_settings_say_so() -> None:
+    azure = world()
+    await run_pass(azure, using=settings(VAULT_ROLE=USER, VAULT_ROLE_SCOPE="secret"))
+    assert [(item.scope, item.role_id) for item in azure.assignments] == [
+        (f"{VAULT_ID}/secrets/wandb-api-key".lower(), ROLE_IDS[USER])
+    ]
+
+
+async def test_access_policy_is_added_when_the_vault_uses_policies() -> None:
+    azure = world()
+    azure.vaults[VAULT.host] = replace(azure.vaults[VAULT.host], rbac=False)
+    report = await run_pass(azure)
+    assert azure.writes == ["enable identity", "add policy", "write tags"]
+    assert "list roles" not in azure.calls
+    assert report.healthy
+    assert causes(report, "warning") == ["vault_policies"]
+    azure.calls.clear()
+    assert (await run_pass(azure)).plan == ()
+
+
+async def test_removed_role_comes_back_when_the_account_is_looked_at_again() -> None:
+    azure = world()
+    await run_pass(azure)
+    azure.assignments.clear()
+    azure.calls.clear()
+    report = await run_pass(azure)
+    assert azure.writes == ["grant role"]
+    assert report.healthy
+
+
+async def test_key_value_is_nowhere_in_what_a_pass_leaves_behind() -> None:
+    azure = world()
+    report = await run_pass(azure)
+    left = repr((report, azure.records, azure.changes, azure.calls, azure.entries))
+    assert GOOD not in left
+    assert GOOD not in repr(azure.secrets)
+
+
+async def test_no_right_is_given_when_the_new_identity_shows_that_the_vault_is_anothers() -> None:
+    azure = world()
+    azure.vaults[VAULT.host] = replace(azure.vaults[VAULT.host], tenant_id=OLD_PRINCIPAL)
+    report = await run_pass(azure)
+    assert azure.writes == ["enable identity", "write tags"]
+    assert [item.state for item in report.steps] == ["done", "skipped", "done"]
+    assert "vault_other_tenant" in causes(report, "blocked")
+    assert (await run_pass(azure)).plan == ()
+
+
+async def test_tags_that_somebody_set_during_the_pass_are_kept() -> None:
+    known = account(system_identity=True, principal_id=PRINCIPAL, tenant_id=TENANT)
+    azure = world(known)
+    ports = azure.ports()
+    prove = ports.prover.prove
+
+    async def slowly(key: Secret) -> KeyOwner:
+        azure.accounts[known.id.key] = replace(known, tags={"cost": "42", TAG_SECRET: "Theirs"})
+        return await prove(key)
+
+    ports.prover.prove = slowly  # type: ignore[method-assign]
+    await run_pass(azure, ports=ports)
+    assert azure.accounts[known.id.key].tags == {
+        "cost": "42",
+        TAG_SECRET: "Theirs",
+        TAG_VAULT: VAULT.url,
+    }
+
+
+async def test_runs_go_to_the_entity_as_w_and_b_spells_it_when_the_tag_spells_it_otherwise() -> (
+    None
+):
+    azure = world(account(tags={TAG_ENTITY: "Team-B"}))
+    report = await run_pass(azure)
+    assert (report.healthy, report.entity) == (True, "team-b")
