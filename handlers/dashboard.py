@@ -6,19 +6,14 @@ from typing import Any, Final
 import azure.functions as func
 
 from finetune_wandb.flows.app import App, Deps
+from finetune_wandb.flows.status import is_bad, read_situation
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.plan import AccountEntry
 from handlers.problem_details import SAFE, Refusal, answer_for
 from handlers.resync_view import view
-from handlers.status import (
-    CACHED,
-    etag_of,
-    is_known,
-    not_modified,
-    read_situation,
-)
-from handlers.status_query import is_bad, read_query
+from handlers.status import CACHED, etag_of, is_known, not_modified
+from handlers.status_query import read_query
 
 NAME: Final = "dashboard"
 LIMIT: Final = 25

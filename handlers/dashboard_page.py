@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from finetune_wandb.flows.status import Situation, is_bad
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.plan import AccountEntry
 from handlers import dashboard_parts as parts
 from handlers import dashboard_resyncs as resync_parts
 from handlers import dashboard_stores as stores
 from handlers.html import Html, tag
-from handlers.status import Situation
-from handlers.status_query import StatusQuery, is_bad
+from handlers.status_query import StatusQuery
 from handlers.status_view import remedy_for, remedy_of
 
 _PAGES: Final = Path(__file__).parent / "pages"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
+from finetune_wandb.flows.status import is_bad
 from finetune_wandb.model.cause_table import TABLE
 from finetune_wandb.model.causes import CAUSES
 from finetune_wandb.model.cursor import Cursor
@@ -14,7 +15,6 @@ from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.plan import AccountEntry
 from handlers.dashboard_chart import chart
 from handlers.html import Child, Html, tag
-from handlers.status_query import is_bad
 from handlers.status_view import remedy_of, run_url, time_view, unix_view
 
 SIGNS: Final = {"ok": "✓", "warning": "!", "blocked": "✕", "manual": "☞"}

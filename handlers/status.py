@@ -1,83 +1,19 @@
 """HTTP: what is healthy, what is not, why, and what to do."""
 
-import asyncio
 import hashlib
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import azure.functions as func
 import orjson
 
 from finetune_wandb.flows.app import App, Deps
-from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.flows.status import Situation, read_situation
 from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.key import KeyChange, KeyRecord
-from finetune_wandb.model.mint import KeyMint
-from finetune_wandb.model.plan import AccountEntry
-from finetune_wandb.model.problem import Problem
-from finetune_wandb.model.queues import QueueCount
 from handlers.problem_details import SAFE, Refusal, answer_for, json_answer
-from handlers.status_query import StatusQuery, is_bad, read_query
+from handlers.status_query import StatusQuery, read_query
 from handlers.status_view import account_view, job_view, key_view, problem_view, queue_view
 
 NAME: Final = "status"
-_MOST_CHANGES: Final = 20
-"""Changes of a key in an answer; the table holds 400 days of them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """Everything that the app knows of its work, unfiltered: accounts by name, newest job first."""
-
-    accounts: list[AccountEntry]
-    cursors: list[Cursor]
-    keys: list[KeyRecord]
-    key_changes: dict[tuple[str, str], list[KeyChange]] = field(default_factory=dict)
-    """The latest changes of each key, by vault host and secret."""
-    mints: dict[tuple[str, str], KeyMint] = field(default_factory=dict)
-    problems: list[Problem]
-    queues: list[QueueCount]
-
-    def totals(self) -> dict[str, Any]:
-        """Return the counts that do not depend on filters."""
-        states: dict[str, int] = {}
-        for cursor in self.cursors:
-            states[cursor.relay_state] = states.get(cursor.relay_state, 0) + 1
-        return {
-            "accounts": len(self.accounts),
-            "unhealthy": sum(entry.in_scope and not entry.healthy for entry in self.accounts),
-            "jobs": len(self.cursors),
-            "jobs_by_state": dict(sorted(states.items())),
-            "jobs_with_error": sum(map(is_bad, self.cursors)),
-            "poison": sum(count.poison for count in self.queues),
-        }
-
-
-async def read_situation(app: App) -> Situation:
-    """Read the tables and count the queues."""
-    # The jobs first: they come in many pages, one after the other.
-    cursors, accounts, keys, mints, problems, queues = await asyncio.gather(
-        app.jobs.list_cursors(),
-        app.accounts.list_all(),
-        app.keys.list_all(),
-        app.mints.list_all(),
-        app.problems.list_all(),
-        app.queues.counts(),
-    )
-    changes = await asyncio.gather(
-        *(app.keys.list_changes(one.vault_host, one.secret, most=_MOST_CHANGES) for one in keys)
-    )
-    return Situation(
-        accounts=sorted((one for one in accounts if not one.deleted), key=lambda one: one.key),
-        cursors=sorted(cursors, key=lambda one: (-(one.created_at or 0.0), one.job)),
-        keys=sorted(keys, key=lambda one: (one.vault_host, one.secret)),
-        key_changes={
-            (one.vault_host, one.secret): found for one, found in zip(keys, changes, strict=True)
-        },
-        mints={(one.vault_host, one.secret): one for one in mints},
-        problems=problems,
-        queues=queues,
-    )
 
 
 def view(situation: Situation, query: StatusQuery, run_url_root: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from finetune_wandb.flows.status import is_bad
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import NoticeError
 from finetune_wandb.model.plan import AccountEntry
@@ -12,7 +13,6 @@ MOST: Final = 5000
 """Accounts and jobs, each, in one answer; also what an answer has where nothing is said."""
 _TRUE: Final = frozenset({"1", "true"})
 _FALSE: Final = frozenset({"", "0", "false"})
-BAD_STATES: Final = frozenset({"parked"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +46,6 @@ class StatusQuery:
     def pages(self, *counts: int) -> int:
         """Return how many pages there are for lists of these lengths; at least 1."""
         return max(1, *(-(-count // self.limit) for count in counts))
-
-
-def is_bad(cursor: Cursor) -> bool:
-    """Whether somebody should look at a job: it is set aside, or its last pass failed."""
-    return cursor.relay_state in BAD_STATES or bool(cursor.error)
 
 
 def read_query(params: Mapping[str, str], *, limit: int = MOST, most: int = MOST) -> StatusQuery:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from finetune_wandb.flows.app import App, Deps
-from finetune_wandb.flows.levels import tell_levels
+from finetune_wandb.flows.status import report_levels
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.messages import ReconcileMessage
 from finetune_wandb.model.problem import Problem
@@ -77,4 +77,4 @@ async def run(deps: Deps) -> None:
     app = await deps.app()
     with app.telemetry.span(NAME):
         log.info("drift pass: %d messages", await drift_pass(app))
-        await tell_levels(app)
+        await report_levels(app)

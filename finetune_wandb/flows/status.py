@@ -1,0 +1,95 @@
+"""What the app knows of its work: read for the status answer, and reported with each drift pass."""
+
+import asyncio
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from finetune_wandb.flows.app import App
+from finetune_wandb.flows.outcomes import pairs
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.key import KeyChange, KeyRecord
+from finetune_wandb.model.mint import KeyMint
+from finetune_wandb.model.plan import AccountEntry
+from finetune_wandb.model.problem import Problem
+from finetune_wandb.model.queues import QueueCount
+
+log = logging.getLogger(__name__)
+
+_MOST_CHANGES: Final = 20
+"""Changes of a key in an answer; the table holds 400 days of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Everything that the app knows of its work, unfiltered: accounts by name, newest job first."""
+
+    accounts: list[AccountEntry]
+    cursors: list[Cursor]
+    keys: list[KeyRecord]
+    key_changes: dict[tuple[str, str], list[KeyChange]] = field(default_factory=dict)
+    """The latest changes of each key, by vault host and secret."""
+    mints: dict[tuple[str, str], KeyMint] = field(default_factory=dict)
+    problems: list[Problem]
+    queues: list[QueueCount]
+
+    def totals(self) -> dict[str, Any]:
+        """Return the counts that do not depend on filters."""
+        return {
+            "accounts": len(self.accounts),
+            "unhealthy": sum(entry.in_scope and not entry.healthy for entry in self.accounts),
+            "jobs": len(self.cursors),
+            "jobs_by_state": dict(sorted(Counter(one.relay_state for one in self.cursors).items())),
+            "jobs_with_error": sum(map(is_bad, self.cursors)),
+            "poison": sum(count.poison for count in self.queues),
+        }
+
+
+def is_bad(cursor: Cursor) -> bool:
+    """Return whether a job needs attention: it is parked, or its last pass failed."""
+    return cursor.relay_state == "parked" or bool(cursor.error)
+
+
+async def read_situation(app: App) -> Situation:
+    """Read the tables and count the queues."""
+    # The jobs first: they come in many pages, one after the other.
+    cursors, accounts, keys, mints, problems, queues = await asyncio.gather(
+        app.jobs.list_cursors(),
+        app.accounts.list_all(),
+        app.keys.list_all(),
+        app.mints.list_all(),
+        app.problems.list_all(),
+        app.queues.counts(),
+    )
+    changes = await asyncio.gather(
+        *(app.keys.list_changes(one.vault_host, one.secret, most=_MOST_CHANGES) for one in keys)
+    )
+    return Situation(
+        accounts=sorted((one for one in accounts if not one.deleted), key=lambda one: one.key),
+        cursors=sorted(cursors, key=lambda one: (-(one.created_at or 0.0), one.job)),
+        keys=sorted(keys, key=lambda one: (one.vault_host, one.secret)),
+        key_changes={
+            (one.vault_host, one.secret): found for one, found in zip(keys, changes, strict=True)
+        },
+        mints={(one.vault_host, one.secret): one for one in mints},
+        problems=problems,
+        queues=queues,
+    )
+
+
+async def report_levels(app: App) -> None:
+    """Log and measure how many jobs and accounts are in which state; empty states count 0."""
+    situation = await read_situation(app)
+    states = Counter(cursor.relay_state for cursor in situation.cursors)
+    for state in ("new", "live", "ending", "complete", "parked", "skipped"):
+        app.telemetry.level("jobs", states[state], state=state)
+    totals = situation.totals()
+    app.telemetry.level("accounts", totals["accounts"] - totals["unhealthy"], healthy=True)
+    app.telemetry.level("accounts", totals["unhealthy"], healthy=False)
+    for count in situation.queues:
+        app.telemetry.level("queue.poison", count.poison, queue=count.name)
+    shown = ("accounts", "unhealthy", "jobs", "jobs_with_error", "poison")
+    needs_attention = any(totals[name] for name in ("unhealthy", "jobs_with_error", "poison"))
+    level = logging.WARNING if needs_attention else logging.INFO
+    log.log(level, "levels: %s", pairs(**{name: totals[name] for name in shown}))
