@@ -23,7 +23,7 @@ from azure.storage.queue.aio import QueueClient
 
 from dev.bench.report import Figure, Findings, median, paired
 from dev.bench.stage import NEVER, SUBSCRIPTION, Stage, stage
-from dev.bench.usage import cpu_s
+from dev.bench.watch import cpu_s
 from dev.tools import package, wiring
 from dev.tools.local_stack import ROOT
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from dev.bench import data
 from dev.bench.report import Figure, Findings, median, paired
 from dev.bench.stage import PROJECT, Stage, stage
-from dev.bench.usage import Usage
+from dev.bench.watch import Usage
 
 NAME: Final = "growth"
 _NEW_ROWS: Final = 5

@@ -9,7 +9,7 @@ from typing import Final
 
 from dev.bench.report import Figure, Findings
 from dev.bench.stage import Stage, at_once, stage
-from dev.bench.usage import Usage
+from dev.bench.watch import Usage
 from dev.tools.demo.cloud import until
 
 NAME: Final = "onboarding"

@@ -13,16 +13,13 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
 from dev.bench.data import Json
-from dev.bench.host_log import HostLog
-from dev.bench.lines import Lines, lines
-from dev.bench.recorder import Recorded, Recorder
-from dev.bench.usage import Usage
-from dev.tools import probes, wiring
+from dev.bench.watch import HostLog, Recorded, Recorder, Usage
+from dev.tools import processes, wiring
 from dev.tools.demo.cloud import Cloud, until
 from dev.tools.local_stack import ROOT, Stack
 from dev.tools.processes import Process
@@ -137,7 +134,7 @@ class Stage(Cloud):
         folder.mkdir(exist_ok=True)
 
         async def is_ready() -> bool:
-            return await probes.answers(f"{self.host_url}/admin/host/status")
+            return await processes.answers(f"{self.host_url}/admin/host/status")
 
         process = Process("host", command, {**os.environ, **environ}, ROOT, folder, is_ready)
         process.log_path.write_bytes(b"")
@@ -149,6 +146,53 @@ class Stage(Cloud):
 
     async def forget_requests(self) -> None:
         await self.control("DELETE", "requests")
+
+
+class Lines:
+    """A running module that answers line by line.
+
+    Its imports and first connections are over when it is measured, and it shares neither memory
+    nor event loop with what drives it.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    async def ask(self, question: object) -> dict[str, Any]:
+        """Send one line and return the answer. Raises RuntimeError when the process has ended."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None, "started with a pipe"
+        assert stdout is not None, "started with a pipe"
+        stdin.write(json.dumps(question).encode() + b"\n")
+        await stdin.drain()
+        line = await stdout.readline()
+        if not line:
+            raise RuntimeError(f"the process ended: {_tail(self._log)}")
+        return dict(json.loads(line))
+
+
+@asynccontextmanager
+async def lines(module: str, *arguments: str, log: Path) -> AsyncIterator[Lines]:
+    """Run `python -m MODULE ARGUMENTS`; what it says besides its answers goes to `log`."""
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, *arguments),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+        )
+    try:
+        yield Lines(process, log)
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        await process.wait()
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-1000:]
 
 
 class Floor:

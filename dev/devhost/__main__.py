@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from dev.devhost import host_json, settings
-from dev.devhost.errors import ConfigError, HostError
+from dev.devhost import config
+from dev.devhost.config import ConfigError, HostError
 from dev.devhost.host import Host, Options
 
 _DEFAULT_PORT = 7071
@@ -48,7 +48,7 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def _port(given: int | None, local: settings.LocalSettings) -> int:
+def _port(given: int | None, local: config.LocalSettings) -> int:
     if given is not None:
         return given
     text = os.environ.get("HOST_PORT")
@@ -76,10 +76,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     app = arguments.app.resolve()
     if arguments.lease < 1:
         raise ConfigError("--lease must be at least one second")
-    config = host_json.read(app)
-    local = settings.read(app)
-    settings.apply(local, os.environ)
-    _log_to_stderr(config.log_level, arguments.verbose)
+    wanted = config.read_host_json(app)
+    local = config.read_settings(app)
+    config.apply_settings(local, os.environ)
+    _log_to_stderr(wanted.log_level, arguments.verbose)
     logging.getLogger("devhost").info(
         "app %s, settings from environment and %s", app, local.source or "no file"
     )
@@ -96,7 +96,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     )
     # Functions read files relative to the app folder, as in the cloud.
     os.chdir(app)
-    return asyncio.run(Host(options, config).run())
+    return asyncio.run(Host(options, wanted).run())
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from dev.devhost import functions
 from dev.devhost.functions import Function
+from dev.devhost.http_functions import RouteTable
 from dev.devhost.invoker import Invoker, Outcome
-from dev.devhost.routes import RouteTable
 from dev.devhost.timers import Timer
 from dev.devhost.worker import Datum
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dev.devhost.errors import ConfigError
+from dev.devhost.config import ConfigError
 
 HTTP, EVENT_GRID, TIMER, QUEUE = "httpTrigger", "eventGridTrigger", "timerTrigger", "queueTrigger"
 TRIGGERS = (HTTP, EVENT_GRID, TIMER, QUEUE)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dev.devhost import functions, host_json, worker
+from dev.devhost import config, functions, worker
 from dev.devhost.admin import Admin
-from dev.devhost.errors import ConfigError
+from dev.devhost.config import ConfigError
 from dev.devhost.eventgrid import EventGridWebhook
 from dev.devhost.functions import Function
 from dev.devhost.http_functions import HttpFunctions
@@ -46,7 +46,7 @@ class Options:
 class Host:
     """One app, served."""
 
-    def __init__(self, options: Options, config: host_json.HostConfig) -> None:
+    def __init__(self, options: Options, config: config.HostConfig) -> None:
         self._options = options
         self._config = config
         self._stores: dict[str, QueueStore] = {}
@@ -157,7 +157,7 @@ class Host:
         return self._stores[connection]
 
     async def _write_outputs(self, function: Function, returned: Any, outputs: Any) -> None:
-        from dev.devhost.outputs import QueueOutputs
+        from dev.devhost.queue_store import QueueOutputs
 
         writer = QueueOutputs(self._store, self._config.queues.base64)
         await writer.write(function, returned, outputs)

@@ -1,20 +1,138 @@
-"""Serves HTTP functions: request to `Datum`, outcome to response.
+"""Serves HTTP functions: path to route, request to `Datum`, outcome to response.
 
-A function that raises answers 500 with an empty body, as in the cloud. Limits on concurrent
-and outstanding requests are those of host.json.
+Route templates are those of ASP.NET: `jobs/{id}`, `{id:int}`, `{id?}`, `{*rest}`. As in the
+cloud, paths match without regard to case, literal text beats a parameter, and a known path
+asked with the wrong method is not found (404, not 405). A function that raises answers 500 with
+an empty body. Limits on concurrent and outstanding requests are those of host.json.
 """
 
 import asyncio
 import contextlib
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
 
 from aiohttp import web
 from multidict import CIMultiDict
 
+from dev.devhost.config import ConfigError, HttpOptions
 from dev.devhost.functions import Function
-from dev.devhost.host_json import HttpOptions
 from dev.devhost.invoker import Invoker, Outcome
-from dev.devhost.routes import RouteTable
 from dev.devhost.worker import Datum
+
+_PARAMETER = re.compile(r"\{(\*{0,2})(\w+)((?::[^{}?]+)*)(\??)\}")
+_CONSTRAINTS = {
+    "int": r"-?\d{1,10}",
+    "long": r"-?\d{1,19}",
+    "bool": r"true|false",
+    "guid": r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}",
+    "alpha": r"[a-z]+",
+    "decimal": r"-?\d+(?:\.\d+)?",
+    "double": r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?",
+    "float": r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?",
+    "required": r"[^/]+",
+}
+# How much a segment says about the path it matches; routes are tried most specific first.
+_LITERAL, _CONSTRAINED, _FREE, _CATCH_ALL = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One function's route; `methods` is empty when the function answers all of them."""
+
+    function: Function
+    template: str
+    methods: frozenset[str]
+    pattern: re.Pattern[str]
+    rank: tuple[int, ...]
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """Return the decoded route parameters of a raw path, or None if it does not match."""
+        match = self.pattern.fullmatch(path)
+        if match is None:
+            return None
+        return {name: unquote(text) for name, text in match.groupdict().items() if text}
+
+
+class RouteTable:
+    """All routes of an app below one prefix."""
+
+    def __init__(self, functions: list[Function], prefix: str) -> None:
+        """Raises ConfigError for a template that cannot be read."""
+        self._routes = sorted(
+            (_route(function, prefix) for function in functions), key=lambda route: route.rank
+        )
+
+    def find(self, method: str, path: str) -> tuple[Function, dict[str, str]] | None:
+        """Return the function for a request and its route parameters, or None: not found."""
+        path = path.rstrip("/") or "/"
+        for route in self._routes:
+            if route.methods and method not in route.methods:
+                continue
+            params = route.match(path)
+            if params is not None:
+                return route.function, params
+        return None
+
+    def url_path(self, function: Function) -> str:
+        """Return the path template under which a function answers. Raises KeyError if none."""
+        for route in self._routes:
+            if route.function is function:
+                return route.template
+        raise KeyError(function.name)
+
+
+def _route(function: Function, prefix: str) -> Route:
+    own = str(function.trigger.get("route") or function.name).strip("/")
+    template = "/".join(part for part in (prefix, own) if part)
+    pattern, rank = "", []
+    for segment in template.split("/"):
+        text, weight = _segment(segment, function.name)
+        pattern += text
+        rank.append(weight)
+    return Route(
+        function=function,
+        template=f"/{template}",
+        methods=frozenset(str(m).upper() for m in function.trigger.get("methods") or ()),
+        pattern=re.compile(pattern, re.IGNORECASE),
+        rank=tuple(rank),
+    )
+
+
+def _segment(segment: str, function: str) -> tuple[str, int]:
+    """Return the pattern of one segment, its slash included, and its rank."""
+    found = list(_PARAMETER.finditer(segment))
+    literals = _PARAMETER.split(segment)[:: _PARAMETER.groups + 1]
+    if any("{" in text or "}" in text for text in literals):
+        raise ConfigError(f"{function}: route segment {segment!r} cannot be read")
+    if not found:
+        return "/" + re.escape(segment), _LITERAL
+    pattern, weight = re.escape(literals[0]), _CONSTRAINED
+    for match, literal in zip(found, literals[1:], strict=True):
+        star, name, constraints, optional = match.groups()
+        whole = match[0] == segment
+        if (star or optional) and not whole:
+            raise ConfigError(f"{function}: {match[0]} must be a whole route segment")
+        if star:
+            return f"(?:/(?P<{name}>.*))?", _CATCH_ALL
+        expression = _constraint(constraints, function)
+        weight = weight if constraints else _FREE
+        if optional:
+            return f"(?:/(?P<{name}>{expression}))?", weight
+        pattern += f"(?P<{name}>{expression}){re.escape(literal)}"
+    return "/" + pattern, weight
+
+
+def _constraint(constraints: str, function: str) -> str:
+    names = [name for name in constraints.split(":") if name]
+    unknown = [name for name in names if name.lower() not in _CONSTRAINTS]
+    if unknown or len(names) > 1:
+        raise ConfigError(
+            f"{function}: the local host knows one of the route constraints "
+            f"{', '.join(_CONSTRAINTS)}, not {constraints!r}"
+        )
+    return _CONSTRAINTS[names[0].lower()] if names else r"[^/]+"
+
 
 # aiohttp frames the body itself; an app's own framing headers could contradict it.
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})

@@ -1,4 +1,4 @@
-"""Storage queues, over the official SDK: receive, extend, release, delete, send.
+"""Storage queues, over the official SDK: receive, extend, release, delete, send, output bindings.
 
 Messages are handled as the raw text in storage; `encode` and `decode` turn that into content
 by host.json's `messageEncoding`. Policy (leases, poison, back-off) lives in `queues`.
@@ -6,11 +6,17 @@ by host.json's `messageEncoding`. Policy (leases, poison, back-off) lives in `qu
 
 import base64
 import binascii
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
+
+from dev.devhost.functions import Function
+from dev.devhost.worker import Datum
 
 _NEVER_EXPIRES = -1
 
@@ -132,3 +138,38 @@ def encode(content: str | bytes, *, base64_encoded: bool) -> str:
     """Return the text to store for a content. Raises ValueError for raw bytes sent as text."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     return base64.b64encode(data).decode("ascii") if base64_encoded else data.decode("utf-8")
+
+
+class QueueOutputs:
+    """Sends what functions left in their queue outputs."""
+
+    def __init__(self, store_of: Callable[[Any], QueueStore], base64_encoded: bool) -> None:
+        """`store_of` finds the storage a binding names."""
+        self._store_of = store_of
+        self._base64 = base64_encoded
+
+    async def write(
+        self, function: Function, returned: Datum | None, outputs: list[tuple[str, Datum]]
+    ) -> None:
+        """Send the messages. Raises ValueError or azure.core's AzureError."""
+        given = dict(outputs)
+        for binding in function.outputs:
+            name = str(binding["name"])
+            datum = returned if name == "$return" else given.get(name)
+            if datum is None:
+                continue
+            queue = self._store_of(binding).queue(str(binding["queueName"]))
+            for content in _messages(datum):
+                await queue.send(encode(content, base64_encoded=self._base64))
+
+
+def _messages(datum: Datum) -> list[str | bytes]:
+    if datum.type != "json":
+        return [datum.value]
+    value = json.loads(datum.value)
+    return [_content(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def _content(item: object) -> str:
+    # The SDK turns its QueueMessage into an object of id and body.
+    return str(item["body"]) if isinstance(item, dict) else str(item)

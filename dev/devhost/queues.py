@@ -13,8 +13,8 @@ from typing import Any
 
 from azure.core.exceptions import AzureError
 
+from dev.devhost.config import QueueOptions
 from dev.devhost.functions import Function
-from dev.devhost.host_json import QueueOptions
 from dev.devhost.invoker import Invoker
 from dev.devhost.queue_store import Message, Queue, QueueStore, decode
 from dev.devhost.worker import Datum

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from dev.devhost import admin, eventgrid
 from dev.devhost.admin import Admin
-from dev.devhost.errors import PortTakenError
+from dev.devhost.config import PortTakenError
 from dev.devhost.eventgrid import EventGridWebhook
 from dev.devhost.http_functions import HttpFunctions
 

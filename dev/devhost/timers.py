@@ -1,20 +1,61 @@
 """Runs timer functions on their schedules, one run at a time each.
 
-A run that outlasts its interval swallows the ticks it covers. A schedule of a minute or more
-is monitored: with a state folder, a tick missed while the host was down is made up for at
-once, marked as past due. Failed runs are repeated only under the function's own retry policy.
+Schedules are NCRONTAB expressions of six fields, in UTC; a day must match both the day-of-month
+and the day-of-week field, unlike in classic cron. A run that outlasts its interval swallows the
+ticks it covers. A schedule of a minute or more is monitored: with a state folder, a tick missed
+while the host was down is made up for at once, marked as past due. Failed runs are repeated only
+under the function's own retry policy.
 """
 
 import asyncio
 import json
 import logging
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from croniter import croniter
+
+from dev.devhost.config import ConfigError
 from dev.devhost.functions import Function
 from dev.devhost.invoker import Invoker, Outcome
-from dev.devhost.schedule import Schedule
 from dev.devhost.worker import Datum
+
+_FIELD = re.compile(r"[\dA-Za-z*/,\-]+")
+
+
+class Schedule:
+    """One timer's schedule."""
+
+    def __init__(self, expression: str, function: str) -> None:
+        """Parse `second minute hour day month weekday`. Raises ConfigError naming `function`."""
+        fields = expression.split()
+        # Five fields, and croniter's own extensions (L, W, #, ?), would mean something else
+        # in the cloud or be refused there.
+        if len(fields) != 6 or not all(_FIELD.fullmatch(field) for field in fields):
+            raise ConfigError(
+                f"{function}: {expression!r} is not an NCRONTAB schedule of six fields "
+                "(second minute hour day month weekday)"
+            )
+        self.expression = " ".join(fields)
+        try:
+            self.next(datetime.now(UTC))
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"{function}: schedule {expression!r}: {error}") from error
+
+    def next(self, after: datetime) -> datetime:
+        """Return the first due time strictly after `after`, both in UTC."""
+        ticks = croniter(
+            self.expression, after, ret_type=datetime, second_at_beginning=True, day_or=False
+        )
+        due: datetime = ticks.get_next()
+        return due
+
+    def interval(self, after: datetime) -> float:
+        """Return the seconds between the next two due times after `after`."""
+        first = self.next(after)
+        return (self.next(first) - first).total_seconds()
+
 
 log = logging.getLogger("devhost.timer")
 

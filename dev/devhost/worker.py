@@ -22,7 +22,7 @@ from azure_functions_runtime.native_invocation import (  # type: ignore[import-u
 )
 
 from dev.devhost import functions
-from dev.devhost.errors import ConfigError, IndexingError
+from dev.devhost.config import ConfigError, IndexingError
 from dev.devhost.functions import Function, Retry
 
 __all__ = ["Datum", "Result", "index", "invoke", "stop"]

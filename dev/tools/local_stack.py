@@ -15,11 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dev.devhost import settings
-from dev.tools import azurite, ports, probes, wiring
-from dev.tools.errors import StackError
+from dev.devhost import config
+from dev.tools import azurite, ports, processes, wiring
 from dev.tools.ports import Ports
-from dev.tools.processes import Process
+from dev.tools.processes import Process, StackError
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_S = 60.0
@@ -97,7 +96,7 @@ class Stack:
     @property
     def storage_connection(self) -> str:
         """Return Azurite's connection string."""
-        return settings.azurite_connection(str(self.ports.azurite))
+        return config.azurite_connection(str(self.ports.azurite))
 
     @property
     def host_pid(self) -> int:
@@ -183,11 +182,11 @@ class Stack:
     def _add(self, name: str, command: list[str], environ: Mapping[str, str]) -> None:
         async def is_ready() -> bool:
             if name == "sandbox":
-                return await probes.answers(f"{self.sandbox_url}/_sandbox/health")
+                return await processes.answers(f"{self.sandbox_url}/_sandbox/health")
             if name == "host":
-                return await probes.answers(f"{self.host_url}/admin/host/status")
+                return await processes.answers(f"{self.host_url}/admin/host/status")
             first = self.ports.azurite
-            return all([await probes.listens(port) for port in range(first, first + 3)])
+            return all([await processes.listens(port) for port in range(first, first + 3)])
 
         process = Process(name, command, environ, ROOT, self.run_dir, is_ready)
         process.log_path.write_bytes(b"")

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dev.tools.errors import StackError
+from dev.tools.processes import StackError
 
 _DEFAULTS = {"SANDBOX_PORT": 7700, "SANDBOX_WANDB_PORT": 7701, "HOST_PORT": 7071}
 _AZURITE_DEFAULT = 10000

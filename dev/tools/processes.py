@@ -11,7 +11,12 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from dev.tools.errors import StackError
+import aiohttp
+
+
+class StackError(Exception):
+    """The local stack cannot start or go on; the text says why and what to do."""
+
 
 _POLL_S = 0.05
 _TAIL_LINES = 20
@@ -130,3 +135,23 @@ def _die_with_parent() -> None:
     """Ask Linux to end this child when the stack is killed, so that no port stays taken."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+async def answers(url: str) -> bool:
+    """Tell whether a GET of `url` answers 200 within two seconds."""
+    timeout = aiohttp.ClientTimeout(total=2)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+async def listens(port: int) -> bool:
+    """Tell whether something on this machine accepts connections on `port`."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True

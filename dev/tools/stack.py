@@ -10,8 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
-from dev.tools.errors import StackError
 from dev.tools.local_stack import ROOT, Stack, say
+from dev.tools.processes import StackError
 
 __all__ = ["Stack", "StackError"]
 

@@ -7,10 +7,10 @@ storage. An isolated stack, for tests, looks at nothing outside itself.
 from collections.abc import Mapping
 from pathlib import Path
 
-from dev.devhost import settings
-from dev.devhost.errors import ConfigError
-from dev.tools.errors import StackError
+from dev.devhost import config
+from dev.devhost.config import ConfigError
 from dev.tools.ports import Ports
+from dev.tools.processes import StackError
 
 
 def isolated(ports: Ports) -> dict[str, str]:
@@ -44,10 +44,10 @@ def joined(ports: Ports, environ: Mapping[str, str], app: Path) -> dict[str, str
 
 def _from_settings_file(app: Path, name: str) -> str | None:
     """Return what local.settings.json says, unless it merely repeats the sample."""
-    own, sample = (app / file for file in settings.FILES)
+    own, sample = (app / file for file in config.FILES)
     try:
-        value = settings.read_file(own).values.get(name) if own.is_file() else None
-        usual = settings.read_file(sample).values.get(name) if sample.is_file() else None
+        value = config.read_settings_file(own).values.get(name) if own.is_file() else None
+        usual = config.read_settings_file(sample).values.get(name) if sample.is_file() else None
     except ConfigError as error:
         raise StackError(str(error)) from error
     return value if value != usual else None

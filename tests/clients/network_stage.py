@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.dev.sandbox.wandb_fixture import WandbServer, wandb_server
+from tests.dev.sandbox.wandb.wandb_fixture import WandbServer, wandb_server
 
 CORP = "wandb.corp.test"
 """A name that only the proxy can resolve."""

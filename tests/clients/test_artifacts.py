@@ -18,7 +18,7 @@ from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.secret import Secret
-from tests.dev.sandbox.wandb_fixture import WandbServer, wandb_server
+from tests.dev.sandbox.wandb.wandb_fixture import WandbServer, wandb_server
 
 VALUE = "wandb_v1_" + "q" * 77
 KEY = RunKey("sandbox-team", Secret(VALUE))

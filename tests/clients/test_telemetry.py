@@ -18,8 +18,8 @@ OFF = """
 import asyncio, sys
 from pathlib import Path
 from function_app import Composition
-from dev.devhost.settings import read_file
-values = dict(read_file(Path("local.settings.sample.json")).values)
+from dev.devhost.config import read_settings_file
+values = dict(read_settings_file(Path("local.settings.sample.json")).values)
 asyncio.run(Composition(values).app())
 print(sorted(name for name in sys.modules if name.startswith("opentelemetry.sdk")))
 """

@@ -15,7 +15,7 @@ from finetune_wandb.model.relay_ports import RunAttributes, RunKey, SinkPort
 from finetune_wandb.model.secret import Secret
 from finetune_wandb.relay.run.alerts import Alert
 from finetune_wandb.relay.run.wire import HEARTBEAT, body
-from tests.dev.sandbox.wandb_fixture import ENTITY, wandb_server
+from tests.dev.sandbox.wandb.wandb_fixture import ENTITY, wandb_server
 from tests.fakes import FakeSink
 
 pytestmark = pytest.mark.sandbox_only

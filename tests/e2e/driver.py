@@ -16,8 +16,7 @@ from typing import Any
 import aiohttp
 
 from dev.tools.demo.cloud import Cloud, Json, until
-from dev.tools.demo.compare import Comparison, compare
-from dev.tools.demo.values import Published
+from dev.tools.demo.values import Comparison, Published, compare
 from dev.tools.local_stack import Stack
 from tests.e2e.bodies import job_object, message_event, metric_events, published_by
 from tests.e2e.secrets_scan import Witness

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dev.tools.demo.cloud import Json
-from dev.tools.demo.compare import compare
-from dev.tools.demo.values import Published
+from dev.tools.demo.values import Published, compare
 from tests.e2e.driver import Driver, job_object, metric_events, published_by, until
 
 _PATIENCE = 40

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.dev.sandbox.wandb_fixture import WandbServer, wandb_server
+from tests.dev.sandbox.wandb.wandb_fixture import WandbServer, wandb_server
 
 
 @pytest.fixture

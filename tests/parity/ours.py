@@ -7,7 +7,7 @@ from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.sink import WandbSink
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.secret import Secret
-from tests.dev.sandbox.wandb_fixture import ENTITY, KEY, WandbServer
+from tests.dev.sandbox.wandb.wandb_fixture import ENTITY, KEY, WandbServer
 from tests.fakes import FakeKeys, relay_account
 from tests.relay.stage import JOB, T0, Stage, body, event
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.dev.sandbox.wandb_fixture import ENTITY, WandbServer
+from tests.dev.sandbox.wandb.wandb_fixture import ENTITY, WandbServer
 from tests.parity.ours import JOB, STEPS, Ours
 
 pytestmark = pytest.mark.sandbox_only

@@ -15,7 +15,7 @@ import orjson
 from aiohttp import web
 
 from dev.sandbox.http import Call, Routes, json_response
-from dev.sandbox.openai import result_file
+from dev.sandbox.openai import files as stored_files
 from dev.sandbox.openai.job_store import AccountJobs, StoredFile, StoredJob, account_jobs
 from dev.sandbox.openai.pages import Pages
 from dev.sandbox.openai.simulator import simulator
@@ -191,9 +191,9 @@ def _serve_result(account: AccountJobs, job: StoredJob) -> None:
         encoding = job.given.get("result_encoding", "plain")
         account.files[str(named[0])] = StoredFile(
             id=str(named[0]),
-            filename=result_file.FILENAME,
+            filename=stored_files.FILENAME,
             purpose="fine-tune-results",
-            content=result_file.encode(text, encoding),
+            content=stored_files.encode(text, encoding),
         )
     account.show(job, body)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from dev.sandbox.openai import job_view, result_file
+from dev.sandbox.openai import files, job_view
 from dev.sandbox.openai.curves import Curve, curve_for
 from dev.sandbox.openai.job_request import JobRequest, Schedule, schedule
 from dev.sandbox.openai.job_store import TERMINAL, AccountJobs, StoredFile, StoredJob, new_id
@@ -180,7 +180,7 @@ class Training:
 
     def _finish(self) -> None:
         settings = self._settings()
-        text = result_file.write(
+        text = files.write(
             self._curve.columns(),
             self._steps,
             minus_one=settings.result_placeholder == "-1",
@@ -188,9 +188,9 @@ class Training:
         )
         stored = StoredFile(
             id=new_id("file"),
-            filename=result_file.FILENAME,
+            filename=files.FILENAME,
             purpose="fine-tune-results",
-            content=result_file.encode(text, settings.result_encoding),
+            content=files.encode(text, settings.result_encoding),
             created_at=int(self._clock),
         )
         self._account.files[stored.id] = stored

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from dev.sandbox.wandb.errors import Refusal
+from dev.sandbox.wandb.keys import Refusal
 from dev.sandbox.wandb.lines import loads
 from dev.sandbox.wandb.schema import iso
 from dev.sandbox.wandb.store import Hub, Run

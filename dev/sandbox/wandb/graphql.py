@@ -24,15 +24,13 @@ from dev.sandbox.http import json_response
 from dev.sandbox.wandb import mutate_artifacts as wandb_mutate_artifacts
 from dev.sandbox.wandb import mutate_runs as wandb_mutate_runs
 from dev.sandbox.wandb import read_artifacts as wandb_read_artifacts
-from dev.sandbox.wandb import read_people as wandb_read_people
-from dev.sandbox.wandb import read_runs as wandb_read_runs
-from dev.sandbox.wandb.errors import Refusal
+from dev.sandbox.wandb import read_runs
+from dev.sandbox.wandb.keys import Refusal
 from dev.sandbox.wandb.lines import loads
 from dev.sandbox.wandb.schema import Context, read_field, schema_with
 
 _SCHEMA = schema_with(
-    wandb_read_people.TABLE,
-    wandb_read_runs.TABLE,
+    read_runs.TABLE,
     wandb_read_artifacts.TABLE,
     wandb_mutate_runs.TABLE,
     wandb_mutate_artifacts.TABLE,

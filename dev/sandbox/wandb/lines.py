@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from dev.sandbox.wandb.errors import Refusal
+from dev.sandbox.wandb.keys import Refusal
 
 Row = dict[str, Any]
 

@@ -4,7 +4,7 @@ import secrets
 from typing import Any
 
 from dev.sandbox.wandb.artifacts import COMMITTED, PENDING, Artifact, Collection, Manifest
-from dev.sandbox.wandb.errors import Refusal
+from dev.sandbox.wandb.keys import Refusal
 from dev.sandbox.wandb.read_artifacts import manifest_view, readable_artifact, storage_path
 from dev.sandbox.wandb.schema import Info, Table, context, page, writable, writable_run
 from dev.sandbox.wandb.store import Project, node_id

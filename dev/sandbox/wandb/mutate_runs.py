@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from dev.sandbox.wandb.errors import Refusal
+from dev.sandbox.wandb.keys import Refusal
 from dev.sandbox.wandb.lines import json_or_refuse
-from dev.sandbox.wandb.read_people import shown_key
+from dev.sandbox.wandb.read_runs import shown_key
 from dev.sandbox.wandb.schema import (
     Info,
     Table,

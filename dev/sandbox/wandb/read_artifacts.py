@@ -8,9 +8,8 @@ import base64
 from typing import Any
 from urllib.parse import quote
 
-from dev.sandbox.wandb.artifacts import COMMITTED, DELETED, Artifact, Collection, Manifest
-from dev.sandbox.wandb.errors import permission_denied
-from dev.sandbox.wandb.files import Blob
+from dev.sandbox.wandb.artifacts import COMMITTED, DELETED, Artifact, Blob, Collection, Manifest
+from dev.sandbox.wandb.keys import permission_denied
 from dev.sandbox.wandb.schema import Info, Table, context, iso, page
 from dev.sandbox.wandb.store import Project, Run, node_id
 

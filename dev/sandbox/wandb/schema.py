@@ -21,8 +21,7 @@ from graphql import (
     build_schema,
 )
 
-from dev.sandbox.wandb.errors import Refusal, permission_denied
-from dev.sandbox.wandb.keys import Key
+from dev.sandbox.wandb.keys import Key, Refusal, permission_denied
 from dev.sandbox.wandb.store import Hub, Project, Run
 
 Info = GraphQLResolveInfo

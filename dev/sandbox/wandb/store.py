@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dev.sandbox.store import World
-from dev.sandbox.wandb.artifacts import Artifact, Collection
-from dev.sandbox.wandb.errors import Refusal, run_was_deleted
-from dev.sandbox.wandb.files import Blob, Blobs
-from dev.sandbox.wandb.keys import KeyRing
+from dev.sandbox.wandb.artifacts import Artifact, Blob, Blobs, Collection
+from dev.sandbox.wandb.keys import KeyRing, Refusal, run_was_deleted
 from dev.sandbox.wandb.lines import History, Lines, Row, loads
 
 ALIVE = ("running", "preempting")

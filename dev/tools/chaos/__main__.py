@@ -18,8 +18,8 @@ from dev.tools.chaos.plan import make_plan
 from dev.tools.chaos.play import play
 from dev.tools.chaos.report import Totals
 from dev.tools.chaos.stage import open_stage
-from dev.tools.errors import StackError
 from dev.tools.local_stack import ROOT, say
+from dev.tools.processes import StackError
 
 DEFAULT_BATCH = 20
 RUNS_PER_STACK = 250

@@ -13,7 +13,7 @@ from typing import Final
 from dev.tools.chaos.plan import JobPlan, Json, Plan
 from dev.tools.chaos.play import Played
 from dev.tools.chaos.stage import Stage
-from dev.tools.demo.compare import compare
+from dev.tools.demo.values import compare
 
 PROJECT: Final = "sandbox-team/azure-openai-fine-tuning"
 _ENDED: Final = ("ending", "complete")

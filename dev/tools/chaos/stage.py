@@ -19,8 +19,8 @@ import aiohttp
 from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from dev.devhost import settings
-from dev.tools import probes, wiring
+from dev.devhost import config
+from dev.tools import processes, wiring
 from dev.tools.chaos.plan import Json
 from dev.tools.chaos.wire import Wire
 from dev.tools.demo.cloud import Cloud
@@ -99,7 +99,7 @@ class Stage(Cloud):
         command += ["--lease", f"{_LEASE_S:g}"]
 
         async def is_ready() -> bool:
-            return await probes.answers(f"http://127.0.0.1:{own}/admin/host/status")
+            return await processes.answers(f"http://127.0.0.1:{own}/admin/host/status")
 
         self._second = Process("second-host", command, environ, ROOT, self.stack.run_dir, is_ready)
         await self._second.start(60)
@@ -217,7 +217,7 @@ async def open_stage(run_dir: Path, *, slots: int, seed: int) -> AsyncIterator[S
     """Start a stage with a vault, on which so many runs have a secret of their own."""
     rng = random.Random(seed)
     wires = [Wire(rng) for _ in _SERVICES]
-    connection = settings.azurite_connection(str(_ANY_PORT))
+    connection = config.azurite_connection(str(_ANY_PORT))
     for place, wire in enumerate(wires):
         # The hosts reach storage through the wires, the stage itself does not.
         straight = f"127.0.0.1:{_ANY_PORT + place}/"

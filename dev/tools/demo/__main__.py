@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from dev.tools.demo import stage
-from dev.tools.demo.errors import StoryError
-from dev.tools.demo.report import Report
+from dev.tools.demo.cloud import StoryError
+from dev.tools.demo.proof import Report
 from dev.tools.demo.screen import Screen
-from dev.tools.errors import StackError
 from dev.tools.local_stack import ROOT, Stack
+from dev.tools.processes import StackError
 
 _OWN_JOB: Final = """\
   from openai import OpenAI

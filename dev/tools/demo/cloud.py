@@ -12,7 +12,10 @@ from typing import Any, Final
 
 import aiohttp
 
-from dev.tools.demo.errors import StoryError
+
+class StoryError(Exception):
+    """The story cannot go on; the text says what is missing and where to look."""
+
 
 Json = dict[str, Any]
 _ACCOUNTS_API: Final = "2025-06-01"

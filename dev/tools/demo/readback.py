@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dev.tools.demo.errors import StoryError
+from dev.tools.demo.cloud import StoryError
 
 _LONGEST_LINE = 256 * 1024 * 1024
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from dev.devhost import settings as local_settings
-from dev.devhost.errors import ConfigError
-from dev.tools.demo.errors import StoryError
+from dev.devhost import config
+from dev.devhost.config import ConfigError
+from dev.tools.demo.cloud import StoryError
 from dev.tools.local_stack import Stack
 from finetune_wandb.model.settings import Settings, SettingsProblems, read_settings
 
@@ -46,7 +46,7 @@ def read(stack: Stack, app: Path, environ: Mapping[str, str]) -> Settings:
     """Return the app's settings as its host reads them. Raises StoryError for unusable ones."""
     values = dict(environ)
     try:
-        local_settings.apply(local_settings.read(app), values)
+        config.apply_settings(config.read_settings(app), values)
         return read_settings(
             values | {"SANDBOX_URL": stack.sandbox_url, "WANDB_BASE_URL": stack.wandb_url}
         )

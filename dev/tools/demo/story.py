@@ -7,9 +7,8 @@ import aiohttp
 from dev.tools.demo import onboarding, replay, stage
 from dev.tools.demo.api import FineTuning
 from dev.tools.demo.cloud import Cloud
-from dev.tools.demo.proof import RunProof, prove
+from dev.tools.demo.proof import Report, RunProof, prove
 from dev.tools.demo.readback import Readback
-from dev.tools.demo.report import Report
 from dev.tools.demo.rotation import Rotation
 from dev.tools.demo.screen import Screen
 from dev.tools.demo.training import Training

@@ -6,8 +6,7 @@ from typing import Final
 
 from dev.tools.demo import onboarding
 from dev.tools.demo.api import MODEL, STEPS, FineTuning
-from dev.tools.demo.cloud import Cloud, Json, until
-from dev.tools.demo.errors import StoryError
+from dev.tools.demo.cloud import Cloud, Json, StoryError, until
 from dev.tools.demo.replay import Replay
 from dev.tools.demo.rotation import Rotation
 from dev.tools.demo.screen import Screen

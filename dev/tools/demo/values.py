@@ -1,7 +1,7 @@
-"""Which values a fine-tuning job published, worked out from the published objects alone.
+"""Which values a fine-tuning job published, and whether a run's history holds exactly those.
 
-This is the expectation that a run is held to, so it is written from the rules in
-docs/architecture.md ("Metric names") and shares no code with the relay.
+The expectation is worked out from the published objects alone, from the rules in
+docs/architecture.md ("Metric names"); it shares no code with the relay.
 """
 
 import base64
@@ -9,7 +9,9 @@ import binascii
 import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 Value = tuple[int, str]
@@ -133,3 +135,60 @@ def _plain(content: bytes) -> bytes:
         return base64.b64decode(b"".join(content.split()), validate=True)
     except binascii.Error:
         return content
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What a comparison found. Lists are in order of step and metric."""
+
+    expected: int = 0
+    found: int = 0
+    """Published values that the run holds."""
+    missing: list[Value] = field(default_factory=list)
+    """Published values that the run does not hold, or holds with another number."""
+    duplicate: list[Value] = field(default_factory=list)
+    """Values that the run holds more than once."""
+    unexpected: list[Value] = field(default_factory=list)
+    """Values in the run that nobody published."""
+
+    @property
+    def exact(self) -> bool:
+        return self.expected > 0 and not (self.missing or self.duplicate or self.unexpected)
+
+    def counts(self) -> dict[str, int]:
+        """Return the figures as the report shows them."""
+        return {
+            "expected": self.expected,
+            "found": self.found,
+            "missing": len(self.missing),
+            "duplicate": len(self.duplicate),
+            "unexpected": len(self.unexpected),
+        }
+
+
+def compare(published: Published, history: Iterable[Mapping[str, Any]]) -> Comparison:
+    """Compare a run's rows, each with its `step`, with the published values.
+
+    W&B's own columns begin with an underscore and are left out.
+    """
+    times: Counter[Value] = Counter()
+    held: dict[Value, float] = {}
+    for row in history:
+        step = step_of(row.get("step"))
+        for name, raw in row.items():
+            value = number(raw)
+            if name == "step" or name.startswith("_") or value is None:
+                continue
+            # A row without a step can belong to no published value.
+            place = (-1 if step is None else step, name)
+            times[place] += 1
+            held[place] = value
+    result = Comparison(expected=len(published))
+    for place, accepted in sorted(published.items()):
+        if held.get(place) in accepted:
+            result.found += 1
+        else:
+            result.missing.append(place)
+    result.duplicate = sorted(place for place, count in times.items() if count > 1)
+    result.unexpected = sorted(held.keys() - published.keys())
+    return result

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from dev.bench.recorder import Recorder
 from dev.bench.stage import floor
+from dev.bench.watch import Recorder
 
 Seen = list[tuple[str, str, str, bytes]]
 

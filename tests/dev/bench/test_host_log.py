@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.bench.host_log import HostLog
+from dev.bench.watch import HostLog
 
 TICK = "INFO handlers.relay_timer: tick: 2 accounts, 9 jobs listed, 3 messages, 0 accounts failed\n"
 DONE = "INFO devhost.invoke: relay_jobs 1-2 succeeded in 5 ms\n"

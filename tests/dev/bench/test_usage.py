@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dev.bench.lines import lines
-from dev.bench.usage import Usage, cpu_s
+from dev.bench.stage import lines
+from dev.bench.watch import Usage, cpu_s
 
 WORK = "import sys; sys.stdin.readline(); b = bytearray(60_000_000); sum(range(3_000_000)); print(1, flush=True); sys.stdin.readline()"
 

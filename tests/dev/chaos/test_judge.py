@@ -3,8 +3,7 @@
 import random
 
 from dev.tools.chaos.jobs import story
-from dev.tools.demo.compare import compare
-from dev.tools.demo.values import published
+from dev.tools.demo.values import compare, published
 
 
 def test_story_publishes_all_of_its_values_when_it_is_over() -> None:

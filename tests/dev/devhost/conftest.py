@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 from azure.storage.queue.aio import QueueClient
 
-from dev.devhost import settings
-from dev.tools import azurite, ports, probes
+from dev.devhost import config
+from dev.tools import azurite, ports, processes
 from dev.tools.processes import Process
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -88,7 +88,7 @@ async def starter(folder: Path) -> AsyncIterator[StartHost]:
                 {**os.environ, "SAMPLE_TRACE": str(trace), **environ},
                 ROOT,
                 folder,
-                lambda: probes.answers(f"http://127.0.0.1:{port}/admin/host/status"),
+                lambda: processes.answers(f"http://127.0.0.1:{port}/admin/host/status"),
             )
             started.append(process)
             await process.start(30)
@@ -131,7 +131,7 @@ async def storage(
         os.environ,
         ROOT,
         tmp_path_factory.mktemp("azurite"),
-        lambda: probes.listens(port + 1),
+        lambda: processes.listens(port + 1),
     )
     await process.start(30)
     yield port, process
@@ -142,7 +142,7 @@ class Work:
     """The sample app's queue as a producer sees it, and its poison queue."""
 
     def __init__(self, port: int) -> None:
-        connection = settings.azurite_connection(str(port))
+        connection = config.azurite_connection(str(port))
         self.name = f"work-{uuid.uuid4().hex[:8]}"
         self.queue = QueueClient.from_connection_string(connection, self.name)
         self.poison = QueueClient.from_connection_string(connection, f"{self.name}-poison")

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dev.devhost.errors import ConfigError
-from dev.devhost.schedule import Schedule
+from dev.devhost.config import ConfigError
+from dev.devhost.timers import Schedule
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 
 from dev.tools.demo import replay
-from dev.tools.demo.compare import compare
-from dev.tools.demo.proof import RunProof
-from dev.tools.demo.report import Report
-from dev.tools.demo.values import Published, published
+from dev.tools.demo.proof import Report, RunProof
+from dev.tools.demo.values import Published, compare, published
 
 CSV = b"step,train_loss,train_accuracy,valid_loss,note\n1,0.5,0.25,-1,x\n2,0.4,,0.75,y\n"
 CSV_VALUES: Published = {

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from azure.storage.queue.aio import QueueClient
 
-from dev.tools import ports, probes
+from dev.tools import ports, processes
 from dev.tools.stack import Stack, StackError
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
@@ -60,7 +60,7 @@ async def test_host_is_joined_to_the_other_two_when_started(stack: Stack) -> Non
     assert await setting(stack, "WANDB_BASE_URL") == stack.wandb_url
     assert await setting(stack, "AzureWebJobsStorage") == stack.storage_connection
     assert await setting(stack, "SAMPLE_GREETING") == "from the test"
-    assert await probes.answers(f"{stack.sandbox_url}/_sandbox/health")
+    assert await processes.answers(f"{stack.sandbox_url}/_sandbox/health")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")

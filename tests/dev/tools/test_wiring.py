@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from dev.tools import ports, wiring
-from dev.tools.errors import StackError
 from dev.tools.ports import Ports
+from dev.tools.processes import StackError
 
 PORTS = Ports(sandbox=1, wandb=2, host=3, azurite=4)
 SAMPLE = '{"Values": {"WANDB_BASE_URL": "http://127.0.0.1:7701"}}'

@@ -6,8 +6,7 @@ The expectation is worked out in dev/tools/demo/values.py, which shares no code 
 import json
 from typing import Any
 
-from dev.tools.demo.compare import compare
-from dev.tools.demo.values import published, step_of
+from dev.tools.demo.values import compare, published, step_of
 from finetune_wandb.clients.http import Answer
 from finetune_wandb.model.job_object import parse_job, reduce_job
 from finetune_wandb.relay.options import RelayOptions

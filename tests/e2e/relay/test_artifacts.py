@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dev.sandbox.wandb.files import Blob
+from dev.sandbox.wandb.artifacts import Blob
 from finetune_wandb.clients.wandb.artifacts import Artifacts
 from finetune_wandb.model.artifact import ArtifactResult, JobArtifacts
 from finetune_wandb.model.errors import UnavailableError

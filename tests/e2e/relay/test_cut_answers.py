@@ -14,8 +14,7 @@ import pytest
 import pytest_asyncio
 import stamina
 
-from dev.tools.demo.compare import compare
-from dev.tools.demo.values import published
+from dev.tools.demo.values import compare, published
 from finetune_wandb.clients.azure.jobs import Jobs
 from finetune_wandb.clients.http import Answer
 from finetune_wandb.clients.transport import Transport

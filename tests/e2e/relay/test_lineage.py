@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from dev.tools.demo.cloud import until
-from dev.tools.demo.compare import compare
+from dev.tools.demo.values import compare
 from tests.e2e.driver import (
     KEY,
     PROJECT,

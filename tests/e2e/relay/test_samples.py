@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from dev.tools.demo.compare import compare
-from dev.tools.demo.values import published
+from dev.tools.demo.values import compare, published
 from tests.e2e.relay.sample_bench import Bench
 from tests.e2e.relay.samples import DAMAGES, FILES, SAMPLES, Case, cases, damaged
 from tests.e2e.relay.stage import START, Stage, job, metric, values

@@ -14,8 +14,7 @@ import pytest
 import pytest_asyncio
 
 from dev.tools.demo.cloud import until
-from dev.tools.demo.compare import compare
-from dev.tools.demo.values import Published
+from dev.tools.demo.values import Published, compare
 from tests.e2e.driver import ENDED, KEY, PROJECT, Driver, published_by, running
 from tests.e2e.relay import reader
 from tests.e2e.relay.quirks import quirks

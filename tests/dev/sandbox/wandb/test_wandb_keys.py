@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.dev.sandbox.wandb_fixture import ENTITY, KEY, WandbServer, wandb_server
+from tests.dev.sandbox.wandb.wandb_fixture import ENTITY, KEY, WandbServer, wandb_server
 
 VIEWER = "{ viewer { id entity username teams { edges { node { name } } } } }"
 OTHER = "wandb_v1_" + "z" * 77

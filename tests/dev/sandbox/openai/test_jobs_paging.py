@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from dev.sandbox.openai.pages import Pages
-from tests.dev.sandbox.jobs_server import JobsServer, jobs_server
+from tests.dev.sandbox.openai.jobs_server import JobsServer, jobs_server
 
 JOB = "ftjob-1"
 PATH = f"/openai/v1/fine_tuning/jobs/{JOB}"

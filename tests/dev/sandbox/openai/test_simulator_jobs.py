@@ -8,7 +8,7 @@ import openai
 import pytest
 from openai import AzureOpenAI, OpenAI
 
-from tests.dev.sandbox.jobs_server import (
+from tests.dev.sandbox.openai.jobs_server import (
     FAST,
     MODEL,
     ROWS,

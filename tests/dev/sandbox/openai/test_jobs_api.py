@@ -7,7 +7,7 @@ import aiohttp
 import openai
 import pytest
 
-from tests.dev.sandbox.jobs_server import JobsServer, jobs_server
+from tests.dev.sandbox.openai.jobs_server import JobsServer, jobs_server
 
 V1 = "/openai/v1/fine_tuning/jobs"
 ROWS = b'{"messages": []}\n' * 10

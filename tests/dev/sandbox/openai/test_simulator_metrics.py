@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
-from tests.dev.sandbox.jobs_server import (
+from tests.dev.sandbox.openai.jobs_server import (
     FAST,
     JobsServer,
     create_job,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.dev.sandbox.jobs_server import JobsServer, jobs_server
+from tests.dev.sandbox.openai.jobs_server import JobsServer, jobs_server
 
 JOB = "ftjob-1"
 V1 = "/openai/v1/fine_tuning/jobs"

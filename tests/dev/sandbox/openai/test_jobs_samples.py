@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.dev.sandbox.jobs_server import JobsServer, jobs_server
+from tests.dev.sandbox.openai.jobs_server import JobsServer, jobs_server
 
-SAMPLES = Path(__file__).parents[4] / "shared" / "samples"
+SAMPLES = Path(__file__).parents[5] / "shared" / "samples"
 V1 = "/openai/v1/fine_tuning/jobs"
 
 pytestmark = [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.dev.sandbox.wandb_fixture import ENTITY, WandbServer, wandb_server
+from tests.dev.sandbox.wandb.wandb_fixture import ENTITY, WandbServer, wandb_server
 
 
 @pytest.fixture

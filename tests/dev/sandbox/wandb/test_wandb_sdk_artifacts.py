@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dev.sandbox.wandb_fixture import KEY, WandbServer, wandb_server
+from tests.dev.sandbox.wandb.wandb_fixture import KEY, WandbServer, wandb_server
 
 _LOG = """
 def log(run, text, aliases=(), extra=None, **more):
