@@ -38,7 +38,7 @@ from finetune_wandb.flows.native_jobs import NativeJobs
 from finetune_wandb.flows.refusals import Refusals
 from finetune_wandb.keys.rotation_ports import RotationPorts
 from finetune_wandb.model.relay_ports import RunKey
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.telemetry import NoTelemetry, Telemetry
 from finetune_wandb.relay.options import options_of
@@ -153,9 +153,9 @@ class _RunKeys:
     def __init__(self, ring: "KeyRing") -> None:
         self._ring = ring
 
-    async def run_key(self, vault: str, secret: str) -> RunKey:
+    async def run_key(self, secret: SecretRef) -> RunKey:
         async def renew() -> Secret:
-            return (await self._ring.key_in_use(vault, secret)).value
+            return (await self._ring.key_in_use(secret)).value
 
-        key = await self._ring.key_in_use(vault, secret)
+        key = await self._ring.key_in_use(secret)
         return RunKey(key.entity, key.value, renew)

@@ -30,7 +30,7 @@ def keys_table(keys: list[KeyRecord], now: datetime) -> Html:
         newest = "in use" if good else record.newest_cause or "not accepted"
         rows.append(
             [
-                f"{record.vault_host}/{record.secret}",
+                "/".join(record.secret.key),
                 tag("span", record.version[:12] or "none", class_="id"),
                 record.entity or "–",
                 parts.when(time_view(record.accepted_at)),

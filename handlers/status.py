@@ -28,8 +28,8 @@ def view(situation: Situation, query: StatusQuery, run_url_root: str) -> dict[st
         "keys": [
             key_view(
                 record,
-                situation.key_changes.get((record.vault_host, record.secret), ()),
-                situation.mints.get((record.vault_host, record.secret)),
+                situation.key_changes.get(record.secret, ()),
+                situation.mints.get(record.secret),
             )
             for record in situation.keys
         ],

@@ -92,8 +92,8 @@ def key_view(
 ) -> dict[str, Any]:
     """Return a key with its latest changes, newest first, and the rotation that there was."""
     return {
-        "vault": record.vault_host,
-        "secret": record.secret,
+        "vault": record.secret.vault.host,
+        "secret": record.secret.name,
         "version": record.version,
         "entity": record.entity,
         "accepted_at": time_view(record.accepted_at),

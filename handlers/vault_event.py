@@ -10,6 +10,7 @@ from finetune_wandb.flows.refusals import refuse
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
 from finetune_wandb.model.messages import ReconcileMessage
+from finetune_wandb.model.secret import SecretRef
 from handlers.notices_in import Notice, data_text, read_notice
 
 NAME: Final = "vault_event"
@@ -50,8 +51,8 @@ async def _messages(notice: Notice, app: App) -> list[ReconcileMessage]:
     if notice.type not in _SECRET:
         raise NoticeError("an event of a type that is not handled here", subject="type")
     vault = _vault(notice, app)
-    secret = data_text(notice, "objectname") or notice.subject
-    if not ids.is_secret_name(secret) or secret.lower() not in app.settings.allowed_secrets:
+    name = data_text(notice, "objectname") or notice.subject
+    if not ids.is_secret_name(name) or name.lower() not in app.settings.allowed_secrets:
         raise NoticeError(
             "a secret that is not looked after",
             subject="secret",
@@ -60,7 +61,7 @@ async def _messages(notice: Notice, app: App) -> list[ReconcileMessage]:
         )
     return [
         ReconcileMessage(
-            kind="key", vault=vault.host, secret=secret, trigger=notice.type, sent_at=now
+            kind="key", secret=SecretRef(vault, name), trigger=notice.type, sent_at=now
         )
     ]
 

@@ -24,7 +24,7 @@ from finetune_wandb.model.errors import (
 )
 from finetune_wandb.model.ids import parse_account_id
 from finetune_wandb.model.relay_ports import Listing, RunAlert, RunAttributes, RunKey
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef, secret_at
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 ENTITY = "team"
@@ -46,8 +46,7 @@ def relay_account(name: str = "aoai-one", **more: Any) -> RelayAccount:
         subscription=SUBSCRIPTION,
         entity="",
         project=PROJECT,
-        vault_host="kv-main.vault.azure.net",
-        secret="wandb-api-key",
+        secret=secret_at("kv-main.vault.azure.net", "wandb-api-key"),
     )
     return replace(account, **more)
 
@@ -361,9 +360,9 @@ class FakeKeys:
     def __init__(self, key: RunKey | None = KEY) -> None:
         self.key = key
 
-    async def run_key(self, vault: str, secret: str) -> RunKey:
+    async def run_key(self, secret: SecretRef) -> RunKey:
         if self.key is None:
-            raise MissingError("no key was accepted yet", subject=f"{vault}/{secret}")
+            raise MissingError("no key was accepted yet", subject=str(secret))
         return self.key
 
 

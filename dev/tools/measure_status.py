@@ -27,6 +27,7 @@ from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.plan import AccountReport
+from finetune_wandb.model.secret import secret_at
 
 _SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000001"
 _CHECKS: Final = (
@@ -64,8 +65,7 @@ def report_of(number: int) -> AccountReport:
         endpoint=f"https://aoai-{number:04d}.openai.azure.com",
         entity="team",
         project="azure-openai-fine-tuning",
-        vault_host="kv-many.vault.azure.net",
-        secret="wandb-api-key",
+        secret=secret_at("kv-many.vault.azure.net", "wandb-api-key"),
     )
 
 

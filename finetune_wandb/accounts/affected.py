@@ -28,6 +28,8 @@ def access_differs(
 
     `assignments` are those that hold at the account's scope; None in access-policy mode.
     """
+    if entry.secret is None:
+        return False
     known = Account(
         id=entry.id,
         kind=entry.kind,
@@ -35,7 +37,7 @@ def access_differs(
         provisioning_state="Succeeded",
         endpoint=entry.endpoint,
         principal_id=entry.principal_id,
-        tags={TAG_VAULT: f"https://{entry.vault_host}", TAG_SECRET: entry.secret},
+        tags={TAG_VAULT: entry.secret.vault.url, TAG_SECRET: entry.secret.name},
     )
     state = State(
         account=known,

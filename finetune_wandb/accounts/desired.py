@@ -22,6 +22,7 @@ from finetune_wandb.model.ids import (
     is_secret_name,
     parse_vault_url,
 )
+from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import ApplyMode, Settings
 
 _MODES: tuple[ApplyMode, ...] = ("observe", "create_only", "full")
@@ -38,7 +39,7 @@ class Desired:
     vault_cause: str
     vault_asked: str
     """The vault's name as asked for, whether allowed or not; empty when it is not a name."""
-    secret: str
+    secret_name: str
     secret_cause: str
     secret_asked: str
     entity: str
@@ -49,6 +50,11 @@ class Desired:
     role: str
     on_secret: bool
     """Whether the role is given on the one secret instead of the whole vault."""
+
+    @property
+    def secret(self) -> SecretRef | None:
+        """Where the W&B key is; None when the vault or the name may not be used."""
+        return SecretRef(self.vault, self.secret_name) if self.vault and self.secret_name else None
 
     @property
     def in_scope(self) -> bool:
@@ -74,7 +80,7 @@ def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired
         vault=vault,
         vault_cause=vault_cause,
         vault_asked=vault_asked,
-        secret=secret,
+        secret_name=secret,
         secret_cause=secret_cause,
         secret_asked=secret_asked,
         entity=entity if entity_ok else "",
@@ -86,14 +92,14 @@ def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired
     )
 
 
-def choice_cause(vault: VaultAddress, secret: str, settings: Settings) -> str:
-    """Return why a vault and secret may not be used, empty when they may.
+def choice_cause(secret: SecretRef, settings: Settings) -> str:
+    """Return why a secret may not be used, empty when it may.
 
     The suffix must be the configured vault's: in another cloud the same name is somebody else's.
     """
-    if not _vault_allowed(vault, settings):
+    if not _vault_allowed(secret.vault, settings):
         return "vault_not_allowed"
-    return "" if secret.lower() in settings.allowed_secrets else "secret_not_allowed"
+    return "" if secret.name.lower() in settings.allowed_secrets else "secret_not_allowed"
 
 
 def _vault_allowed(vault: VaultAddress, settings: Settings) -> bool:

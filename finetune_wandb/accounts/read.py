@@ -15,6 +15,7 @@ from finetune_wandb.model.account import Account
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import VaultAddress
 from finetune_wandb.model.key import KeyReport
+from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.vault import RoleAssignment, Vault
 
@@ -38,11 +39,9 @@ async def read_state(
     if not desired.in_scope or desired.vault is None:
         return state
     read = _Reader(ports, settings, now, fresh_after)
-    if not desired.secret:
+    if desired.secret is None:
         return replace(state, vault=await read.vault(desired.vault))
-    vault, key = await asyncio.gather(
-        read.vault(desired.vault), read.key(desired.vault, desired.secret)
-    )
+    vault, key = await asyncio.gather(read.vault(desired.vault), read.key(desired.secret))
     state = replace(state, vault=vault, key=key)
     if isinstance(vault, Vault) and vault.rbac:
         state = replace(state, assignments=await read.assignments(scope_of(state, vault)))
@@ -78,11 +77,10 @@ class _Reader:
             keep=_lasting,
         )
 
-    async def key(self, vault: VaultAddress, secret: str) -> KeyReport:
+    async def key(self, secret: SecretRef) -> KeyReport:
         return await self._ports.shared.get(
-            key_key(vault.host, secret),
+            key_key(secret),
             lambda: prove_newest(
-                vault,
                 secret,
                 ports=self._ports,
                 settings=self._settings,

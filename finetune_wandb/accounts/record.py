@@ -101,7 +101,7 @@ async def key_news(report: KeyReport, *, now: datetime, keys: KeyStore) -> KeyRe
     Whoever found it, a look at the key or a pass over an account: news is what the record says
     and nobody was told.
     """
-    record = await keys.read(report.vault_host, report.secret)
+    record = await keys.read(report.secret)
     if record is None or record.news != report.record.news:
         # Somebody has looked since: theirs is to be told.
         return None
@@ -150,13 +150,13 @@ def _key_notice(
         kind = "WandbRelay.KeyExpiring"
     checked_at = record.checked_at.isoformat() if record.checked_at else ""
     return OutgoingNotice(
-        id=_id(kind, record.vault_host, record.secret, record.told, news, checked_at),
+        id=_id(kind, *record.secret.key, record.told, news, checked_at),
         type=kind,
-        subject=f"https://{record.vault_host}/secrets/{record.secret}",
+        subject=f"https://{record.secret}",
         time=now,
         data={
-            "vault": record.vault_host,
-            "secret": record.secret,
+            "vault": record.secret.vault.host,
+            "secret": record.secret.name,
             "version": record.newest_version,
             "in_use": record.version,
             "entity": record.entity,

@@ -33,8 +33,7 @@ def build_report(
     account = state.account
     findings = (*findings, *(_about_outcome(item, account.id) for item in outcomes if item.reason))
     record = state.key.record if state.key else None
-    usable = bool(wish.vault and wish.secret)
-    routable = usable and wish.routable
+    routable = wish.secret is not None and wish.routable
     temporary = [item for item in findings if is_temporary(item)]
     return AccountReport(
         id=account.id,
@@ -49,8 +48,7 @@ def build_report(
         endpoint=account.endpoint,
         entity=_entity(wish.entity, record) if routable else "",
         project=wish.project if routable else "",
-        vault_host=wish.vault.host if usable and wish.vault else "",
-        secret=wish.secret if usable else "",
+        secret=wish.secret,
         principal_id=account.principal_id,
         native_seen=state.native_seen,
         plan=plan,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from finetune_wandb.model.secret import SecretRef
+
 KEEP_FOR = timedelta(seconds=60)
 _MOST_ENTRIES = 1024
 
@@ -21,9 +23,9 @@ def vault_key(host: str) -> tuple[str, str]:
     return ("vault", host)
 
 
-def key_key(host: str, secret: str) -> tuple[str, str, str]:
+def key_key(secret: SecretRef) -> tuple[str, SecretRef]:
     """Return the name under which a look at a key is shared between those who use it."""
-    return ("key", host, secret.lower())
+    return ("key", secret)
 
 
 def assignments_key(scope: str) -> tuple[str, str]:

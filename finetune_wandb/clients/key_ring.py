@@ -15,9 +15,8 @@ from typing import Final, Protocol
 
 from finetune_wandb.clients.azure.key_vault import KeyVault
 from finetune_wandb.model.errors import DeniedError, MissingError
-from finetune_wandb.model.ids import parse_vault_url
 from finetune_wandb.model.key import KeyInUse, KeyRecord
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 
 FRESH_S: Final = 1.0
 """How long a record that was read may be used, counted from the moment it was asked for."""
@@ -27,7 +26,7 @@ _MOST_VALUES: Final = 256
 class KeyReader(Protocol):
     """Where it is recorded which version is in use."""
 
-    async def read(self, vault_host: str, secret: str) -> KeyRecord | None: ...
+    async def read(self, secret: SecretRef) -> KeyRecord | None: ...
 
 
 class _Known:
@@ -54,66 +53,59 @@ class KeyRing:
         self._vault = vault
         self._clock = clock
         self._fresh_s = fresh_s
-        self._known: dict[tuple[str, str], _Known] = {}
-        self._values: OrderedDict[tuple[str, str, str], asyncio.Task[Secret]] = OrderedDict()
+        self._known: dict[SecretRef, _Known] = {}
+        self._values: OrderedDict[tuple[SecretRef, str], asyncio.Task[Secret]] = OrderedDict()
 
-    async def key_in_use(self, vault_host: str, secret: str) -> KeyInUse:
+    async def key_in_use(self, secret: SecretRef) -> KeyInUse:
         """Return the last accepted version.
 
         Raises MissingError while none was accepted, DeniedError with code 401 while W&B refuses
         it, and what table or vault raise: without a record that is fresh, nothing is handed out.
         """
-        place = (vault_host.lower(), secret.lower())
         while True:
-            record = await self._record(place)
+            record = await self._record(secret)
             if record is None or not record.version:
-                raise _none_accepted(place, record)
+                raise _none_accepted(secret, record)
             if record.refused_at is not None:
-                raise _refused(place, record)
-            task = self._values.get((*place, record.version))
+                raise _refused(secret, record)
+            task = self._values.get((secret, record.version))
             if task is not None and task.done() and not task.cancelled() and not task.exception():
                 return KeyInUse(record.version, record.entity, task.result())
             # Reading the vault takes its time: which version is in use is asked again after it.
-            await self._value(*place, record.version)
+            await self._value(secret, record.version)
 
     def note(self, record: KeyRecord) -> None:
         """Take up a record that this process has just written: from now on it is what holds."""
         known: asyncio.Future[KeyRecord | None] = asyncio.get_running_loop().create_future()
         known.set_result(record)
-        place = (record.vault_host.lower(), record.secret.lower())
-        self._known[place] = _Known(self._clock(), known)
+        self._known[record.secret] = _Known(self._clock(), known)
 
-    def invalidate(self) -> None:
-        """Forget everything, so that the next request reads table and vault again."""
-        self._known.clear()
-        self._values.clear()
-
-    async def _record(self, place: tuple[str, str]) -> KeyRecord | None:
+    async def _record(self, secret: SecretRef) -> KeyRecord | None:
         while True:
-            known = self._known.get(place)
+            known = self._known.get(secret)
             if known is None or self._clock() - known.asked_at >= self._fresh_s:
-                reading = asyncio.ensure_future(self._keys.read(*place))
-                known = self._known[place] = _Known(self._clock(), reading)
+                reading = asyncio.ensure_future(self._keys.read(secret))
+                known = self._known[secret] = _Known(self._clock(), reading)
             if not known.record.done():
                 try:
                     # Many requests wait for one read; one that is cancelled must not end it.
                     await asyncio.shield(known.record)
                 except Exception:  # raised on: only what failed must not be kept
-                    self._forget(place, known)
+                    self._forget(secret, known)
                     raise
-            if self._known.get(place) is known:
+            if self._known.get(secret) is known:
                 return known.record.result()
             # Replaced while it was read: what was read may be the older of the two.
 
-    def _forget(self, place: tuple[str, str], known: _Known) -> None:
-        if self._known.get(place) is known:
-            del self._known[place]
+    def _forget(self, secret: SecretRef, known: _Known) -> None:
+        if self._known.get(secret) is known:
+            del self._known[secret]
 
-    async def _value(self, vault_host: str, secret: str, version: str) -> None:
-        place = (vault_host, secret, version)
+    async def _value(self, secret: SecretRef, version: str) -> None:
+        place = (secret, version)
         task = self._values.get(place)
         if task is None or task.cancelled():
-            task = asyncio.ensure_future(self._fetch(vault_host, secret, version))
+            task = asyncio.ensure_future(self._fetch(secret, version))
             self._values[place] = task
             if len(self._values) > _MOST_VALUES:
                 self._values.popitem(last=False)
@@ -125,25 +117,24 @@ class KeyRing:
                 del self._values[place]
             raise
 
-    async def _fetch(self, vault_host: str, secret: str, version: str) -> Secret:
-        vault = parse_vault_url(f"https://{vault_host}")
-        return (await self._vault.read_version(vault, secret, version)).value
+    async def _fetch(self, secret: SecretRef, version: str) -> Secret:
+        return (await self._vault.read_version(secret, version)).value
 
 
-def _none_accepted(place: tuple[str, str], record: KeyRecord | None) -> MissingError:
+def _none_accepted(secret: SecretRef, record: KeyRecord | None) -> MissingError:
     return MissingError(
         "no version of the secret was accepted by W&B yet",
-        subject="/secrets/".join(place),
+        subject=str(secret),
         code=(record.newest_cause if record else "") or "key_unknown",
         remedy="store a valid W&B key in the secret; /api/status says what is wrong with the"
         " newest version",
     )
 
 
-def _refused(place: tuple[str, str], record: KeyRecord) -> DeniedError:
+def _refused(secret: SecretRef, record: KeyRecord) -> DeniedError:
     return DeniedError(
         "W&B does not accept the key in use",
-        subject="/secrets/".join(place),
+        subject=str(secret),
         code="401",
         remedy="store a valid W&B key as a new version of the secret; relaying resumes by itself",
     )

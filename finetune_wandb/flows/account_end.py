@@ -8,6 +8,7 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.messages import ReconcileMessage
 from finetune_wandb.model.plan import AccountEntry, AccountReport
+from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.relay.passes.closing import close_runs, reopen_runs
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,9 @@ async def settle_runs(
 
 
 async def _close(entry: AccountEntry, message: ReconcileMessage, app: App) -> None:
-    closed = await close_runs(_relay_account(entry), app.relay, now=app.clock())
+    # One whose own choice of a secret was not allowed has no key but the default.
+    account = _relay_account(entry, entry.secret or app.settings.default_secret)
+    closed = await close_runs(account, app.relay, now=app.clock())
     if closed.ended:
         log.info("account %s is gone: %d open runs ended", entry.id, closed.ended)
     if closed.waiting and message.attempt < _MOST_ATTEMPTS:
@@ -47,7 +50,7 @@ async def _close(entry: AccountEntry, message: ReconcileMessage, app: App) -> No
         await app.reconcile_queue.send([later.to_json()], delay_s=pause)
 
 
-def _relay_account(entry: AccountEntry) -> RelayAccount:
+def _relay_account(entry: AccountEntry, secret: SecretRef) -> RelayAccount:
     return RelayAccount(
         id=entry.id,
         name=entry.name,
@@ -56,6 +59,5 @@ def _relay_account(entry: AccountEntry) -> RelayAccount:
         subscription=entry.id.subscription,
         entity=entry.entity,
         project=entry.project,
-        vault_host=entry.vault_host,
-        secret=entry.secret,
+        secret=secret,
     )

@@ -19,6 +19,7 @@ from finetune_wandb.model import ids
 from finetune_wandb.model.key import KeyReport
 from finetune_wandb.model.messages import ReconcileMessage
 from finetune_wandb.model.plan import AccountReport
+from finetune_wandb.model.secret import SecretRef
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +56,14 @@ async def check_account(message: ReconcileMessage, app: App) -> AccountReport:
 
 async def _send_untold(report: AccountReport, app: App) -> None:
     """Have people told what the look at an account found out about its key."""
-    if not report.in_scope or not report.vault_host or not report.secret:
+    if not report.in_scope or report.secret is None:
         return
-    if not record.is_untold(await app.reconcile.keys.read(report.vault_host, report.secret)):
+    if not record.is_untold(await app.reconcile.keys.read(report.secret)):
         return
     await app.reconcile_queue.send(
         [
             ReconcileMessage(
                 kind="key",
-                vault=report.vault_host,
                 secret=report.secret,
                 trigger="account pass",
                 sent_at=app.clock(),
@@ -74,10 +74,11 @@ async def _send_untold(report: AccountReport, app: App) -> None:
 
 async def prove_key(message: ReconcileMessage, app: App) -> KeyReport:
     """Look at a secret's newest version; when something is new, look at who depends on it."""
-    vault = ids.parse_vault_url(f"https://{message.vault}")
-    report = await _look(vault, message, app)
-    if await key_rotation.advance(vault, message.secret, app) is not None:
-        report = await _look(vault, replace(message, sent_at=app.clock()), app)
+    secret = message.secret
+    assert secret is not None, "decoding refuses a key message without one"
+    report = await _look(secret, message, app)
+    if await key_rotation.advance(secret, app) is not None:
+        report = await _look(secret, replace(message, sent_at=app.clock()), app)
     if report.retry_after_s is not None or report.temporary:
         pause = min(report.retry_after_s or 5.0 * 2 ** min(message.attempt, 9), 1800.0)
         later = replace(message, attempt=message.attempt + 1)
@@ -92,7 +93,7 @@ async def prove_key(message: ReconcileMessage, app: App) -> KeyReport:
                 kind="account", account=str(entry.id), trigger="key", sent_at=app.clock()
             ).to_json()
             for entry in await app.accounts.list_all()
-            if (entry.vault_host, entry.secret.lower()) == (vault.host, message.secret.lower())
+            if entry.secret == secret
             and entry.in_scope
             and not entry.deleted
             and (since is None or entry.checked_at < since)
@@ -100,23 +101,21 @@ async def prove_key(message: ReconcileMessage, app: App) -> KeyReport:
         await app.reconcile_queue.send(dependents)
         await record.record_key(report, now=app.now(), keys=app.reconcile.keys, notices=app.notices)
     log.info(
-        "key %s/%s: version in use %s (%s)",
-        vault.host,
-        message.secret,
+        "key %s: version in use %s (%s)",
+        secret,
         report.record.version or "none",
         ", ".join(item.cause for item in report.findings) or "-",
     )
     return report
 
 
-async def _look(vault: ids.VaultAddress, message: ReconcileMessage, app: App) -> KeyReport:
+async def _look(secret: SecretRef, message: ReconcileMessage, app: App) -> KeyReport:
     """Look at the key, or share a look that was begun after the message was sent."""
     now = app.now()
     return await app.reconcile.shared.get(
-        shared.key_key(vault.host, message.secret),
+        shared.key_key(secret),
         lambda: keys.prove_newest(
-            vault,
-            message.secret,
+            secret,
             ports=app.reconcile,
             settings=app.settings,
             now=now,

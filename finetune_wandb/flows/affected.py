@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from finetune_wandb.accounts.affected import access_differs
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.ids import parse_vault_url
+from finetune_wandb.model.ids import VaultAddress
 from finetune_wandb.model.plan import AccountEntry
 from finetune_wandb.model.vault import RoleAssignment
 
@@ -22,27 +22,30 @@ async def accounts_concerned(hosts: Iterable[str] | None, app: App) -> list[Acco
     when the table of accounts cannot be read.
     """
     wanted = None if hosts is None else set(hosts)
-    by_host: dict[str, list[AccountEntry]] = {}
+    by_vault: dict[VaultAddress, list[AccountEntry]] = {}
     for entry in await app.accounts.list_all():
-        if entry.in_scope and not entry.deleted and entry.vault_host:
-            by_host.setdefault(entry.vault_host, []).append(entry)
+        if entry.in_scope and not entry.deleted and entry.secret:
+            by_vault.setdefault(entry.secret.vault, []).append(entry)
     found: list[AccountEntry] = []
-    for host, entries in by_host.items():
-        if wanted is None or host in wanted:
+    for address, entries in by_vault.items():
+        if wanted is None or address.host in wanted:
             try:
-                found += await _differing(host, entries, app)
+                found += await _differing(address, entries, app)
             except AppError:
                 found += entries
     return found
 
 
-async def _differing(host: str, entries: list[AccountEntry], app: App) -> list[AccountEntry]:
+async def _differing(
+    address: VaultAddress, entries: list[AccountEntry], app: App
+) -> list[AccountEntry]:
     ports, settings = app.reconcile, app.settings
-    vault = await ports.vaults.find(parse_vault_url(f"https://{host}"))
+    on_secret = settings.vault_role_scope == "secret"
+    vault = await ports.vaults.find(address)
     by_scope: dict[str, tuple[RoleAssignment, ...]] = {}
     found: list[AccountEntry] = []
     for entry in entries:
-        scope = vault.scope(entry.secret if settings.vault_role_scope == "secret" else "")
+        scope = vault.scope(entry.secret.name if on_secret and entry.secret else "")
         if vault.rbac and scope not in by_scope:
             by_scope[scope] = await ports.roles.list_for_scope(scope)
         if access_differs(entry, vault, by_scope.get(scope), settings, app.now()):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from finetune_wandb.model.problem import Problem
     from finetune_wandb.model.queues import QueueCount
     from finetune_wandb.model.resync import Resync, ResyncItem
+    from finetune_wandb.model.secret import SecretRef
     from finetune_wandb.model.settings import Settings
     from finetune_wandb.model.telemetry import Telemetry
     from finetune_wandb.relay.artifacts.log import ArtifactPort
@@ -60,7 +61,7 @@ class KeysPort(Protocol):
     async def list_all(self) -> list[KeyRecord]: ...
 
     async def list_changes(
-        self, vault_host: str, secret: str, *, most: int | None = None
+        self, secret: SecretRef, *, most: int | None = None
     ) -> list[KeyChange]: ...
 
     async def purge_changes(self, now: datetime) -> int: ...

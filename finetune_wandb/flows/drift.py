@@ -25,20 +25,18 @@ async def drift_pass(app: App) -> int:
     A subscription that cannot be listed is recorded and does not stop the others.
     """
     sent = 0
-    keys = {app.settings.default_key}
+    keys = {app.settings.default_secret}
     known: dict[str, str] = {}
     for entry in await app.accounts.list_all():
         if not entry.deleted or app.now() - entry.checked_at < _LATELY:
             known[entry.key] = str(entry.id)
-        if entry.vault_host and entry.secret:
-            keys.add((entry.vault_host, entry.secret))
+        if entry.secret:
+            keys.add(entry.secret)
     await app.keys.purge_changes(app.now())
     now = app.clock()
     await app.reconcile_queue.send(
-        ReconcileMessage(
-            kind="key", vault=vault, secret=secret, trigger="drift", sent_at=now
-        ).to_json()
-        for vault, secret in sorted(keys)
+        ReconcileMessage(kind="key", secret=secret, trigger="drift", sent_at=now).to_json()
+        for secret in sorted(keys, key=lambda secret: secret.key)
     )
     sent += len(keys)
     batch: list[str] = []

@@ -58,13 +58,12 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
     )
     outcomes += failures
     if any(outcome.key_refused for outcome in outcomes) and app.refused_keys.is_due(
-        account.vault_host, account.secret, app.clock()
+        account.secret, app.clock()
     ):
         await app.reconcile_queue.send(
             [
                 ReconcileMessage(
                     kind="key",
-                    vault=account.vault_host,
                     secret=account.secret,
                     trigger="W&B refused the key in use",
                     sent_at=app.clock(),

@@ -26,11 +26,8 @@ class NativeJobs:
 
         Raises TemporaryError when the app's own tables cannot be read.
         """
-        place = (mint.vault_host.lower(), mint.secret.lower())
         for account in await self._accounts.list_for_relay():
-            if (account.vault_host.lower(), account.secret.lower()) == place and (
-                await self._any_runs(account, mint)
-            ):
+            if account.secret == mint.secret and await self._any_runs(account, mint):
                 return True
         return False
 

@@ -45,8 +45,8 @@ async def run(message: ReconcileMessage, tries: int | None, app: App) -> None:
 
 
 async def _give_up(message: ReconcileMessage, error: Exception, app: App) -> None:
-    subject = message.account or "/secrets/".join(filter(None, (message.vault, message.secret)))
-    told = await set_aside.tell(error, app, source=NAME, subject=subject or message.kind)
+    subject = message.account or str(message.secret or message.kind)
+    told = await set_aside.tell(error, app, source=NAME, subject=subject)
     await resync_work.give_up(message, told, app)
 
 

@@ -5,6 +5,8 @@ Every message of every tick meets the refusal; one look serves them all.
 
 from typing import Final
 
+from finetune_wandb.model.secret import SecretRef
+
 _PAUSE_S: Final = 1.0
 
 
@@ -12,12 +14,11 @@ class RefusedKeys:
     """One per process. Mutable: when each key was last sent for."""
 
     def __init__(self) -> None:
-        self._sent_at: dict[tuple[str, str], float] = {}
+        self._sent_at: dict[SecretRef, float] = {}
 
-    def is_due(self, vault: str, secret: str, now: float) -> bool:
+    def is_due(self, secret: SecretRef, now: float) -> bool:
         """Say whether to send for a look now, and take it for sent. `now` is in unix seconds."""
-        place = (vault.lower(), secret.lower())
-        if now - self._sent_at.get(place, float("-inf")) < _PAUSE_S:
+        if now - self._sent_at.get(secret, float("-inf")) < _PAUSE_S:
             return False
-        self._sent_at[place] = now
+        self._sent_at[secret] = now
         return True

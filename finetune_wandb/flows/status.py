@@ -14,6 +14,7 @@ from finetune_wandb.model.mint import KeyMint
 from finetune_wandb.model.plan import AccountEntry
 from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.queues import QueueCount
+from finetune_wandb.model.secret import SecretRef
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,9 @@ class Situation:
     accounts: list[AccountEntry]
     cursors: list[Cursor]
     keys: list[KeyRecord]
-    key_changes: dict[tuple[str, str], list[KeyChange]] = field(default_factory=dict)
-    """The latest changes of each key, by vault host and secret."""
-    mints: dict[tuple[str, str], KeyMint] = field(default_factory=dict)
+    key_changes: dict[SecretRef, list[KeyChange]] = field(default_factory=dict)
+    """The latest changes of each key, by secret."""
+    mints: dict[SecretRef, KeyMint] = field(default_factory=dict)
     problems: list[Problem]
     queues: list[QueueCount]
 
@@ -63,16 +64,14 @@ async def read_situation(app: App) -> Situation:
         app.queues.counts(),
     )
     changes = await asyncio.gather(
-        *(app.keys.list_changes(one.vault_host, one.secret, most=_MOST_CHANGES) for one in keys)
+        *(app.keys.list_changes(one.secret, most=_MOST_CHANGES) for one in keys)
     )
     return Situation(
         accounts=sorted((one for one in accounts if not one.deleted), key=lambda one: one.key),
         cursors=sorted(cursors, key=lambda one: (-(one.created_at or 0.0), one.job)),
-        keys=sorted(keys, key=lambda one: (one.vault_host, one.secret)),
-        key_changes={
-            (one.vault_host, one.secret): found for one, found in zip(keys, changes, strict=True)
-        },
-        mints={(one.vault_host, one.secret): one for one in mints},
+        keys=sorted(keys, key=lambda one: one.secret.key),
+        key_changes={one.secret: found for one, found in zip(keys, changes, strict=True)},
+        mints={one.secret: one for one in mints},
         problems=problems,
         queues=queues,
     )

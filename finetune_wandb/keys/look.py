@@ -18,9 +18,8 @@ from finetune_wandb.model.errors import (
     TemporaryError,
 )
 from finetune_wandb.model.finding import Finding
-from finetune_wandb.model.ids import VaultAddress
 from finetune_wandb.model.key import KeyOwner, KeyRecord
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.vault import SecretVersion
 
@@ -67,8 +66,7 @@ class LookAtUsed:
 
 
 async def look_at_newest(
-    vault: VaultAddress,
-    secret: str,
+    secret: SecretRef,
     before: KeyRecord,
     *,
     ports: ReconcilePorts,
@@ -76,9 +74,9 @@ async def look_at_newest(
     now: datetime,
 ) -> Look:
     """Read the newest version and prove it; `before` says what is in use. Raises nothing."""
-    evidence = {"vault": vault.name, "secret": secret}
+    evidence = {"vault": secret.vault.name, "secret": secret.name}
     try:
-        found = await ports.secrets.read_newest(vault, secret)
+        found = await ports.secrets.read_newest(secret)
     except AppError as error:
         return Look(
             failure=finding(_cause_of_unread(error), **evidence, code=error.code),
@@ -128,7 +126,7 @@ async def prove_version(
 
 
 async def look_at_used(
-    vault: VaultAddress, secret: str, before: KeyRecord, newest: Look, *, ports: ReconcilePorts
+    secret: SecretRef, before: KeyRecord, newest: Look, *, ports: ReconcilePorts
 ) -> LookAtUsed:
     """Ask W&B about the version in use where the newest one does not replace it.
 
@@ -146,7 +144,7 @@ async def look_at_used(
     if newest.temporary:
         return LookAtUsed()
     try:
-        found = await ports.secrets.read_version(vault, secret, before.version)
+        found = await ports.secrets.read_version(secret, before.version)
     except (DeniedError, MissingError):
         return LookAtUsed(unreadable=True)
     except AppError:

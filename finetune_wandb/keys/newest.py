@@ -15,8 +15,8 @@ from finetune_wandb.keys.rules import expiry_findings
 from finetune_wandb.model.causes import as_warning, finding
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.finding import Finding
-from finetune_wandb.model.ids import VaultAddress
 from finetune_wandb.model.key import KeyChange, KeyRecord, KeyReport
+from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import Settings
 
 _TRIES = 4
@@ -24,8 +24,7 @@ _TRIES = 4
 
 
 async def prove_newest(
-    vault: VaultAddress,
-    secret: str,
+    secret: SecretRef,
     *,
     ports: ReconcilePorts,
     settings: Settings,
@@ -38,21 +37,19 @@ async def prove_newest(
     read when the settings do not allow the vault and secret. Raises TemporaryError only when
     the app's own table cannot be read or written.
     """
-    if cause := choice_cause(vault, secret, settings):
-        return _not_allowed(vault, secret, cause)
+    if cause := choice_cause(secret, settings):
+        return _not_allowed(secret, cause)
     for _ in range(_TRIES):
-        before = await ports.keys.read(vault.host, secret) or KeyRecord(
-            vault_host=vault.host, secret=secret.lower()
-        )
-        look = await look_at_newest(vault, secret, before, ports=ports, settings=settings, now=now)
-        used = await look_at_used(vault, secret, before, look, ports=ports)
+        before = await ports.keys.read(secret) or KeyRecord(secret=secret)
+        look = await look_at_newest(secret, before, ports=ports, settings=settings, now=now)
+        used = await look_at_used(secret, before, look, ports=ports)
         after = _next_record(before, look, used, now, trigger)
         try:
-            return await _settle(vault, secret, before, after, look, used, ports, now, trigger)
+            return await _settle(secret, before, after, look, used, ports, now, trigger)
         except ConflictError:
             # Somebody proved at the same time; what is newest is looked at again.
             continue
-    raise ConflictError("other writers kept changing the key's record", subject=vault.host)
+    raise ConflictError("other writers kept changing the key's record", subject=str(secret))
 
 
 def _next_record(
@@ -84,8 +81,7 @@ def _next_record(
 
 
 async def _settle(
-    vault: VaultAddress,
-    secret: str,
+    secret: SecretRef,
     before: KeyRecord,
     after: KeyRecord,
     look: Look,
@@ -100,7 +96,6 @@ async def _settle(
         await ports.keys.append_change(
             KeyChange(
                 at=now,
-                vault_host=after.vault_host,
                 secret=after.secret,
                 version=version,
                 entity=after.entity if accepted else "",
@@ -111,9 +106,8 @@ async def _settle(
         )
     if after != before:
         after = await ports.keys.write(replace(after, checked_at=now))
-    secret_findings, key_findings = _findings(vault, secret, after, look, used, now)
+    secret_findings, key_findings = _findings(secret, after, look, used, now)
     return KeyReport(
-        vault_host=vault.host,
         secret=secret,
         record=after,
         secret_findings=secret_findings,
@@ -144,15 +138,14 @@ def _audit(before: KeyRecord, after: KeyRecord, look: Look) -> list[tuple[str, s
 
 
 def _findings(
-    vault: VaultAddress,
-    secret: str,
+    secret: SecretRef,
     record: KeyRecord,
     look: Look,
     used: LookAtUsed,
     now: datetime,
 ) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
     """Return what is to be said about the secret and about the key."""
-    evidence = {"vault": vault.name, "secret": secret, "version": record.version}
+    evidence = {"vault": secret.vault.name, "secret": secret.name, "version": record.version}
     about_secret: list[Finding] = []
     about_key: list[Finding] = []
     works = bool(record.version) and record.refused_at is None and not used.unreadable
@@ -192,13 +185,12 @@ _PER_VERSION = frozenset(
 """Causes that say nothing against older versions of the secret."""
 
 
-def _not_allowed(vault: VaultAddress, secret: str, cause: str) -> KeyReport:
-    failure = finding(cause, vault=vault.name, secret=secret)
+def _not_allowed(secret: SecretRef, cause: str) -> KeyReport:
+    failure = finding(cause, vault=secret.vault.name, secret=secret.name)
     about_secret = failure.check == "secret"
     return KeyReport(
-        vault_host=vault.host,
         secret=secret,
-        record=KeyRecord(vault_host=vault.host, secret=secret.lower()),
+        record=KeyRecord(secret=secret),
         secret_findings=(failure,) if about_secret else (),
         key_findings=() if about_secret else (failure,),
     )

@@ -16,30 +16,28 @@ from finetune_wandb.keys.rotation_ports import RotationPorts
 from finetune_wandb.keys.rotation_rules import grace_is_over, has_work
 from finetune_wandb.keys.rotation_work import TRIGGER, Stop, Work
 from finetune_wandb.model.errors import AppError, ConflictError
-from finetune_wandb.model.ids import VaultAddress
 from finetune_wandb.model.key import KeyReport
 from finetune_wandb.model.mint import TAG_ID, KeyMint
+from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import Settings
 
 CLAIM: Final = timedelta(minutes=10)
 """How long one process may work on a rotation; far longer than its calls take together."""
 
 
-async def rotate(
-    vault: VaultAddress, secret: str, *, ports: RotationPorts, settings: Settings
-) -> KeyMint | None:
+async def rotate(secret: SecretRef, *, ports: RotationPorts, settings: Settings) -> KeyMint | None:
     """Begin a rotation that is due, or go on with one as far as it gets now.
 
     Returns what stands in the table afterwards, None where nothing was to be done or another
     process is at it. Raises TemporaryError only when the app's own tables cannot be used.
     """
-    record = await ports.reconcile.keys.read(vault.host, secret)
-    before = await ports.mints.read(vault.host, secret)
-    mint = before or KeyMint(vault_host=vault.host, secret=secret.lower())
+    record = await ports.reconcile.keys.read(secret)
+    before = await ports.mints.read(secret)
+    mint = before or KeyMint(secret=secret)
     now = ports.clock()
     if record is None or not record.version or not has_work(mint, record, settings, now):
         return None
-    work = Work(vault, secret, ports=ports, settings=settings, record=record, stored=before)
+    work = Work(secret, ports=ports, settings=settings, record=record, stored=before)
     try:
         mint = await work.write(replace(mint, claimed_until=now + CLAIM, cause="", retry_at=None))
         try:
@@ -73,7 +71,6 @@ async def _advance(work: Work, mint: KeyMint) -> KeyMint:
 
 async def _look(work: Work) -> KeyReport:
     report = await prove_newest(
-        work.vault,
         work.secret,
         ports=work.ports.reconcile,
         settings=work.settings,

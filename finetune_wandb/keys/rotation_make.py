@@ -84,7 +84,7 @@ async def make(work: Work, mint: KeyMint) -> KeyMint:
 
 async def _prove(work: Work, mint: KeyMint, made: MintedKey) -> None:
     candidate = SecretVersion("", enabled=True, not_before=None, expires=None, value=made.value)
-    evidence = {"vault": work.vault.name, "secret": work.secret, "version": ""}
+    evidence = {"vault": work.secret.vault.name, "secret": work.secret.name, "version": ""}
     for pause in (*_SETTLING_S, None):
         look = await prove_version(
             candidate,
@@ -108,7 +108,6 @@ async def _store(work: Work, mint: KeyMint, made: MintedKey) -> KeyMint:
         raise Stop(await work.discard(mint, "mint_unavailable", pause=False))
     try:
         version = await work.ports.writer.write_version(
-            work.vault,
             work.secret,
             made.value,
             expires=now + timedelta(days=work.settings.rotation_lifetime_days),
@@ -136,9 +135,9 @@ async def find_or_begin_again(work: Work, mint: KeyMint) -> KeyMint:
 async def _stored_version(work: Work, mint: KeyMint) -> str:
     ports = work.ports
     try:
-        found = await ports.writer.find_version(work.vault, work.secret, TAG_NAME, mint.name)
+        found = await ports.writer.find_version(work.secret, TAG_NAME, mint.name)
     except DeniedError:
         # Versions may not be listed; the one that was stored last is the newest one.
-        newest = await ports.reconcile.secrets.read_newest(work.vault, work.secret)
+        newest = await ports.reconcile.secrets.read_newest(work.secret)
         found = newest.version if newest.tags.get(TAG_NAME) == mint.name else None
     return found or ""

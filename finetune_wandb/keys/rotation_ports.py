@@ -6,9 +6,8 @@ from datetime import datetime
 from typing import Protocol
 
 from finetune_wandb.accounts.ports import ReconcilePorts
-from finetune_wandb.model.ids import VaultAddress
 from finetune_wandb.model.mint import KeyMint, ListedKey, MintedKey
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 
 
 class MinterPort(Protocol):
@@ -33,8 +32,7 @@ class SecretWriterPort(Protocol):
 
     async def write_version(
         self,
-        vault: VaultAddress,
-        secret: str,
+        secret: SecretRef,
         value: Secret,
         *,
         expires: datetime,
@@ -43,9 +41,7 @@ class SecretWriterPort(Protocol):
         """Store a new version and return its name."""
         ...
 
-    async def find_version(
-        self, vault: VaultAddress, secret: str, tag: str, value: str
-    ) -> str | None:
+    async def find_version(self, secret: SecretRef, tag: str, value: str) -> str | None:
         """Return the version that carries a tag with this value, None when none does."""
         ...
 
@@ -53,7 +49,7 @@ class SecretWriterPort(Protocol):
 class MintStore(Protocol):
     """The table of rotations."""
 
-    async def read(self, vault_host: str, secret: str) -> KeyMint | None: ...
+    async def read(self, secret: SecretRef) -> KeyMint | None: ...
 
     async def write(self, before: KeyMint | None, after: KeyMint) -> None:
         """Store `after` where `before` stands. Raises ConflictError when something else does."""

@@ -8,6 +8,7 @@ from finetune_wandb.model.causes import finding
 from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.key import KeyRecord
 from finetune_wandb.model.mint import KeyMint, ListedKey
+from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import Settings
 
 _PREFIX: Final = "wandb-finetune-relay"
@@ -50,9 +51,9 @@ def grace_is_over(mint: KeyMint, settings: Settings, now: datetime) -> bool:
     return now - mint.switched_at >= timedelta(hours=settings.rotation_grace_hours)
 
 
-def key_name(vault: str, secret: str, unique: str) -> str:
+def key_name(secret: SecretRef, unique: str) -> str:
     """Return the description under which a new key can be found in W&B again."""
-    return f"{_PREFIX} {vault}/{secret} {unique}"
+    return f"{_PREFIX} {secret.vault.name}/{secret.name} {unique}"
 
 
 def old_key(listed: Sequence[ListedKey]) -> str:
@@ -66,7 +67,7 @@ def old_key(listed: Sequence[ListedKey]) -> str:
 
 def rotation_findings(mint: KeyMint) -> list[Finding]:
     """Return what is to be said about a secret's rotation."""
-    evidence = {"vault": mint.vault_host.split(".", 1)[0], "secret": mint.secret}
+    evidence = {"vault": mint.secret.vault.name, "secret": mint.secret.name}
     found: list[Finding] = []
     if mint.cause:
         found.append(finding(mint.cause, **evidence, old_version=mint.old_version))

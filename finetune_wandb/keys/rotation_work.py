@@ -7,9 +7,9 @@ from typing import Final
 from finetune_wandb.keys.rotation_ports import RotationPorts
 from finetune_wandb.keys.rotation_rules import key_name
 from finetune_wandb.model.errors import DeniedError, RejectedError
-from finetune_wandb.model.ids import VaultAddress
 from finetune_wandb.model.key import KeyChange, KeyRecord
 from finetune_wandb.model.mint import KeyMint
+from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.vault import SecretVersion
 
@@ -32,15 +32,13 @@ class Work:
 
     def __init__(
         self,
-        vault: VaultAddress,
-        secret: str,
+        secret: SecretRef,
         *,
         ports: RotationPorts,
         settings: Settings,
         record: KeyRecord,
         stored: KeyMint | None,
     ) -> None:
-        self.vault = vault
         self.secret = secret
         self.ports = ports
         self.settings = settings
@@ -56,13 +54,11 @@ class Work:
 
     async def used(self) -> SecretVersion:
         """Return the version in use, with its key."""
-        return await self.ports.reconcile.secrets.read_version(
-            self.vault, self.secret, self.record.version
-        )
+        return await self.ports.reconcile.secrets.read_version(self.secret, self.record.version)
 
     def new_name(self) -> str:
         """Return a description that no other key has."""
-        return key_name(self.vault.name, self.secret, self.ports.new_id())
+        return key_name(self.secret, self.ports.new_id())
 
     async def delete(self, key_id: str) -> bool:
         """Delete a key; say whether the key in use has the right to."""
@@ -83,8 +79,7 @@ class Work:
         await self.ports.reconcile.keys.append_change(
             KeyChange(
                 at=self.ports.clock(),
-                vault_host=self.vault.host,
-                secret=self.secret.lower(),
+                secret=self.secret,
                 version=version,
                 entity="",
                 accepted=False,

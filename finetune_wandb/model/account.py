@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from finetune_wandb.model.ids import AccountId
+from finetune_wandb.model.secret import SecretRef
 
 OPENAI_KINDS = ("OpenAI", "AIServices")
 """Kinds of account that can fine-tune OpenAI models."""
@@ -84,8 +85,7 @@ class RelayAccount:
     entity: str
     """Empty: the entity of the key in use."""
     project: str
-    vault_host: str
-    secret: str
+    secret: SecretRef
     native_seen: bool = False
     """Whether a job of it was seen that carries its own W&B integration."""
 

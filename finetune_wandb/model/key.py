@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from finetune_wandb.model.finding import Finding
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,7 @@ class KeyOwner:
 class KeyRecord:
     """What the keys table holds of one secret. Times are UTC."""
 
-    vault_host: str
-    secret: str
+    secret: SecretRef
     version: str = ""
     """The version in use: the last one that W&B accepted. Empty: none was accepted yet."""
     entity: str = ""
@@ -73,8 +72,7 @@ class KeyChange:
     """One line of the audit: a version was accepted or refused."""
 
     at: datetime
-    vault_host: str
-    secret: str
+    secret: SecretRef
     version: str
     entity: str
     accepted: bool
@@ -86,8 +84,7 @@ class KeyChange:
 class KeyReport:
     """The outcome of looking at a secret's newest version."""
 
-    vault_host: str
-    secret: str
+    secret: SecretRef
     record: KeyRecord
     """What is in use after the look."""
     secret_findings: tuple[Finding, ...]

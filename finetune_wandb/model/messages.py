@@ -4,13 +4,14 @@ Messages carry ids and reduced job objects, never a secret and never an event's 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
 import orjson
 
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
+from finetune_wandb.model.secret import SecretRef, secret_at
 
 _MOST: Final = 1e11
 """No count and no time (unix seconds) that a message carries is this large."""
@@ -25,9 +26,8 @@ class ReconcileMessage:
 
     kind: Kind
     account: str = ""
-    vault: str = ""
-    """Vault host, for a key."""
-    secret: str = ""
+    secret: SecretRef | None = None
+    """Whose newest version to prove, for a key."""
     trigger: str = ""
     """What made this work: an event's type, `drift`, `resync`, `deferred`, `key`."""
     sent_at: float = 0.0
@@ -40,11 +40,17 @@ class ReconcileMessage:
 
     def to_json(self) -> dict[str, Any]:
         # False is equal to 0 and says something: only looking.
+        values = {name: getattr(self, name) for name in _RECONCILE_FIELDS}
+        if self.secret is not None:
+            values |= {"vault": self.secret.vault.host, "secret": self.secret.name}
         return {
             name: value
-            for name, value in asdict(self).items()
-            if isinstance(value, bool) or value not in ("", 0)
+            for name, value in values.items()
+            if isinstance(value, bool) or value not in ("", 0, None)
         }
+
+
+_RECONCILE_FIELDS: Final = tuple(item.name for item in fields(ReconcileMessage))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,19 +97,19 @@ def read_reconcile(body: bytes | str) -> ReconcileMessage:
     """Return the message in a queue body."""
     raw = _object(body)
     kind = raw.get("kind")
+    secret: SecretRef | None = None
     if kind == "account":
         ids.parse_account_id(raw.get("account"))
     elif kind == "key":
-        ids.parse_vault_url(f"https://{raw.get('vault')}")
-        if not ids.is_secret_name(_text(raw, "secret")):
+        secret = secret_at(str(raw.get("vault")), _text(raw, "secret"))
+        if not ids.is_secret_name(secret.name):
             raise NoticeError("not a secret name", subject="secret")
     elif kind != "requeue" and (kind != "resync" or not _text(raw, "resync")):
         raise NoticeError("unknown kind of work", subject="kind")
     return ReconcileMessage(
         kind=kind,
         account=_text(raw, "account"),
-        vault=_text(raw, "vault"),
-        secret=_text(raw, "secret"),
+        secret=secret,
         trigger=_text(raw, "trigger"),
         sent_at=_number(raw, "sent_at"),
         apply=raw.get("apply") is not False,

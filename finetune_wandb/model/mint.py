@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef, secret_at
 
 MintState = Literal["idle", "intent", "minted", "stored", "switched"]
 """`idle`: nothing under way. `intent`: a key with `name` may have been made, its value is lost.
@@ -41,8 +41,7 @@ class ListedKey:
 class KeyMint:
     """What the table holds about the rotation of one secret. Times are UTC."""
 
-    vault_host: str
-    secret: str
+    secret: SecretRef
     state: MintState = "idle"
     name: str = ""
     """The new key's description in W&B, by which it can be found again."""
@@ -62,7 +61,8 @@ class KeyMint:
     """Names of keys that may have been made and that the app may not look for."""
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        vault, secret = self.secret.key
+        return {"vault_host": vault, "secret": secret} | {
             name: read(getattr(self, name)) if read else getattr(self, name)
             for name, read in _FIELDS.items()
         }
@@ -76,7 +76,8 @@ def mint_from_json(data: Mapping[str, Any]) -> KeyMint:
         for name in _FIELDS
         if name in data
     }
-    return KeyMint(**(values | {"lost": tuple(data.get("lost", ()))}))
+    secret = secret_at(data["vault_host"], data["secret"])
+    return KeyMint(secret=secret, **(values | {"lost": tuple(data.get("lost", ()))}))
 
 
 def _text(moment: datetime | None) -> str | None:
@@ -88,8 +89,6 @@ def _moment(text: str | None) -> datetime | None:
 
 
 _FIELDS: dict[str, Callable[[Any], Any] | None] = {
-    "vault_host": None,
-    "secret": None,
     "state": None,
     "name": None,
     "key_id": None,

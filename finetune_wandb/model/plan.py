@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.ids import AccountId
+from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import ApplyMode
 
 StepKind = Literal["enable_identity", "grant_role", "add_access_policy", "write_record"]
@@ -112,9 +113,8 @@ class AccountReport:
     entity: str = ""
     """W&B entity that runs go to; empty when it is not known yet or may not be written to."""
     project: str = ""
-    vault_host: str = ""
-    """Empty when the vault that was asked for may not be used."""
-    secret: str = ""
+    secret: SecretRef | None = None
+    """Where its W&B key is; None when the vault or secret that was asked for may not be used."""
     principal_id: str = ""
     plan: tuple[Step, ...] = ()
     """What was to be done when the pass began."""

@@ -11,7 +11,7 @@ from finetune_wandb.model.ids import AccountId, VaultAddress
 from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
 from finetune_wandb.model.notice import OutgoingNotice
 from finetune_wandb.model.plan import AccountEntry, AccountReport
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.vault import RoleAssignment, SecretVersion, Vault
 
 
@@ -57,11 +57,11 @@ class VaultPort(Protocol):
 class SecretPort(Protocol):
     """Secrets in a vault's data plane."""
 
-    async def read_newest(self, vault: VaultAddress, secret: str) -> SecretVersion:
+    async def read_newest(self, secret: SecretRef) -> SecretVersion:
         """Return the newest version. Raises MissingError, or DeniedError whose code says why."""
         ...
 
-    async def read_version(self, vault: VaultAddress, secret: str, version: str) -> SecretVersion:
+    async def read_version(self, secret: SecretRef, version: str) -> SecretVersion:
         """Return exactly that version."""
         ...
 
@@ -100,7 +100,7 @@ class ProverPort(Protocol):
 class KeyStore(Protocol):
     """The tables of keys in use and of key changes."""
 
-    async def read(self, vault_host: str, secret: str) -> KeyRecord | None: ...
+    async def read(self, secret: SecretRef) -> KeyRecord | None: ...
 
     async def write(self, record: KeyRecord) -> KeyRecord:
         """Store the record; its `etag` must be the stored one's. Raises ConflictError."""

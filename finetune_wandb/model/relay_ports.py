@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import Cursor, JobSeen, RunPath
 from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class SinkPort(Protocol):
 class KeysPort(Protocol):
     """The keys in use."""
 
-    def run_key(self, vault: str, secret: str) -> Awaitable[RunKey]:
+    def run_key(self, secret: SecretRef) -> Awaitable[RunKey]:
         """Return the key in use. Raises MissingError while none was accepted."""
         ...
 

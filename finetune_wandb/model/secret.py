@@ -1,6 +1,36 @@
-"""The masked type that a W&B key lives in from the vault to the request header."""
+"""A secret's place, and the masked type that its value lives in up to the request header."""
 
-import hashlib
+from dataclasses import dataclass
+
+from finetune_wandb.model.ids import VaultAddress, parse_vault_url
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SecretRef:
+    """One secret in one vault. Key Vault ignores case in names, so equality ignores it too."""
+
+    vault: VaultAddress
+    name: str
+    """Spelled as it was asked for."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Vault host and secret name in lower case: equal for every spelling of one secret."""
+        return self.vault.host, self.name.lower()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretRef) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        return f"{self.vault.host}/secrets/{self.name}"
+
+
+def secret_at(host: str, name: str) -> SecretRef:
+    """Return the secret that a table or a message names. Raises NoticeError for other hosts."""
+    return SecretRef(parse_vault_url(f"https://{host}"), name)
 
 
 class Secret:
@@ -17,10 +47,6 @@ class Secret:
     def reveal(self) -> str:
         """Return the value itself."""
         return self._value
-
-    def fingerprint(self) -> str:
-        """Return 12 hex digits that tell two keys apart without saying anything about either."""
-        return hashlib.sha256(b"key-fingerprint:" + self._value.encode()).hexdigest()[:12]
 
     def __repr__(self) -> str:
         return "Secret(***)"

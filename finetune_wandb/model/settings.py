@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from finetune_wandb.model import ids
 from finetune_wandb.model import setting_parsers as parse
 from finetune_wandb.model.errors import SettingsError
+from finetune_wandb.model.secret import SecretRef
 
 ApplyMode = Literal["observe", "create_only", "full"]
 OFFICER = "Key Vault Secrets Officer"
@@ -183,9 +184,9 @@ class Settings:
     """Set: all Azure traffic goes to the sandbox at this address. Default: to Azure."""
 
     @property
-    def default_key(self) -> tuple[str, str]:
-        """Vault host and secret name used by accounts whose tags choose nothing else."""
-        return self.key_vault_url.host, self.wandb_secret_name
+    def default_secret(self) -> SecretRef:
+        """The secret used by accounts whose tags choose nothing else."""
+        return SecretRef(self.key_vault_url, self.wandb_secret_name)
 
     @property
     def run_url_root(self) -> str:

@@ -20,7 +20,7 @@ from finetune_wandb.model.ids import AccountId, VaultAddress, parse_vault_url
 from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
 from finetune_wandb.model.notice import OutgoingNotice
 from finetune_wandb.model.plan import AccountEntry, AccountReport
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings, read_settings
 from finetune_wandb.model.vault import (
     RoleAssignment,
@@ -37,6 +37,7 @@ TENANT = "22222222-2222-4222-8222-222222222222"
 PRINCIPAL = "33333333-3333-4333-8333-333333333333"
 OLD_PRINCIPAL = "44444444-4444-4444-8444-444444444444"
 VAULT = parse_vault_url("https://kv-main.vault.azure.net")
+PLACE = SecretRef(VAULT, "wandb-api-key")
 OTHER_VAULT = parse_vault_url("https://kv-other.vault.azure.net")
 VAULT_ID = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-shared"
@@ -92,12 +93,12 @@ class World:
 
     accounts: dict[str, Account] = field(default_factory=dict)
     vaults: dict[str, Vault] = field(default_factory=dict)
-    secrets: dict[tuple[str, str], list[SecretVersion]] = field(default_factory=dict)
+    secrets: dict[SecretRef, list[SecretVersion]] = field(default_factory=dict)
     assignments: list[RoleAssignment] = field(default_factory=list)
     owners: dict[str, KeyOwner] = field(default_factory=dict)
     rights: dict[str, bool] = field(default_factory=dict)
     """By key: what W&B says of its right to write; left out: it says nothing."""
-    records: dict[tuple[str, str], KeyRecord] = field(default_factory=dict)
+    records: dict[SecretRef, KeyRecord] = field(default_factory=dict)
     changes: list[KeyChange] = field(default_factory=list)
     notices: list[OutgoingNotice] = field(default_factory=list)
     entries: dict[str, AccountReport] = field(default_factory=dict)
@@ -138,7 +139,7 @@ def world(*accounts: Account, **more: object) -> World:
     return World(
         accounts={item.id.key: item for item in found},
         vaults={VAULT.host: Vault(id=VAULT_ID, address=VAULT, tenant_id=TENANT, rbac=True)},
-        secrets={(VAULT.host, "wandb-api-key"): [version("v1")]},
+        secrets={PLACE: [version("v1")]},
         owners={
             GOOD: KeyOwner("team-a", ("team-a", "team-b")),
             BETTER: KeyOwner("team-a", ("team-a", "team-b")),
@@ -207,21 +208,21 @@ class Vaults:
 class Secrets:
     world: World
 
-    async def read_newest(self, vault: VaultAddress, secret: str) -> SecretVersion:
+    async def read_newest(self, secret: SecretRef) -> SecretVersion:
         self.world.called("read secret")
-        return self._versions(vault, secret)[-1]
+        return self._versions(secret)[-1]
 
-    async def read_version(self, vault: VaultAddress, secret: str, version: str) -> SecretVersion:
+    async def read_version(self, secret: SecretRef, version: str) -> SecretVersion:
         self.world.called("read version")
-        found = [item for item in self._versions(vault, secret) if item.version == version]
+        found = [item for item in self._versions(secret) if item.version == version]
         if not found:
-            raise MissingError("no such version", subject=secret)
+            raise MissingError("no such version", subject=str(secret))
         return found[0]
 
-    def _versions(self, vault: VaultAddress, secret: str) -> list[SecretVersion]:
-        if (vault.host, secret.lower()) not in self.world.secrets:
-            raise MissingError("no such secret", subject=secret, code="SecretNotFound")
-        return self.world.secrets[(vault.host, secret.lower())]
+    def _versions(self, secret: SecretRef) -> list[SecretVersion]:
+        if secret not in self.world.secrets:
+            raise MissingError("no such secret", subject=str(secret), code="SecretNotFound")
+        return self.world.secrets[secret]
 
 
 @dataclass
@@ -272,18 +273,17 @@ class Prover:
 class Keys:
     world: World
 
-    async def read(self, vault_host: str, secret: str) -> KeyRecord | None:
+    async def read(self, secret: SecretRef) -> KeyRecord | None:
         self.world.called("read key record")
-        return self.world.records.get((vault_host, secret.lower()))
+        return self.world.records.get(secret)
 
     async def write(self, record: KeyRecord) -> KeyRecord:
         self.world.called("store key record")
-        place = (record.vault_host, record.secret)
-        stored = self.world.records.get(place)
+        stored = self.world.records.get(record.secret)
         if (stored.etag if stored else "") != record.etag:
-            raise ConflictError("another writer came first", subject=record.vault_host)
+            raise ConflictError("another writer came first", subject=str(record.secret))
         written = replace(record, etag=f"{int(record.etag or 0) + 1}")
-        self.world.records[place] = written
+        self.world.records[record.secret] = written
         return written
 
     async def append_change(self, change: KeyChange) -> None:

@@ -3,15 +3,12 @@
 from finetune_wandb.keys.newest import prove_newest
 from finetune_wandb.model.key import KeyReport
 from finetune_wandb.model.settings import Settings
-from tests.accounts.fakes import NOW, VAULT, World, settings
-
-PLACE = (VAULT.host, "wandb-api-key")
+from tests.accounts.fakes import NOW, PLACE, World, settings
 
 
 async def look(azure: World, using: Settings | None = None, **more: object) -> KeyReport:
     return await prove_newest(
-        VAULT,
-        "wandb-api-key",
+        PLACE,
         ports=azure.ports(),
         settings=using or settings(),
         now=NOW,

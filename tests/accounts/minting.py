@@ -11,14 +11,12 @@ from finetune_wandb.keys.newest import prove_newest
 from finetune_wandb.keys.rotation import rotate
 from finetune_wandb.keys.rotation_ports import RotationPorts
 from finetune_wandb.model.errors import AppError, ConflictError, DeniedError
-from finetune_wandb.model.ids import VaultAddress
 from finetune_wandb.model.key import KeyOwner, KeyReport
 from finetune_wandb.model.mint import KeyMint, ListedKey, MintedKey, mint_from_json
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
-from tests.accounts.fakes import GOOD, NOW, VAULT, World, settings, version, world
+from tests.accounts.fakes import GOOD, NOW, PLACE, World, settings, version, world
 
-PLACE = (VAULT.host, "wandb-api-key")
 OWNER = KeyOwner("team-a", ("team-a", "team-b"))
 
 
@@ -142,8 +140,7 @@ class Writer:
 
     async def write_version(
         self,
-        vault: VaultAddress,
-        secret: str,
+        secret: SecretRef,
         value: Secret,
         *,
         expires: datetime,
@@ -156,9 +153,7 @@ class Writer:
         self.stage.done("store secret")
         return number
 
-    async def find_version(
-        self, vault: VaultAddress, secret: str, tag: str, value: str
-    ) -> str | None:
+    async def find_version(self, secret: SecretRef, tag: str, value: str) -> str | None:
         self.stage.call("find version")
         found = [
             one.version for one in self.stage.azure.secrets[PLACE] if one.tags.get(tag) == value
@@ -170,7 +165,7 @@ class Writer:
 class Mints:
     stage: Stage
 
-    async def read(self, vault_host: str, secret: str) -> KeyMint | None:
+    async def read(self, secret: SecretRef) -> KeyMint | None:
         return self.stage.mint
 
     async def write(self, before: KeyMint | None, after: KeyMint) -> None:
@@ -188,8 +183,7 @@ def using(**more: str) -> Settings:
 
 async def look(stage: Stage) -> KeyReport:
     return await prove_newest(
-        VAULT,
-        "wandb-api-key",
+        PLACE,
         ports=stage.azure.ports(),
         settings=using(),
         now=stage.now,
@@ -207,4 +201,4 @@ async def stage_with_a_key(days: float = 10, **more: object) -> Stage:
 
 
 async def turn(stage: Stage, **more: str) -> KeyMint | None:
-    return await rotate(VAULT, "wandb-api-key", ports=stage.ports(), settings=using(**more))
+    return await rotate(PLACE, ports=stage.ports(), settings=using(**more))

@@ -9,6 +9,7 @@ from finetune_wandb.keys.newest import prove_newest
 from finetune_wandb.model.errors import ConflictError, DeniedError, TemporaryError, UnavailableError
 from finetune_wandb.model.ids import parse_vault_url
 from finetune_wandb.model.key import KeyOwner, KeyRecord
+from finetune_wandb.model.secret import SecretRef
 from tests.accounts.fakes import (
     BETTER,
     GOOD,
@@ -170,7 +171,11 @@ async def test_key_without_any_entity_is_not_taken() -> None:
 async def test_nothing_is_read_when_vault_or_secret_is_not_allowed(vault, secret, cause) -> None:
     azure = world()
     report = await prove_newest(
-        vault, secret, ports=azure.ports(), settings=settings(), now=NOW, trigger="an event"
+        SecretRef(vault, secret),
+        ports=azure.ports(),
+        settings=settings(),
+        now=NOW,
+        trigger="an event",
     )
     assert azure.calls == []
     assert [item.cause for item in report.findings] == [cause]
@@ -245,9 +250,7 @@ class _Raced(Keys):
 async def test_slower_writer_does_not_undo_a_faster_one() -> None:
     azure = world()
     ports = replace(azure.ports(), keys=_Raced(azure))
-    report = await prove_newest(
-        VAULT, "wandb-api-key", ports=ports, settings=settings(), now=NOW, trigger="a race"
-    )
+    report = await prove_newest(PLACE, ports=ports, settings=settings(), now=NOW, trigger="a race")
     assert azure.records[PLACE].version == "v2"
     assert report.record.version == "v2"
     assert report.newest_version == "v2"

@@ -12,7 +12,6 @@ from tests.accounts.fakes import (
     GOOD,
     NOW,
     REVOKED,
-    VAULT,
     settings,
     version,
     world,
@@ -142,8 +141,7 @@ async def test_end_of_the_version_in_use_is_said_when_the_newest_is_bad() -> Non
     assert "secret_expires_soon" in {item.cause for item in (await look(azure)).findings}
     azure.secrets[PLACE].append(version("v2", REVOKED))
     later = await prove_newest(
-        VAULT,
-        "wandb-api-key",
+        PLACE,
         ports=azure.ports(),
         settings=settings(),
         now=NOW + timedelta(hours=6),

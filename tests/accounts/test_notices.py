@@ -12,8 +12,8 @@ from tests.accounts.fakes import (
     BETTER,
     GOOD,
     NOW,
+    PLACE,
     REVOKED,
-    VAULT,
     Entries,
     Keys,
     Topic,
@@ -110,20 +110,19 @@ async def test_same_id_is_given_when_a_pass_is_repeated_before_it_was_stored() -
 
 async def test_refused_and_accepted_keys_are_told_once_and_without_values() -> None:
     azure = world()
-    azure.secrets[(VAULT.host, "wandb-api-key")].append(version("v2", REVOKED))
+    azure.secrets[PLACE].append(version("v2", REVOKED))
     for _ in range(2):
         report = await prove_newest(
-            VAULT,
-            "wandb-api-key",
+            PLACE,
             ports=azure.ports(),
             settings=settings(),
             now=NOW,
             trigger="a test",
         )
         await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
-    azure.secrets[(VAULT.host, "wandb-api-key")].append(version("v3", GOOD))
+    azure.secrets[PLACE].append(version("v3", GOOD))
     report = await prove_newest(
-        VAULT, "wandb-api-key", ports=azure.ports(), settings=settings(), now=NOW, trigger="x"
+        PLACE, ports=azure.ports(), settings=settings(), now=NOW, trigger="x"
     )
     await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
     assert told(azure) == ["KeyRefused", "KeyAccepted"]
@@ -132,12 +131,9 @@ async def test_refused_and_accepted_keys_are_told_once_and_without_values() -> N
     assert REVOKED not in said
 
 
-PLACE = (VAULT.host, "wandb-api-key")
-
-
 async def look(azure: World, now: datetime = NOW) -> KeyReport:
     return await prove_newest(
-        VAULT, "wandb-api-key", ports=azure.ports(), settings=settings(), now=now, trigger="a test"
+        PLACE, ports=azure.ports(), settings=settings(), now=now, trigger="a test"
     )
 
 
@@ -145,7 +141,7 @@ async def test_lost_topic_does_not_fail_a_key_look() -> None:
     azure = world()
     azure.errors["publish"] = [UnavailableError("no")]
     report = await prove_newest(
-        VAULT, "wandb-api-key", ports=azure.ports(), settings=settings(), now=NOW, trigger="x"
+        PLACE, ports=azure.ports(), settings=settings(), now=NOW, trigger="x"
     )
     await record_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
     assert azure.notices == []

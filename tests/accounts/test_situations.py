@@ -14,6 +14,7 @@ from finetune_wandb.model.vault import ADMINISTRATOR, ROLE_IDS, AccessPolicy, Ro
 from tests.accounts.fakes import (
     NOW,
     OLD_PRINCIPAL,
+    PLACE,
     PRINCIPAL,
     REVOKED,
     STRANGER,
@@ -29,7 +30,6 @@ from tests.accounts.fakes import (
 )
 from tests.accounts.stage import causes, run_pass
 
-SECRET = (VAULT.host, "wandb-api-key")
 READY = {
     "system_identity": True,
     "principal_id": PRINCIPAL,
@@ -72,7 +72,7 @@ def with_vault(**more: object) -> Callable[[], World]:
 def with_secret(**more: object) -> Callable[[], World]:
     def make() -> World:
         found = ready()
-        found.secrets[SECRET] = [version("v1", **more)]
+        found.secrets[PLACE] = [version("v1", **more)]
         return found
 
     return make
@@ -101,9 +101,8 @@ def in_use(make: Callable[[], World]) -> Callable[[], World]:
 
     def made() -> World:
         found = make()
-        found.records[SECRET] = KeyRecord(
-            vault_host=VAULT.host,
-            secret="wandb-api-key",
+        found.records[PLACE] = KeyRecord(
+            secret=PLACE,
             version="v0",
             entity="team-a",
             entities=("team-a",),
@@ -113,7 +112,7 @@ def in_use(make: Callable[[], World]) -> Callable[[], World]:
             newest_cause="key_accepted",
             etag="1",
         )
-        found.secrets[SECRET].insert(0, version("v0"))
+        found.secrets[PLACE].insert(0, version("v0"))
         return found
 
     return made

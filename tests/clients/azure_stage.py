@@ -3,6 +3,7 @@
 from typing import Any
 
 from finetune_wandb.model.ids import AccountId, VaultAddress, parse_vault_url
+from finetune_wandb.model.secret import SecretRef
 from tests.dev.sandbox.stage import (
     GROUP,
     SUBSCRIPTION,
@@ -14,6 +15,7 @@ from tests.dev.sandbox.stage import (
 
 VAULT = parse_vault_url("https://kv-main.vault.azure.net")
 SECRET = "wandb-api-key"
+PLACE = SecretRef(VAULT, SECRET)
 TENANT = "22222222-2222-4222-8222-222222222222"
 USER_IDENTITY = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"

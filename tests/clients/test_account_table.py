@@ -12,7 +12,7 @@ from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.plan import AccountReport
-from tests.accounts.fakes import NOW, account_id, settings, world
+from tests.accounts.fakes import NOW, PLACE, account_id, settings, world
 from tests.accounts.stage import run_pass
 
 
@@ -63,8 +63,7 @@ async def test_relay_gets_only_what_it_needs(table: AccountTable) -> None:
             subscription=report.id.subscription,
             entity="team-a",
             project="azure-openai-fine-tuning",
-            vault_host="kv-main.vault.azure.net",
-            secret="wandb-api-key",
+            secret=PLACE,
         )
     ]
 

@@ -23,11 +23,12 @@ from finetune_wandb.model.errors import (
     UnavailableError,
 )
 from finetune_wandb.model.mint import KeyMint, mint_from_json
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 from tests.accounts.fakes import NOW
 from tests.clients.azure_stage import (
     KEY,
     OTHER_KEY,
+    PLACE,
     SECRET,
     VAULT,
     fault,
@@ -146,13 +147,13 @@ async def test_new_version_is_stored_with_its_end_and_found_by_its_tag(
     await put_secret(sandbox, KEY)
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=90)
     tags = {"wandb-key-name": "relay one", "wandb-key-id": "id-1"}
-    number = await vault.write_version(VAULT, SECRET, Secret(OTHER_KEY), expires=expires, tags=tags)
-    newest = await vault.read_newest(VAULT, SECRET)
+    number = await vault.write_version(PLACE, Secret(OTHER_KEY), expires=expires, tags=tags)
+    newest = await vault.read_newest(PLACE)
     assert (newest.version, newest.value, newest.expires) == (number, Secret(OTHER_KEY), expires)
     assert newest.tags == tags
     await put_secret(sandbox, KEY)
-    assert await vault.find_version(VAULT, SECRET, "wandb-key-name", "relay one") == number
-    assert await vault.find_version(VAULT, SECRET, "wandb-key-name", "relay two") is None
+    assert await vault.find_version(PLACE, "wandb-key-name", "relay one") == number
+    assert await vault.find_version(PLACE, "wandb-key-name", "relay two") is None
 
 
 @pytest.mark.parametrize("reason", ["ForbiddenByRbac", "AccessDenied"])
@@ -162,14 +163,13 @@ async def test_denied_is_raised_when_the_app_may_not_write(
     await put_secret(sandbox, KEY)
     await sandbox.control("PUT", f"vaults/{VAULT.name}/access", {"deny": reason})
     with pytest.raises(DeniedError) as caught:
-        await vault.write_version(VAULT, SECRET, Secret(OTHER_KEY), expires=NOW, tags={})
+        await vault.write_version(PLACE, Secret(OTHER_KEY), expires=NOW, tags={})
     assert caught.value.code == reason
     assert OTHER_KEY not in str(caught.value)
 
 
 MINT = KeyMint(
-    vault_host=VAULT.host,
-    secret=SECRET,
+    secret=PLACE,
     state="switched",
     name="wandb-finetune-relay kv-main/wandb-api-key 1",
     key_id="QXBpS2V5OjE=",
@@ -189,13 +189,13 @@ async def test_row_comes_back_as_written_and_only_its_knower_may_replace_it(
     storage: Storage,
 ) -> None:
     table = MintTable(storage)
-    idle = KeyMint(vault_host=VAULT.host, secret=SECRET)
-    assert await table.read(VAULT.host, SECRET) is None
+    idle = KeyMint(secret=PLACE)
+    assert await table.read(PLACE) is None
     await table.write(None, idle)
     with pytest.raises(ConflictError):
         await table.write(None, idle)
     await table.write(idle, MINT)
-    assert await table.read(VAULT.host.upper(), SECRET.upper()) == MINT
+    assert await table.read(SecretRef(VAULT, SECRET.upper())) == MINT
     assert await table.list_all() == [MINT]
     with pytest.raises(ConflictError):
         await table.write(idle, MINT)

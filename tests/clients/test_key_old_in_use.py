@@ -14,14 +14,15 @@ from finetune_wandb.flows.native_jobs import NativeJobs
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.mint import KeyMint
 from finetune_wandb.model.plan import AccountReport
-from tests.clients.azure_stage import ALPHA, SECRET, VAULT, make_account
+from finetune_wandb.model.secret import SecretRef
+from tests.clients.azure_stage import ALPHA, PLACE, VAULT, make_account
 from tests.dev.sandbox.stage import Client
 
 pytestmark = pytest.mark.sandbox_only
 
 SWITCHED = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 BEFORE = SWITCHED.timestamp() - 3600
-MINT = KeyMint(vault_host=VAULT.host, secret=SECRET, state="switched", switched_at=SWITCHED)
+MINT = KeyMint(secret=PLACE, state="switched", switched_at=SWITCHED)
 
 
 @pytest.fixture
@@ -37,8 +38,7 @@ async def native(sandbox: Client, transport: Transport, storage: Storage) -> Nat
             in_scope=True,
             endpoint="https://alpha.openai.azure.com",
             project="proj",
-            vault_host=VAULT.host,
-            secret=SECRET,
+            secret=PLACE,
         )
     )
     jobs = Jobs(transport, "https://cognitiveservices.azure.com/.default")
@@ -100,5 +100,5 @@ async def test_jobs_of_another_secret_do_not_count(
     sandbox: Client, storage: Storage, native: NativeJobs
 ) -> None:
     await seen(sandbox, storage, "ftjob-1", "running")
-    other = KeyMint(vault_host=VAULT.host, secret="another", switched_at=SWITCHED)
+    other = KeyMint(secret=SecretRef(VAULT, "another"), switched_at=SWITCHED)
     assert not await native.use_old_key(other)

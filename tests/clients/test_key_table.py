@@ -9,11 +9,11 @@ from finetune_wandb.clients.storage.key_table import KeyTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.key import KeyChange, KeyRecord
-from tests.accounts.fakes import NOW, VAULT
+from finetune_wandb.model.secret import SecretRef
+from tests.accounts.fakes import NOW, PLACE, VAULT
 
 RECORD = KeyRecord(
-    vault_host=VAULT.host,
-    secret="wandb-api-key",
+    secret=PLACE,
     version="v1",
     entity="team-a",
     entities=("team-a", "team-b"),
@@ -36,8 +36,7 @@ def keys(storage: Storage) -> KeyTable:
 def change(days_ago: int, number: str = "v1") -> KeyChange:
     return KeyChange(
         at=NOW - timedelta(days=days_ago),
-        vault_host=VAULT.host,
-        secret="wandb-api-key",
+        secret=PLACE,
         version=number,
         entity="team-a",
         accepted=True,
@@ -47,9 +46,9 @@ def change(days_ago: int, number: str = "v1") -> KeyChange:
 
 
 async def test_record_comes_back_as_written(keys: KeyTable) -> None:
-    assert await keys.read(VAULT.host, "wandb-api-key") is None
+    assert await keys.read(PLACE) is None
     written = await keys.write(RECORD)
-    found = await keys.read(VAULT.host.upper(), "WANDB-API-KEY")
+    found = await keys.read(SecretRef(VAULT, "WANDB-API-KEY"))
     assert found == RECORD
     assert found is not None
     assert found.etag == written.etag != ""
@@ -59,7 +58,7 @@ async def test_record_comes_back_as_written(keys: KeyTable) -> None:
 async def test_time_is_removed_when_it_is_no_longer_so(keys: KeyTable) -> None:
     written = await keys.write(RECORD)
     await keys.write(replace(written, expires_at=None))
-    found = await keys.read(VAULT.host, "wandb-api-key")
+    found = await keys.read(PLACE)
     assert found is not None
     assert found.expires_at is None
 
@@ -71,7 +70,7 @@ async def test_conflict_is_raised_when_another_writer_came_first(keys: KeyTable)
         await keys.write(replace(first, version="v3"))
     with pytest.raises(ConflictError):
         await keys.write(RECORD)
-    found = await keys.read(VAULT.host, "wandb-api-key")
+    found = await keys.read(PLACE)
     assert found is not None
     assert (found.version, found.etag) == ("v2", second.etag)
 
@@ -79,21 +78,23 @@ async def test_conflict_is_raised_when_another_writer_came_first(keys: KeyTable)
 async def test_audit_is_newest_first_and_of_one_secret(keys: KeyTable) -> None:
     for days, number in ((2, "v1"), (0, "v3"), (1, "v2")):
         await keys.append_change(change(days, number))
-    await keys.append_change(replace(change(0, "x"), secret="another"))
-    found = await keys.list_changes(VAULT.host, "wandb-api-key")
+    await keys.append_change(replace(change(0, "x"), secret=SecretRef(VAULT, "another")))
+    found = await keys.list_changes(PLACE)
     assert [item.version for item in found] == ["v3", "v2", "v1"]
     assert found[0] == change(0, "v3")
-    newest = await keys.list_changes(VAULT.host, "wandb-api-key", most=2)
+    newest = await keys.list_changes(PLACE, most=2)
     assert [item.version for item in newest] == ["v3", "v2"]
 
 
 async def test_audit_keeps_four_hundred_days(keys: KeyTable) -> None:
     for days in (500, 401, 399):
         await keys.append_change(change(days, f"v{days}"))
-        await keys.append_change(replace(change(days, f"v{days}"), secret="another"))
+        await keys.append_change(
+            replace(change(days, f"v{days}"), secret=SecretRef(VAULT, "another"))
+        )
     await keys.append_change(change(0))
     assert await keys.purge_changes(NOW) == 4
-    found = await keys.list_changes(VAULT.host, "wandb-api-key")
+    found = await keys.list_changes(PLACE)
     assert [item.version for item in found] == ["v1", "v399"]
     assert await keys.purge_changes(NOW) == 0
 
@@ -101,7 +102,7 @@ async def test_audit_keeps_four_hundred_days(keys: KeyTable) -> None:
 async def test_line_is_one_when_it_is_appended_twice(keys: KeyTable) -> None:
     await keys.append_change(change(0))
     await keys.append_change(change(0))
-    assert len(await keys.list_changes(VAULT.host, "wandb-api-key")) == 1
+    assert len(await keys.list_changes(PLACE)) == 1
 
 
 async def test_writer_is_told_of_what_was_written_and_of_nothing_else(storage: Storage) -> None:

@@ -27,6 +27,7 @@ from finetune_wandb.model.settings import Settings, read_settings
 from tests.clients.azure_stage import (
     ALPHA,
     KEY,
+    PLACE,
     SECRET,
     USER_IDENTITY,
     VAULT,
@@ -130,7 +131,7 @@ async def test_account_is_healthy_after_one_pass_and_the_next_writes_nothing(
     assert {method for method, _, _ in await requests(stage)} == {"GET"}
 
     vault = KeyVault(transport)
-    key = await KeyRing(KeyTable(storage), vault).key_in_use(report.vault_host, report.secret)
+    key = await KeyRing(KeyTable(storage), vault).key_in_use(PLACE)
     await vault.close()
     assert (key.value, key.entity) == (Secret(KEY), "team-a")
 

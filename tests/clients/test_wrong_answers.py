@@ -19,7 +19,7 @@ from finetune_wandb.model.secret import Secret
 from tests.clients.azure_stage import (
     ALPHA,
     KEY,
-    SECRET,
+    PLACE,
     VAULT,
     fault,
     make_account,
@@ -39,10 +39,10 @@ async def test_no_value_is_given_when_the_vault_answers_something_else(
     await make_vault(sandbox)
     version = await put_secret(sandbox, KEY)
     vault = KeyVault(transport)
-    assert (await vault.read_newest(VAULT, SECRET)).value == Secret(KEY)
+    assert (await vault.read_newest(PLACE)).value == Secret(KEY)
     for read in (
-        lambda: vault.read_newest(VAULT, SECRET),
-        lambda: vault.read_version(VAULT, SECRET, version),
+        lambda: vault.read_newest(PLACE),
+        lambda: vault.read_version(PLACE, version),
     ):
         await fault(sandbox, "vault", WRONG, times=1)
         with pytest.raises(UnavailableError):
@@ -104,7 +104,7 @@ ODD = [
         ("arm", Accounts, lambda accounts: accounts.read(ALPHA)),
         ("arm", _vaults, lambda vaults: vaults.find(VAULT)),
         ("arm", Roles, lambda roles: roles.list_for_scope(VAULT_ID)),
-        ("vault", KeyVault, lambda vault: vault.read_newest(VAULT, SECRET)),
+        ("vault", KeyVault, lambda vault: vault.read_newest(PLACE)),
     ],
     ids=["account", "vault", "roles", "secret"],
 )

@@ -8,6 +8,7 @@ from typing import Any
 from finetune_wandb.flows.refusals import Refusals
 from finetune_wandb.model.errors import MissingError, UnavailableError
 from finetune_wandb.model.problem import Problem
+from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.settings import Settings, read_settings
 from tests.fakes import FakeQueue
 
@@ -99,5 +100,6 @@ class FakeApp:
         return self.reconcile_queue.sent
 
     def entry(self, account: str = ACCOUNT, vault: str = VAULT, **more: Any) -> None:
-        given = {"in_scope": True, "deleted": False, "secret": "wandb-api-key", **more}
-        self.accounts.entries.append(SimpleNamespace(id=account, vault_host=vault, **given))
+        secret = secret_at(vault, more.pop("name", "wandb-api-key")) if vault else None
+        given = {"in_scope": True, "deleted": False, "secret": secret, **more}
+        self.accounts.entries.append(SimpleNamespace(id=account, **given))

@@ -9,17 +9,14 @@ import pytest
 from finetune_wandb.flows.account_work import prove_key
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.messages import ReconcileMessage
-from tests.accounts.fakes import BETTER, NOW, VAULT, Topic, World, settings, version, world
+from tests.accounts.fakes import BETTER, NOW, PLACE, Topic, World, settings, version, world
 from tests.fakes import FakeQueue
-
-SECRET = "wandb-api-key"
 
 
 def make_app(azure: World) -> Any:
     entry = SimpleNamespace(
         id="the-account",
-        vault_host=VAULT.host,
-        secret=SECRET,
+        secret=PLACE,
         in_scope=True,
         deleted=False,
         checked_at=NOW - timedelta(hours=1),
@@ -39,14 +36,14 @@ def make_app(azure: World) -> Any:
     )
 
 
-MESSAGE = ReconcileMessage(kind="key", vault=VAULT.host, secret=SECRET, trigger="a test")
+MESSAGE = ReconcileMessage(kind="key", secret=PLACE, trigger="a test")
 
 
 async def test_dependents_are_sent_when_the_first_try_broke_off_at_the_queue() -> None:
     azure = world()
     app = make_app(azure)
     await prove_key(MESSAGE, app)
-    azure.secrets[(VAULT.host, SECRET)].append(version("v2", BETTER))
+    azure.secrets[PLACE].append(version("v2", BETTER))
     app = make_app(azure)
     app.reconcile_queue.full = True
     with pytest.raises(ConflictError):

@@ -8,7 +8,7 @@ import pytest
 from finetune_wandb.clients.azure.key_vault import KeyVault
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.ids import parse_vault_url
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 from tests.live.places_azure import Arm
 from tests.live.places_wandb import Wandb
 from tests.live.settings import Places, places
@@ -52,7 +52,7 @@ async def arm(transport: Transport) -> Arm:
 @pytest.fixture
 async def key(transport: Transport, settings: Places) -> AsyncIterator[Secret]:
     vault = KeyVault(transport)
-    found = await vault.read_newest(parse_vault_url(settings.vault_url), settings.secret)
+    found = await vault.read_newest(SecretRef(parse_vault_url(settings.vault_url), settings.secret))
     yield found.value
     await vault.close()
 

@@ -13,6 +13,7 @@ from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import MissingError, RejectedError
 from finetune_wandb.model.ids import parse_account_id
+from finetune_wandb.model.secret import secret_at
 from tests.live.conftest import Verdict
 from tests.live.places_azure import ACCOUNTS_API, Arm
 from tests.live.settings import Places, may_write, need, text
@@ -108,8 +109,7 @@ async def test_jobs_are_read_with_the_role(
         subscription=account.id.subscription,
         entity="",
         project="",
-        vault_host="",
-        secret="",
+        secret=secret_at("unused.vault.azure.net", "unused"),
     )
     listed = await jobs.list_jobs(relayed, None, 100)
     verdict(f"{len(listed.items)} jobs listed")

@@ -12,6 +12,7 @@ from finetune_wandb.model.messages import (
     read_reconcile,
     read_relay,
 )
+from finetune_wandb.model.secret import secret_at
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 ACCOUNT = (
@@ -25,7 +26,7 @@ ACCOUNT = (
     [
         ReconcileMessage(kind="account", account=ACCOUNT, trigger="x", sent_at=1.5, apply=False),
         ReconcileMessage(kind="account", account=ACCOUNT),
-        ReconcileMessage(kind="key", vault="kv-a.vault.azure.net", secret="s", attempt=3),
+        ReconcileMessage(kind="key", secret=secret_at("kv-a.vault.azure.net", "s"), attempt=3),
         ReconcileMessage(kind="resync", resync="0" * 32),
     ],
     ids=lambda message: message.kind,
@@ -88,3 +89,11 @@ def test_force_is_only_true_when_it_says_so() -> None:
         message = read_relay(orjson.dumps(raw))
         assert message.force is expected
         assert message.account.name == "a"
+
+
+def test_secret_is_the_same_when_it_is_spelled_otherwise() -> None:
+    one, other = secret_at("kv-a.vault.azure.net", "Key"), secret_at("KV-A.vault.azure.net", "key")
+    assert one == other
+    assert len({one, other}) == 1
+    assert one != secret_at("kv-b.vault.azure.net", "Key")
+    assert str(one) == "kv-a.vault.azure.net/secrets/Key"

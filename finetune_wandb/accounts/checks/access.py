@@ -46,7 +46,7 @@ def check_access(state: State) -> list[Finding]:
 
 def scope_of(state: State, vault: Vault) -> str:
     """Return the ARM scope at which the role is wanted."""
-    return vault.scope(state.desired.secret if state.desired.on_secret else "")
+    return vault.scope(state.desired.secret_name if state.desired.on_secret else "")
 
 
 def _by_role(state: State, vault: Vault, assignments: tuple[RoleAssignment, ...]) -> list[Finding]:

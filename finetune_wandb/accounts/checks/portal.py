@@ -22,7 +22,11 @@ def check_portal(state: State) -> list[Finding]:
         return [finding("portal_done", seen="a job carries a W&B integration")]
     if state.account.tag(TAG_PORTAL).lower() == "done":
         return [finding("portal_done", seen=f"tag {TAG_PORTAL}")]
-    if wish.vault is None or not wish.secret:
+    if wish.secret is None:
         return []
     link = _PORTAL + quote(str(state.account.id), safe="/")
-    return [finding("portal_update", link=link, vault_url=wish.vault.url, secret=wish.secret)]
+    return [
+        finding(
+            "portal_update", link=link, vault_url=wish.secret.vault.url, secret=wish.secret.name
+        )
+    ]

@@ -12,21 +12,21 @@ from finetune_wandb.model.finding import Finding
 def missing_tags(state: State) -> dict[str, str]:
     """Return the record's tags that the account lacks; empty while no key is in use."""
     wish = state.desired
-    if wish.vault is None or not wish.secret or not (state.key and state.key.record.version):
+    if wish.secret is None or not (state.key and state.key.record.version):
         return {}
-    wanted = {TAG_VAULT: wish.vault.url, TAG_SECRET: wish.secret}
+    wanted = {TAG_VAULT: wish.secret.vault.url, TAG_SECRET: wish.secret.name}
     return {name: value for name, value in wanted.items() if not state.account.tag(name)}
 
 
 def check_record(state: State) -> list[Finding]:
     """Return whether people and tools find on the account what is in use."""
     wish = state.desired
-    if wish.vault is None or not wish.secret or not (state.key and state.key.record.version):
+    if wish.secret is None or not (state.key and state.key.record.version):
         return []
     evidence = {
         "account_id": str(state.account.id),
-        "vault": wish.vault.host,
-        "secret": wish.secret,
+        "vault": wish.secret.vault.host,
+        "secret": wish.secret.name,
     }
     missing = missing_tags(state)
     if missing:

@@ -12,7 +12,7 @@ from finetune_wandb.clients.translate import answered
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.ids import VaultAddress
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.vault import SecretVersion
 
 if TYPE_CHECKING:
@@ -28,55 +28,50 @@ class KeyVault:
         self._transport = transport
         self._clients: dict[str, SecretClient] = {}
 
-    async def read_newest(self, vault: VaultAddress, secret: str) -> SecretVersion:
+    async def read_newest(self, secret: SecretRef) -> SecretVersion:
         """Return the newest version. Raises MissingError, or DeniedError whose code says why:
         `SecretDisabled`, `ForbiddenByRbac`, `AccessDenied`, `ForbiddenByFirewall`, ...;
         UnavailableError for an answer that is no secret.
         """
-        return await self._read(vault, secret, None)
+        return await self._read(secret, None)
 
-    async def read_version(self, vault: VaultAddress, secret: str, version: str) -> SecretVersion:
+    async def read_version(self, secret: SecretRef, version: str) -> SecretVersion:
         """Return exactly that version. Raises as `read_newest` does."""
-        return await self._read(vault, secret, version)
+        return await self._read(secret, version)
 
     async def write_version(
         self,
-        vault: VaultAddress,
-        secret: str,
+        secret: SecretRef,
         value: Secret,
         *,
         expires: datetime,
         tags: Mapping[str, str],
     ) -> str:
         """Store a new version and return its name. Raises as `read_newest` does."""
-        with answered(f"{vault.host}/secrets/{secret}", _SERVICE):
-            made = await self._client(vault).set_secret(
-                secret, value.reveal(), expires_on=expires, tags=dict(tags)
+        with answered(str(secret), _SERVICE):
+            made = await self._client(secret.vault).set_secret(
+                secret.name, value.reveal(), expires_on=expires, tags=dict(tags)
             )
         return made.properties.version or ""
 
-    async def find_version(
-        self, vault: VaultAddress, secret: str, tag: str, value: str
-    ) -> str | None:
+    async def find_version(self, secret: SecretRef, tag: str, value: str) -> str | None:
         """Return the latest version that carries a tag with this value, None when none does.
 
         No value of a secret is read for it.
         """
-        with answered(f"{vault.host}/secrets/{secret}", _SERVICE):
-            listed = self._client(vault).list_properties_of_secret_versions(secret)
+        with answered(str(secret), _SERVICE):
+            listed = self._client(secret.vault).list_properties_of_secret_versions(secret.name)
             found = [item async for item in listed if (item.tags or {}).get(tag) == value]
         found.sort(key=lambda item: item.created_on.timestamp() if item.created_on else 0.0)
         return found[-1].version if found else None
 
-    async def _read(self, vault: VaultAddress, secret: str, version: str | None) -> SecretVersion:
-        with answered(f"{vault.host}/secrets/{secret}", _SERVICE):
-            found = await self._client(vault).get_secret(secret, version)
+    async def _read(self, secret: SecretRef, version: str | None) -> SecretVersion:
+        with answered(str(secret), _SERVICE):
+            found = await self._client(secret.vault).get_secret(secret.name, version)
             if found.value is None or not found.properties.version:
                 # A proxy's answer with status 200. Versions never change: taken for one, it would
                 # be kept as the key's value for as long as this process lives.
-                raise UnavailableError(
-                    "Key Vault's answer is no secret", subject=f"{vault.host}/secrets/{secret}"
-                )
+                raise UnavailableError("Key Vault's answer is no secret", subject=str(secret))
             return _version_of(found)
 
     def _client(self, vault: VaultAddress) -> "SecretClient":

@@ -18,6 +18,7 @@ from finetune_wandb.model.errors import MissingError
 from finetune_wandb.model.finding import finding_from_json
 from finetune_wandb.model.ids import AccountId, parse_account_id
 from finetune_wandb.model.plan import AccountEntry, AccountReport, outcome_from_json, step_from_json
+from finetune_wandb.model.secret import secret_at
 
 TABLE = "accounts"
 _SERVICE = "Table storage"
@@ -31,7 +32,7 @@ _RELAY_COLUMNS = (
     "secret",
     "native_seen",
 )
-_TEXT_COLUMNS = (*_RELAY_COLUMNS[1:-1], "kind", "principal_id")
+_TEXT_COLUMNS = ("endpoint", "region", "entity", "project", "kind", "principal_id")
 _TOO_LONG = 32_000
 """Characters a text property may have; a row keeps its place when a list grows past it."""
 
@@ -88,8 +89,11 @@ class AccountTable:
         rows = await self._wire.query(
             TABLE, f"{where}in_scope eq true and deleted eq false", columns=_RELAY_COLUMNS
         )
-        found = [_relay_account_of(row) for row in rows]
-        return [item for item in found if item.endpoint and item.project and item.vault_host]
+        return [
+            _relay_account_of(row)
+            for row in rows
+            if row.get("endpoint") and row.get("project") and row.get("vault_host")
+        ]
 
     async def _merge(self, account: AccountId, columns: dict[str, Any]) -> None:
         partition, name = _place(account)
@@ -134,6 +138,8 @@ def _row_of(report: AccountReport) -> dict[str, Any]:
         return row | ({"healthy": False} if report.settled else {})
     return row | {
         **{column: getattr(report, column) for column in _TEXT_COLUMNS},
+        "vault_host": report.secret.vault.host if report.secret else "",
+        "secret": report.secret.name if report.secret else "",
         "deleted": False,
         "in_scope": report.in_scope,
         "healthy": report.healthy,
@@ -171,6 +177,7 @@ def entry_of(row: Any) -> AccountEntry:
         retry_after_s=row.get("retry_after_s") or None,
         told_healthy=row.get("told_healthy"),
         native_seen=bool(row.get("native_seen")),
+        secret=secret_at(row["vault_host"], row["secret"]) if row.get("vault_host") else None,
         **{column: row.get(column, "") for column in _TEXT_COLUMNS},
     )
 
@@ -187,12 +194,11 @@ def _relay_account_of(row: Any) -> RelayAccount:
     return RelayAccount(
         id=account,
         name=account.name,
-        endpoint=row.get("endpoint") or "",
+        endpoint=row["endpoint"],
         region=row.get("region") or "",
         subscription=account.subscription,
         entity=row.get("entity") or "",
-        project=row.get("project") or "",
-        vault_host=row.get("vault_host") or "",
-        secret=row.get("secret") or "",
+        project=row["project"],
+        secret=secret_at(row["vault_host"], row["secret"]),
         native_seen=bool(row.get("native_seen")),
     )

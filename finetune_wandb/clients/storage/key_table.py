@@ -16,6 +16,7 @@ from finetune_wandb.clients.storage.table_wire import TableWire, quoted
 from finetune_wandb.clients.translate import translated
 from finetune_wandb.model.errors import ConflictError, MissingError
 from finetune_wandb.model.key import KeyChange, KeyRecord
+from finetune_wandb.model.secret import SecretRef, secret_at
 
 TABLE = "keys"
 CHANGES = "keychanges"
@@ -36,12 +37,12 @@ class KeyTable:
         self._wire = TableWire(storage)
         self._on_write = on_write
 
-    async def read(self, vault_host: str, secret: str) -> KeyRecord | None:
+    async def read(self, secret: SecretRef) -> KeyRecord | None:
         """Return what is known of a secret, None when it was never looked at: one point read."""
         try:
-            with translated(f"{vault_host}/{secret}", _SERVICE):
+            with translated(str(secret), _SERVICE):
                 table = await self._storage.table(TABLE)
-                row = await table.get_entity(vault_host.lower(), secret.lower())
+                row = await table.get_entity(*secret.key)
                 return _record_of(row, str((row.metadata or {}).get("etag") or ""))
         except MissingError:
             return None
@@ -58,7 +59,7 @@ class KeyTable:
         from azure.core import MatchConditions
 
         row = _row_of(record)
-        subject = f"{record.vault_host}/{record.secret}"
+        subject = str(record.secret)
         try:
             with translated(subject, _SERVICE):
                 table = await self._storage.table(TABLE)
@@ -80,13 +81,13 @@ class KeyTable:
 
     async def append_change(self, change: KeyChange) -> None:
         """Add a line to the audit."""
-        partition = _partition(change.vault_host, change.secret)
+        partition = _partition(change.secret)
         row = {
             "PartitionKey": partition,
             "RowKey": f"{_countdown(change.at)}|{change.version}|{change.cause}",
             "at": change.at,
-            "vault_host": change.vault_host,
-            "secret": change.secret,
+            "vault_host": change.secret.vault.host,
+            "secret": change.secret.name,
             "version": change.version,
             "entity": change.entity,
             "accepted": change.accepted,
@@ -116,11 +117,9 @@ class KeyTable:
                 gone += 1
         return gone
 
-    async def list_changes(
-        self, vault_host: str, secret: str, *, most: int | None = None
-    ) -> list[KeyChange]:
+    async def list_changes(self, secret: SecretRef, *, most: int | None = None) -> list[KeyChange]:
         """Return a secret's audit, newest first; the `most` newest lines where that is given."""
-        where = f"PartitionKey eq '{quoted(_partition(vault_host, secret))}'"
+        where = f"PartitionKey eq '{quoted(_partition(secret))}'"
         found: list[KeyChange] = []
         async for page in self._wire.pages(CHANGES, where, most=most):
             found += map(_change_of, page.rows)
@@ -129,8 +128,8 @@ class KeyTable:
         return found[:most]
 
 
-def _partition(vault_host: str, secret: str) -> str:
-    return f"{vault_host}|{secret}".lower()
+def _partition(secret: SecretRef) -> str:
+    return "|".join(secret.key)
 
 
 def _countdown(moment: datetime) -> str:
@@ -138,9 +137,10 @@ def _countdown(moment: datetime) -> str:
 
 
 def _row_of(record: KeyRecord) -> dict[str, Any]:
+    host, name = record.secret.key
     row: dict[str, Any] = {
-        "PartitionKey": record.vault_host.lower(),
-        "RowKey": record.secret.lower(),
+        "PartitionKey": host,
+        "RowKey": name,
         "version": record.version,
         "entity": record.entity,
         "entities": orjson.dumps(record.entities).decode(),
@@ -164,8 +164,7 @@ def _record_of(row: Any, etag: str) -> KeyRecord:
         return utc(value) if value is not None else None
 
     return KeyRecord(
-        vault_host=row["PartitionKey"],
-        secret=row["RowKey"],
+        secret=secret_at(row["PartitionKey"], row["RowKey"]),
         version=row.get("version", ""),
         entity=row.get("entity", ""),
         entities=tuple(orjson.loads(row.get("entities", "[]"))),
@@ -184,8 +183,7 @@ def _record_of(row: Any, etag: str) -> KeyRecord:
 def _change_of(row: Any) -> KeyChange:
     return KeyChange(
         at=utc(row["at"]),
-        vault_host=row["vault_host"],
-        secret=row["secret"],
+        secret=secret_at(row["vault_host"], row["secret"]),
         version=row["version"],
         entity=row["entity"],
         accepted=row["accepted"],

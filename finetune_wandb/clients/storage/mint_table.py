@@ -6,6 +6,7 @@ from finetune_wandb.clients.storage.json_rows import JsonRows
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.mint import KeyMint, mint_from_json
+from finetune_wandb.model.secret import SecretRef
 
 TABLE: Final = "keymints"
 
@@ -16,8 +17,8 @@ class MintTable:
     def __init__(self, storage: Storage) -> None:
         self._rows = JsonRows(storage, TABLE)
 
-    async def read(self, vault_host: str, secret: str) -> KeyMint | None:
-        data = await self._rows.get(vault_host.lower(), secret.lower())
+    async def read(self, secret: SecretRef) -> KeyMint | None:
+        data = await self._rows.get(*secret.key)
         return mint_from_json(data) if data else None
 
     async def list_all(self) -> list[KeyMint]:
@@ -25,7 +26,7 @@ class MintTable:
         return [mint_from_json(data) async for data in self._rows.rows()]
 
     async def write(self, before: KeyMint | None, after: KeyMint) -> None:
-        place = (after.vault_host.lower(), after.secret.lower())
+        place = after.secret.key
         if before is None:
             written = await self._rows.add(*place, after.to_json())
         else:

@@ -62,7 +62,7 @@ async def log_artifacts(
     due = [cursor for cursor in cursors.values() if _is_due(cursor)]
     if not due:
         return []
-    key = await ports.keys.run_key(account.vault_host, account.secret)
+    key = await ports.keys.run_key(account.secret)
     outcomes: list[ArtifactOutcome] = []
     with ExitStack() as stack:
         work: list[LeftBehind] = []

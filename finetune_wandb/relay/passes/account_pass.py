@@ -188,7 +188,7 @@ async def _relay(
 
 async def _key(account: RelayAccount, keys: KeysPort) -> tuple[RunKey, AppError | None]:
     try:
-        return await keys.run_key(account.vault_host, account.secret), None
+        return await keys.run_key(account.secret), None
     except AppError as error:
         return RunKey("", Secret("")), error
 

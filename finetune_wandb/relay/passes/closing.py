@@ -49,7 +49,7 @@ async def close_runs(account: RelayAccount, ports: RelayPorts, *, now: float) ->
     if not open_jobs:
         return Closed()
     try:
-        key: RunKey | AppError = await ports.keys.run_key(account.vault_host, account.secret)
+        key: RunKey | AppError = await ports.keys.run_key(account.secret)
     except TemporaryError:
         raise
     except AppError as error:
