@@ -84,6 +84,10 @@ parity: setup ## compare with another release of wandb, beside the pinned one (W
 chaos: setup ## N runs of the full stack with random faults (default 100)
 	@$(PY) -m dev.tools.chaos --runs $(N)
 
+.PHONY: docs
+docs: $(VENV) ## write what documents take from data: docs/checks.md from the causes
+	@$(PY) -m dev.tools.docs
+
 .PHONY: package
 package: $(VENV) ## build the deployment zip into .dist (PROVE=1: start the app from it)
 	@$(PY) -m dev.tools.package $(if $(filter-out 0,$(PROVE)),--prove)

@@ -8,8 +8,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from finetune_wandb.flows.status import is_bad
-from finetune_wandb.model.cause_table import TABLE
-from finetune_wandb.model.causes import CAUSES
+from finetune_wandb.model.causes import causes
+from finetune_wandb.model.causes import checks as all_checks
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.plan import AccountEntry
@@ -49,7 +49,7 @@ def copyable(text: str, what: str) -> Html:
 
 def meaning(cause: str) -> str:
     """Return a cause's code in plain words; other text as it is."""
-    known = CAUSES.get(cause)
+    known = causes().get(cause)
     return known.meaning.rstrip(".") if known else cause
 
 
@@ -95,7 +95,7 @@ def matrix(accounts: list[AccountEntry]) -> Html:
     It lies open where one account alone is shown; otherwise the page's top says it.
     """
     found = {finding.check for entry in accounts for finding in entry.findings}
-    checks = [check for check in TABLE if check in found]
+    checks = [check for check in all_checks() if check in found]
     if not accounts:
         return tag("p", "No account matches.", class_="quiet")
     rows: list[Html] = []
@@ -106,7 +106,7 @@ def matrix(accounts: list[AccountEntry]) -> Html:
     return wide(
         "accounts and checks",
         tag(
-            "table", head("Account", *names, "Checked", "Mend"), tag("tbody", rows), class_="matrix"
+            "table", head("Account", *names, "Checked", "Fix"), tag("tbody", rows), class_="matrix"
         ),
     )
 

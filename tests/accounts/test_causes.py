@@ -1,65 +1,39 @@
 """The catalogue of causes: complete, documented, and safe to paste."""
 
-import re
 import string
 from pathlib import Path
 
 import pytest
 
-from finetune_wandb.model.cause_table import TABLE
-from finetune_wandb.model.causes import CAUSES, finding
+from dev.tools.docs import CHECKS, checks_page
+from finetune_wandb.model.causes import causes, finding
 from finetune_wandb.model.finding import Finding
 from tests.accounts.fakes import account, world
 from tests.accounts.stage import run_pass
 
 ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs" / "checks.md"
 
 
-def row(code: str) -> str:
-    """Return the row that the documentation must have for a cause."""
-    cause = CAUSES[code]
-    again = "yes" if cause.temporary else "no"
-    remedy = f"`{cause.remedy}`" if cause.remedy.startswith("az ") else cause.remedy
-    remedy = remedy.replace("|", "\\|")
-    return f"| `{code}` | {cause.severity} | {again} | {cause.meaning} | {remedy or '–'} |"
+def test_documentation_is_what_make_docs_writes() -> None:
+    assert CHECKS.read_text() == checks_page()
 
 
-def test_codes_are_given_once() -> None:
-    codes = [entry[0] for rows in TABLE.values() for entry in rows]
-    assert sorted(codes) == sorted(set(codes))
-
-
-@pytest.mark.parametrize("code", CAUSES)
-def test_cause_is_documented_with_meaning_and_remedy(code: str) -> None:
-    assert row(code) in DOCS.read_text(), f"docs/checks.md lacks: {row(code)}"
-
-
-def test_documentation_names_no_cause_that_is_gone() -> None:
-    named = re.findall(r"^\| `([a-z_]+)` \|", DOCS.read_text(), re.MULTILINE)
-    assert sorted(named) == sorted(CAUSES)
-
-
-@pytest.mark.parametrize("code", CAUSES)
+@pytest.mark.parametrize("code", causes())
 def test_every_cause_but_ok_has_a_remedy(code: str) -> None:
-    cause = CAUSES[code]
+    cause = causes()[code]
     assert cause.meaning
     assert cause.remedy or cause.severity == "ok"
 
 
 def test_every_cause_is_given_somewhere_in_the_code() -> None:
-    text = "".join(
-        path.read_text()
-        for path in (ROOT / "finetune_wandb").rglob("*.py")
-        if not path.name.startswith("causes_")
-    )
+    text = "".join(path.read_text() for path in (ROOT / "finetune_wandb").rglob("*.py"))
     composed = {
         f"{step}_denied"
         for step in ("enable_identity", "grant_role", "add_access_policy", "write_record")
     }
-    unused = {code for code in CAUSES if f'"{code}"' not in text} - composed
+    unused = {code for code in causes() if f'"{code}"' not in text} - composed
     assert unused == set()
-    assert composed <= set(CAUSES)
+    assert composed <= set(causes())
 
 
 def test_finding_fails_when_a_placeholder_has_no_evidence() -> None:
@@ -88,7 +62,7 @@ async def test_text_of_a_tag_never_reaches_a_command(tags: dict[str, str]) -> No
 
 
 def test_placeholders_are_plain_names() -> None:
-    for cause in CAUSES.values():
+    for cause in causes().values():
         for _, name, spec, _ in string.Formatter().parse(cause.remedy):
             assert name is None or (name.isidentifier() and not spec), cause.code
 

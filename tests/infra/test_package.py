@@ -89,7 +89,8 @@ def test_zip_holds_the_app_and_nothing_else() -> None:
     assert {name.partition("/")[0] for name in names if "/" in name} == PARTS
     assert {name for name in names if "/" not in name} == ROOT_FILES - {".funcignore"}
     assert all(
-        name.endswith((".py", ".json", ".txt", ".html", ".css", ".js", ".svg")) for name in names
+        name.endswith((".py", ".json", ".toml", ".txt", ".html", ".css", ".js", ".svg"))
+        for name in names
     )
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from dev.tools.demo.cloud import Cloud, Json, until
 from dev.tools.demo.screen import Screen
-from finetune_wandb.model.causes import CAUSES
+from finetune_wandb.model.causes import causes
 
 ACCOUNT: Final = "aoai-demo"
 _APPLIED: Final = {
@@ -58,7 +58,7 @@ def _tell(outcome: Json, told: set[str], screen: Screen) -> None:
 
 
 def _meaning(code: str) -> str:
-    cause = CAUSES.get(code)
+    cause = causes().get(code)
     return cause.meaning if cause else code
 
 
