@@ -21,13 +21,17 @@ from finetune_wandb.clients.key_ring import KeyRing
 from finetune_wandb.clients.network import share_ca_bundle
 from finetune_wandb.clients.storage.account_table import AccountTable
 from finetune_wandb.clients.storage.cursor_table import CursorTable
-from finetune_wandb.clients.storage.key_table import KeyTable
-from finetune_wandb.clients.storage.mint_table import MintTable
+from finetune_wandb.clients.storage.key_table import KeyTable, MintTable
 from finetune_wandb.clients.storage.problem_table import ProblemTable
-from finetune_wandb.clients.storage.queue_stats import QueueStats
+from finetune_wandb.clients.storage.queues import (
+    ARTIFACTS,
+    RECONCILE,
+    RELAY,
+    QueueStats,
+    WorkQueue,
+)
 from finetune_wandb.clients.storage.resync_table import ResyncTable
 from finetune_wandb.clients.storage.service import Storage, read_address
-from finetune_wandb.clients.storage.work_queue import ARTIFACTS, RECONCILE, RELAY, WorkQueue
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.artifacts import Artifacts
 from finetune_wandb.clients.wandb.key_minter import KeyMinter

@@ -100,5 +100,4 @@ async def _complete(place: Stage, finished: list[tuple[str, str]]) -> None:
     try:
         await at_once(table.save(cursors) for cursors in by_account.values())
     finally:
-        await storage.close()
         await transport.close()

@@ -158,10 +158,7 @@ async def run(accounts: int, jobs: int) -> None:
         started = time.monotonic()
         await fill(storage, accounts, jobs)
         print(f"{accounts} accounts and {jobs} jobs written in {time.monotonic() - started:.0f} s")
-        await storage.close()
         await transport.close()
-        # A usual look comes when few rows are younger than the margin of finetune_wandb/clients/storage/table_mirror.py.
-        await asyncio.sleep(35)
         status, page = f"{stack.host_url}/api/status", f"{stack.host_url}/api/dashboard"
         print(_HEAD)
         print(re.sub(r"[^|]+", " --- ", _HEAD))

@@ -18,6 +18,7 @@ from finetune_wandb.clients.translate import parse_retry_after
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import (
     AppError,
+    ConflictError,
     DeniedError,
     MissingError,
     RejectedError,
@@ -130,11 +131,13 @@ class Http:
         subject: str,
     ) -> Answer:
         import aiohttp
+        from yarl import URL
 
         try:
             async with self._transport.session().request(
                 method,
-                url,
+                # As it is: a signature covers the path as its writer spelled it.
+                URL(url, encoded=True),
                 headers=headers,
                 data=io.BytesIO(body) if body and len(body) > _LARGE else body,
                 allow_redirects=False,
@@ -143,7 +146,8 @@ class Http:
                 answer = Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
             self._transport.on_call(self._service, 0)
-            raise self._unreachable(error, subject) from error
+            # The error holds the request with its credentials: it is not kept.
+            raise self._unreachable(error, subject) from None
         self._transport.on_call(self._service, answer.status)
         if 200 <= answer.status < 300:
             return answer
@@ -181,7 +185,7 @@ class Http:
                         code="Cut",
                     )
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._unreachable(error, subject) from error
+            raise self._unreachable(error, subject) from None
 
     def _unreachable(self, error: BaseException, subject: str) -> UnavailableError:
         code, text, remedy = cause_of(error, self._service)
@@ -237,13 +241,15 @@ def error_for(answer: Answer, service: str, subject: str) -> AppError:
 
 
 def error_code(answer: Answer) -> str:
-    """Return the error code a body names, short and printable; empty where it names none."""
-    try:
-        body = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return ""
-    error = body.get("error") if isinstance(body, dict) else None
-    code = error.get("code") if isinstance(error, dict) else None
+    """Return the error code that an answer names, short and printable; empty where it names none."""
+    code = answer.headers.get("x-ms-error-code")
+    if code is None:
+        try:
+            body = orjson.loads(answer.body)
+        except orjson.JSONDecodeError:
+            return ""
+        error = (body.get("error") or body.get("odata.error")) if isinstance(body, dict) else None
+        code = error.get("code") if isinstance(error, dict) else None
     return code[:60] if isinstance(code, str) and code.replace("_", "").isalnum() else ""
 
 
@@ -257,7 +263,7 @@ def retry_after(answer: Answer) -> float | None:
 
 def _wait_before_retry(error: Exception) -> bool | float:
     """Say whether and after how many seconds to ask again."""
-    if not isinstance(error, TemporaryError):
+    if not isinstance(error, TemporaryError) or isinstance(error, ConflictError):
         return False
     if error.retry_after is None:
         return True

@@ -11,6 +11,7 @@ import pytest
 
 from dev.tools import azurite, ports
 from finetune_wandb.clients.storage.service import Storage, StorageAddress
+from finetune_wandb.clients.storage.tables import Table
 from finetune_wandb.clients.transport import Transport
 from tests.dev.sandbox.conftest import sandbox, sandbox_process
 from tests.dev.sandbox.stage import Client
@@ -63,8 +64,7 @@ async def storage(table_url: str) -> AsyncIterator[Storage]:
     made = Storage(StorageAddress(connection_string=text), own)
     yield made
     for name in ("accounts", "keys", "keychanges", "keymints", "jobs"):
-        table = await made.table(name)
-        async for row in table.list_entities(select=["PartitionKey", "RowKey"]):
-            await table.delete_entity(row["PartitionKey"], row["RowKey"])
-    await made.close()
+        table = Table(made, name)
+        for row in await table.query(columns=("PartitionKey", "RowKey")):
+            await table.delete(row["PartitionKey"], row["RowKey"])
     await own.close()

@@ -121,7 +121,7 @@ async def test_deleted_account_is_closed_and_opens_again(table: AccountTable) ->
     azure = world()
     report = await run_pass(azure)
     await table.write(report)
-    await table.mark_deleted(report.id, NOW + timedelta(hours=1))
+    await table.write(replace(report, deleted=True, checked_at=NOW + timedelta(hours=1)))
     entry = await table.read(report.id)
     assert entry is not None
     assert (entry.deleted, entry.in_scope, entry.healthy) == (True, False, False)
@@ -134,7 +134,6 @@ async def test_no_entry_is_made_for_an_account_that_never_was(table: AccountTabl
     azure = world()
     azure.accounts.clear()
     await table.write(await run_pass(azure))
-    await table.mark_deleted(account_id(), NOW)
     await table.mark_native_seen(account_id())
     assert await table.list_all() == []
 
@@ -156,7 +155,7 @@ async def test_native_integration_is_forgotten_when_the_account_is_deleted(
     report = await healthy()
     await table.write(report)
     await table.mark_native_seen(report.id)
-    await table.mark_deleted(report.id, NOW)
+    await table.write(replace(report, deleted=True))
     await table.write(report)
     (seen,) = await table.list_for_relay()
     assert not seen.native_seen

@@ -55,7 +55,6 @@ async def cursors(request: pytest.FixtureRequest) -> AsyncIterator[CursorsPort]:
     transport = Transport()
     storage = Storage(StorageAddress(connection_string=connection), transport)
     yield CursorTable(storage)
-    await storage.close()
     await transport.close()
 
 

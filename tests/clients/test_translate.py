@@ -29,13 +29,9 @@ MODULES = (
     "azure.core.polling.base_polling",
     "azure.identity",
     "azure.identity._exceptions",
-    "azure.data.tables",
-    "azure.data.tables._error",
     "azure.keyvault.secrets",
     "azure.mgmt.core.exceptions",
     "azure.eventgrid",
-    "azure.storage.queue",
-    "azure.storage.queue._shared.response_handlers",
 )
 
 

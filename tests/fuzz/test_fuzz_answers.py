@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from finetune_wandb.clients.azure import jobs
 from finetune_wandb.clients.http import Answer
-from finetune_wandb.clients.storage import table_wire
+from finetune_wandb.clients.storage import tables
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb import key_prover
 from finetune_wandb.clients.wandb import sink as wandb_sink
@@ -79,11 +79,11 @@ def test_listing_or_our_error_when_the_fine_tuning_api_answers_anything(body: by
 @fuzzed
 @given(bodies(ROWS))
 def test_rows_or_our_error_when_storage_answers_anything(body: bytes) -> None:
-    raises_only(AppError, lambda: table_wire._page(Answer(200, {}, body)))
+    raises_only(AppError, lambda: tables._page(Answer(200, {}, body)))
 
 
 @fuzzed
 @given(st.one_of(st.binary(max_size=200), st.integers(0, len(BATCH)).map(lambda end: BATCH[:end])))
 def test_etags_or_our_error_when_storage_answers_a_part_of_a_transaction(body: bytes) -> None:
-    found = raises_only(AppError, lambda: table_wire._etags(Answer(202, {}, body), 1, "jobs"))
+    found = raises_only(AppError, lambda: tables._etags(Answer(202, {}, body), 1, "jobs"))
     assert found is None or len(found) == 1

@@ -41,7 +41,7 @@ def _function_names() -> set[str]:
 
 
 def _tables() -> set[str]:
-    """Return the tables of clients/: each module's TABLE, and what it passes to `.table(…)`."""
+    """Return the tables of clients/: what its modules open as `Table` or `JsonRows`."""
     found = set()
     for path in (ROOT / "finetune_wandb" / "clients").rglob("*.py"):
         constants = dict(_texts(path))
@@ -49,12 +49,12 @@ def _tables() -> set[str]:
             argument.id
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr == "table"
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("Table", "JsonRows")
             for argument in node.args
             if isinstance(argument, ast.Name)
         }
-        found |= {constants[name] for name in opened | {"TABLE"} if name in constants}
+        found |= {constants[name] for name in opened if name in constants}
     return found
 
 
@@ -125,7 +125,7 @@ def test_storage_of_the_settings_is_understood_by_the_code() -> None:
 
 
 def test_queues_of_the_code_exist() -> None:
-    queues = ROOT / "finetune_wandb" / "clients" / "storage" / "work_queue.py"
+    queues = ROOT / "finetune_wandb" / "clients" / "storage" / "queues.py"
     sent = {value for name, value in _texts(queues) if name.isupper()}
     triggered = {value for path in CODE for name, value in _texts(path) if name == "QUEUE"}
     assert sent <= triggered

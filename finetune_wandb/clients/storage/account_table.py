@@ -10,18 +10,15 @@ from typing import Any
 import orjson
 
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.table_mirror import TableMirror
-from finetune_wandb.clients.storage.table_wire import TableWire
-from finetune_wandb.clients.translate import translated
+from finetune_wandb.clients.storage.tables import ANY, Table, quoted
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.errors import MissingError
+from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.finding import finding_from_json
 from finetune_wandb.model.ids import AccountId, parse_account_id
 from finetune_wandb.model.plan import AccountEntry, AccountReport, outcome_from_json, step_from_json
 from finetune_wandb.model.secret import secret_at
 
 TABLE = "accounts"
-_SERVICE = "Table storage"
 _RELAY_COLUMNS = (
     "id",
     "endpoint",
@@ -41,31 +38,19 @@ class AccountTable:
     """Satisfies `AccountStore`; the other methods serve status, relay and event handlers."""
 
     def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self._wire = TableWire(storage)
-        self._mirror = TableMirror(self._wire, TABLE, _listed)
+        self._table = Table(storage, TABLE)
 
     async def read(self, account: AccountId) -> AccountEntry | None:
         """Return the last report of an account, None when there is none."""
-        try:
-            with translated(account.key, _SERVICE):
-                table = await self._storage.table(TABLE)
-                return entry_of(await table.get_entity(*_place(account)))
-        except MissingError:
-            return None
+        row = await self._table.read(*_place(account))
+        return entry_of(row) if row else None
 
     async def write(self, report: AccountReport) -> None:
         """Store a report. Of a deleted account only an existing row is changed."""
         if report.deleted:
             await self._merge(report.id, _deleted(report.checked_at))
             return
-        with translated(report.key, _SERVICE):
-            table = await self._storage.table(TABLE)
-            await table.upsert_entity(_row_of(report), mode="merge")
-
-    async def mark_deleted(self, account: AccountId, now: datetime) -> None:
-        """Close an account's entry; nothing when it has none."""
-        await self._merge(account, _deleted(now))
+        await self._table.upsert(_row_of(report), merge=True)
 
     async def mark_native_seen(self, account: AccountId) -> None:
         """Remember that a job of the account carries Azure's own W&B integration."""
@@ -73,7 +58,7 @@ class AccountTable:
 
     async def list_all(self) -> list[AccountEntry]:
         """Return every account's last report, deleted ones too, in no order."""
-        return await self._mirror.values()
+        return [entry_of(row) for row in await self._table.query()]
 
     async def list_for_relay(self) -> list[RelayAccount]:
         """Return the accounts whose jobs go to W&B: in scope, there, and with a place to go to."""
@@ -81,13 +66,13 @@ class AccountTable:
 
     async def find_for_relay(self, account: AccountId) -> RelayAccount | None:
         """Return the account as `list_for_relay` would, None when it is not among those."""
-        partition, name = (text.replace("'", "''") for text in _place(account))
+        partition, name = map(quoted, _place(account))
         found = await self._for_relay(f"PartitionKey eq '{partition}' and RowKey eq '{name}' and ")
         return found[0] if found else None
 
     async def _for_relay(self, where: str) -> list[RelayAccount]:
-        rows = await self._wire.query(
-            TABLE, f"{where}in_scope eq true and deleted eq false", columns=_RELAY_COLUMNS
+        rows = await self._table.query(
+            f"{where}in_scope eq true and deleted eq false", columns=_RELAY_COLUMNS
         )
         return [
             _relay_account_of(row)
@@ -98,9 +83,8 @@ class AccountTable:
     async def _merge(self, account: AccountId, columns: dict[str, Any]) -> None:
         partition, name = _place(account)
         row = {"PartitionKey": partition, "RowKey": name, **columns}
-        with contextlib.suppress(MissingError), translated(account.key, _SERVICE):
-            table = await self._storage.table(TABLE)
-            await table.update_entity(row, mode="merge")
+        with contextlib.suppress(ConflictError):
+            await self._table.update(row, etag=ANY, merge=True)
 
 
 def _place(account: AccountId) -> tuple[str, str]:
@@ -157,10 +141,6 @@ def _json(items: list[dict[str, Any]]) -> str:
     return text
 
 
-def _listed(row: Any) -> AccountEntry | None:
-    return entry_of(row) if "checked_at" in row else None
-
-
 def entry_of(row: Any) -> AccountEntry:
     """Return the report that a row was made from; what was never known is empty."""
     return AccountReport(
@@ -182,11 +162,9 @@ def entry_of(row: Any) -> AccountEntry:
     )
 
 
-def utc(moment: datetime | str) -> datetime:
-    """Return the SDK's own kind of time, or the service's text, as a plain one in UTC."""
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
-    return datetime.fromtimestamp(moment.timestamp(), UTC)
+def utc(text: str) -> datetime:
+    """Return the time that a column holds, in UTC."""
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def _relay_account_of(row: Any) -> RelayAccount:

@@ -20,8 +20,7 @@ from finetune_wandb.clients.storage.cursor_rows import (
 )
 from finetune_wandb.clients.storage.json_rows import table_key
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.table_mirror import TableMirror
-from finetune_wandb.clients.storage.table_wire import RowWrite, TableWire
+from finetune_wandb.clients.storage.tables import RowWrite, Table
 from finetune_wandb.model.cursor import Cursor, JobSeen
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError
 
@@ -42,10 +41,9 @@ class CursorTable:
     """CursorsPort over Azure Tables."""
 
     def __init__(self, storage: Storage) -> None:
-        self._wire = TableWire(storage)
+        self._table = Table(storage, TABLE)
         self._curves: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         """Etag and curve of the jobs that were looked at."""
-        self._mirror = TableMirror(self._wire, TABLE, _shown, columns=SHOWN)
 
     async def read(self, account: str, jobs: Sequence[str]) -> dict[str, Cursor]:
         rows = await self._rows(account, jobs)
@@ -56,7 +54,7 @@ class CursorTable:
         columns = ("job", "relay_state", "retry_at")
         if jobs is None:
             where = f"PartitionKey eq '{partition(account)}'"
-            rows = await self._wire.query(TABLE, where, columns=columns)
+            rows = await self._table.query(where, columns=columns)
         else:
             rows = await self._rows(account, jobs, columns=columns)
         return [JobSeen(row["job"], row["relay_state"], float(row["retry_at"])) for row in rows]
@@ -74,18 +72,17 @@ class CursorTable:
             )
         ]
         answers = await asyncio.gather(
-            *(self._wire.query(TABLE, where, columns=columns) for where in queries)
+            *(self._table.query(where, columns=columns) for where in queries)
         )
         return [row for rows in answers for row in rows]
 
     async def list_cursors(self, account: str | None = None) -> list[Cursor]:
         """Return every job's cursor without its relay state and outbox, for the status page."""
-        if account is None:
-            return await self._mirror.values()
-        rows = await self._wire.query(
-            TABLE, f"PartitionKey eq '{partition(account)}'", columns=SHOWN
-        )
-        return [cursor_of(account, row, row["odata.etag"]) for row in rows]
+        where = f"PartitionKey eq '{partition(account)}'" if account else ""
+        rows = await self._table.query(where, columns=SHOWN)
+        return [
+            cursor_of(row["PartitionKey"].replace("|", "/"), row, row["odata.etag"]) for row in rows
+        ]
 
     async def curve(self, cursor: Cursor) -> dict[str, Any]:
         """Return the points of a listed job's losses, none for a job without any."""
@@ -93,8 +90,7 @@ class CursorTable:
         known = self._curves.get((account, job))
         if known and known[0] == cursor.etag:
             return known[1]
-        rows = await self._wire.query(
-            TABLE,
+        rows = await self._table.query(
             f"PartitionKey eq '{partition(account)}' and RowKey eq '{table_key(job)}'",
             columns=("curve",),
         )
@@ -127,11 +123,12 @@ class CursorTable:
         """Write rows together; one by one where one of them was refused or written before."""
         job = batch[0][0].job
         try:
-            etags = await self._wire.write(TABLE, [_row_write(*one) for one in batch])
+            etags = await self._table.write([_row_write(*one) for one in batch])
+        except ConflictError:
             error: AppError = ConflictError("another worker wrote the job first", subject=job)
         except RejectedError as refusal:
-            etags, error = None, _refused(job, refusal.code)
-        if etags is not None:
+            error = _refused(job, refusal.code)
+        else:
             for (cursor, change), etag in zip(batch, etags, strict=True):
                 cursor.etag, cursor.stored = etag, change.stored
             return {}
@@ -156,7 +153,3 @@ def _refused(job: str, code: str) -> RejectedError:
 def _row_write(cursor: Cursor, change: Change) -> RowWrite:
     place = partition(cursor.account), table_key(cursor.job)
     return RowWrite(*place, change.body, cursor.etag, change.merge)
-
-
-def _shown(row: dict[str, Any]) -> Cursor:
-    return cursor_of(row["PartitionKey"].replace("|", "/"), row, row["odata.etag"])

@@ -3,16 +3,15 @@
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import orjson
 
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.table_wire import TableWire
-from finetune_wandb.clients.translate import translated
+from finetune_wandb.clients.storage.tables import Table
 
-_SERVICE = "Table storage"
-_PLAIN = re.compile(r"^[A-Za-z0-9_.|-]{1,400}$")
+_PLAIN: Final = re.compile(r"^[A-Za-z0-9_.|-]{1,400}$")
 
 
 def table_key(text: str) -> str:
@@ -23,78 +22,51 @@ def table_key(text: str) -> str:
     return "h-" + hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
+@dataclass(frozen=True, slots=True)
+class JsonRow:
+    """A stored row's data, and the version to write over."""
+
+    data: dict[str, Any]
+    etag: str
+
+
 class JsonRows:
     """One table. Every method raises our errors."""
 
     def __init__(self, storage: Storage, table: str) -> None:
-        self._storage = storage
-        self._table = table
-        self._wire = TableWire(storage)
+        self._table = Table(storage, table)
+
+    async def read(self, partition: str, row: str) -> JsonRow | None:
+        found = await self._table.read(table_key(partition), table_key(row))
+        return JsonRow(orjson.loads(found["data"]), found["odata.etag"]) if found else None
 
     async def put(self, partition: str, row: str, data: dict[str, Any]) -> None:
         """Write a row, whatever was there."""
-        table = await self._storage.table(self._table)
-        with translated(self._table, _SERVICE):
-            await table.upsert_entity(_entity(partition, row, data), mode="replace")
+        await self._table.upsert(_entity(partition, row, data))
 
-    async def add(self, partition: str, row: str, data: dict[str, Any]) -> bool:
-        """Write a row unless there is one; say whether it was written."""
-        from azure.core.exceptions import ResourceExistsError
+    async def write(
+        self, partition: str, row: str, data: dict[str, Any], known: JsonRow | None
+    ) -> None:
+        """Write a row over the one that its writer read, or a new one where that was none.
 
-        table = await self._storage.table(self._table)
-        with translated(self._table, _SERVICE):
-            try:
-                await table.create_entity(_entity(partition, row, data))
-            except ResourceExistsError:
-                return False
-        return True
-
-    async def swap(
-        self, partition: str, row: str, data: dict[str, Any], *, expected: dict[str, Any]
-    ) -> bool:
-        """Write a row if it still holds `expected`; say whether it did."""
-        from azure.core import MatchConditions
-        from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
-
-        table = await self._storage.table(self._table)
-        with translated(self._table, _SERVICE):
-            try:
-                entity = await table.get_entity(table_key(partition), table_key(row))
-                if _data(entity) != expected:
-                    return False
-                await table.update_entity(
-                    _entity(partition, row, data),
-                    mode="replace",
-                    etag=entity.metadata["etag"],
-                    match_condition=MatchConditions.IfNotModified,
-                )
-            except (ResourceModifiedError, ResourceNotFoundError):
-                return False
-        return True
-
-    async def get(self, partition: str, row: str) -> dict[str, Any] | None:
-        from azure.core.exceptions import ResourceNotFoundError
-
-        table = await self._storage.table(self._table)
-        with translated(self._table, _SERVICE):
-            try:
-                entity = await table.get_entity(table_key(partition), table_key(row))
-            except ResourceNotFoundError:
-                return None
-        return _data(entity)
+        Raises ConflictError where another writer came first.
+        """
+        entity = _entity(partition, row, data)
+        if known is None:
+            await self._table.insert(entity)
+        else:
+            await self._table.update(entity, etag=known.etag)
 
     async def delete(self, partition: str, row: str) -> None:
-        """Remove a row; one that is not there is as good."""
-        table = await self._storage.table(self._table)
-        with translated(self._table, _SERVICE):
-            await table.delete_entity(table_key(partition), table_key(row))
+        """Remove a row; a no-op where there is none."""
+        await self._table.delete(table_key(partition), table_key(row))
 
     async def rows(self, partition: str | None = None) -> AsyncIterator[dict[str, Any]]:
-        """Yield the rows of a partition, or of the whole table."""
+        """Yield the data of a partition's rows, or of the whole table's."""
         where = f"PartitionKey eq '{table_key(partition)}'" if partition is not None else ""
-        async for page in self._wire.pages(self._table, where, columns=("data",)):
-            for row in page.rows:
-                yield _data(row)
+        async for page in self._table.pages(where, columns=("data",)):
+            for row in page:
+                yield orjson.loads(row["data"])
 
 
 def _entity(partition: str, row: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -103,8 +75,3 @@ def _entity(partition: str, row: str, data: dict[str, Any]) -> dict[str, Any]:
         "RowKey": table_key(row),
         "data": orjson.dumps(data).decode(),
     }
-
-
-def _data(entity: Any) -> dict[str, Any]:
-    data: dict[str, Any] = orjson.loads(entity["data"])
-    return data

@@ -1,6 +1,7 @@
-"""The tables of keys: which version of each secret is in use, and every change of that.
+"""The tables of keys: which version of each secret is in use, every change of that, and how far
+each rotation has come.
 
-Never holds a value. The audit keeps 400 days.
+They never hold a value. The audit keeps 400 days.
 """
 
 from collections.abc import Callable
@@ -11,17 +12,18 @@ from typing import Any
 import orjson
 
 from finetune_wandb.clients.storage.account_table import utc
+from finetune_wandb.clients.storage.json_rows import JsonRows
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.table_wire import TableWire, quoted
-from finetune_wandb.clients.translate import translated
-from finetune_wandb.model.errors import ConflictError, MissingError
+from finetune_wandb.clients.storage.tables import Table, quoted
+from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.key import KeyChange, KeyRecord
+from finetune_wandb.model.mint import KeyMint, mint_from_json
 from finetune_wandb.model.secret import SecretRef, secret_at
 
 TABLE = "keys"
 CHANGES = "keychanges"
+MINTS = "keymints"
 KEEP_CHANGES = timedelta(days=400)
-_SERVICE = "Table storage"
 _END_OF_TIME = 10**16
 """Microseconds beyond any date: row keys count down from it, so that the newest comes first."""
 
@@ -33,48 +35,30 @@ class KeyTable:
         self, storage: Storage, on_write: Callable[[KeyRecord], None] | None = None
     ) -> None:
         """`on_write` is told of every record that this process has written."""
-        self._storage = storage
-        self._wire = TableWire(storage)
+        self._table = Table(storage, TABLE)
+        self._changes = Table(storage, CHANGES)
         self._on_write = on_write
 
     async def read(self, secret: SecretRef) -> KeyRecord | None:
         """Return what is known of a secret, None when it was never looked at: one point read."""
-        try:
-            with translated(str(secret), _SERVICE):
-                table = await self._storage.table(TABLE)
-                row = await table.get_entity(*secret.key)
-                return _record_of(row, str((row.metadata or {}).get("etag") or ""))
-        except MissingError:
-            return None
+        row = await self._table.read(*secret.key)
+        return _record_of(row) if row else None
 
     async def list_all(self) -> list[KeyRecord]:
         """Return what is known of every secret, in no order."""
-        return [_record_of(row, row["odata.etag"]) for row in await self._wire.query(TABLE)]
+        return [_record_of(row) for row in await self._table.query()]
 
     async def write(self, record: KeyRecord) -> KeyRecord:
         """Store the record and return it with its new tag.
 
         Raises ConflictError unless the stored row is the one that `record` was made from.
         """
-        from azure.core import MatchConditions
-
         row = _row_of(record)
-        subject = str(record.secret)
-        try:
-            with translated(subject, _SERVICE):
-                table = await self._storage.table(TABLE)
-                if record.etag:
-                    answer = await table.update_entity(
-                        row,
-                        mode="replace",
-                        etag=record.etag,
-                        match_condition=MatchConditions.IfNotModified,
-                    )
-                else:
-                    answer = await table.create_entity(row)
-        except MissingError as error:
-            raise ConflictError("the key's record was removed", subject=subject) from error
-        written = replace(record, etag=str(answer.get("etag") or ""))
+        if record.etag:
+            etag = await self._table.update(row, etag=record.etag)
+        else:
+            etag = await self._table.insert(row)
+        written = replace(record, etag=etag)
         if self._on_write is not None:
             self._on_write(written)
         return written
@@ -94,38 +78,44 @@ class KeyTable:
             "cause": change.cause,
             "trigger": change.trigger,
         }
-        with translated(partition, _SERVICE):
-            table = await self._storage.table(CHANGES)
-            await table.upsert_entity(row)
+        await self._changes.upsert(row)
 
     async def purge_changes(self, now: datetime) -> int:
         """Drop the lines of the audit that are older than 400 days; return how many."""
-        gone = 0
-        with translated(CHANGES, _SERVICE):
-            table = await self._storage.table(CHANGES)
-            # Found out before anything goes: pages of a query that is cut short shift.
-            old = [
-                (row["PartitionKey"], row["RowKey"])
-                async for row in table.query_entities(
-                    "RowKey gt @oldest",
-                    parameters={"oldest": _countdown(now - KEEP_CHANGES)},
-                    select=["PartitionKey", "RowKey"],
-                )
-            ]
-            for partition, name in old:
-                await table.delete_entity(partition, name)
-                gone += 1
-        return gone
+        old = await self._changes.query(
+            f"RowKey gt '{_countdown(now - KEEP_CHANGES)}'", columns=("PartitionKey", "RowKey")
+        )
+        for row in old:
+            await self._changes.delete(row["PartitionKey"], row["RowKey"])
+        return len(old)
 
     async def list_changes(self, secret: SecretRef, *, most: int | None = None) -> list[KeyChange]:
         """Return a secret's audit, newest first; the `most` newest lines where that is given."""
         where = f"PartitionKey eq '{quoted(_partition(secret))}'"
-        found: list[KeyChange] = []
-        async for page in self._wire.pages(CHANGES, where, most=most):
-            found += map(_change_of, page.rows)
-            if most is not None and len(found) >= most:
-                break
-        return found[:most]
+        return [_change_of(row) for row in await self._changes.query(where, most=most)]
+
+
+class MintTable:
+    """MintStore over Azure Tables: one row a secret, written only over what its writer knows."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._rows = JsonRows(storage, MINTS)
+
+    async def read(self, secret: SecretRef) -> KeyMint | None:
+        row = await self._rows.read(*secret.key)
+        return mint_from_json(row.data) if row else None
+
+    async def list_all(self) -> list[KeyMint]:
+        """Return every rotation there was, in no order."""
+        return [mint_from_json(data) async for data in self._rows.rows()]
+
+    async def write(self, before: KeyMint | None, after: KeyMint) -> None:
+        """Store `after` in place of `before`. Raises ConflictError where that is not stored."""
+        place = after.secret.key
+        known = await self._rows.read(*place)
+        if (known.data if known else None) != (before.to_json() if before else None):
+            raise ConflictError("another process has the rotation", subject="/".join(place))
+        await self._rows.write(*place, after.to_json(), known)
 
 
 def _partition(secret: SecretRef) -> str:
@@ -158,7 +148,7 @@ def _row_of(record: KeyRecord) -> dict[str, Any]:
     return row | {name: moment for name, moment in times.items() if moment is not None}
 
 
-def _record_of(row: Any, etag: str) -> KeyRecord:
+def _record_of(row: Any) -> KeyRecord:
     def moment(name: str) -> datetime | None:
         value = row.get(name)
         return utc(value) if value is not None else None
@@ -176,7 +166,7 @@ def _record_of(row: Any, etag: str) -> KeyRecord:
         checked_at=moment("checked_at"),
         refused_at=moment("refused_at"),
         told=row.get("told", ""),
-        etag=etag,
+        etag=row["odata.etag"],
     )
 
 

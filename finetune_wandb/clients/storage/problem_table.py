@@ -1,5 +1,6 @@
 """Table `problems`: refused events, accounts whose jobs cannot be listed, and the like."""
 
+import contextlib
 import time
 from dataclasses import asdict, replace
 from typing import Final
@@ -28,22 +29,17 @@ class ProblemTable:
         row = f"{problem.subject} {problem.cause}"
         for _ in range(_TRIES):
             now = time.time()
-            known = await self._rows.get(problem.source, row)
-            goes_on = known is not None and now - known["last_at"] <= _KEEP_S
-            stored = asdict(
-                replace(
-                    problem,
-                    first_at=known["first_at"] if known and goes_on else now,
-                    last_at=now,
-                    count=problem.count + (known["count"] if known and goes_on else 0),
-                )
+            stored = await self._rows.read(problem.source, row)
+            known = stored.data if stored and now - stored.data["last_at"] <= _KEEP_S else None
+            noted = replace(
+                problem,
+                first_at=known["first_at"] if known else now,
+                last_at=now,
+                count=problem.count + (known["count"] if known else 0),
             )
-            if known is None:
-                written = await self._rows.add(problem.source, row, stored)
-            else:
-                written = await self._rows.swap(problem.source, row, stored, expected=known)
-            if written:
-                return not goes_on
+            with contextlib.suppress(ConflictError):
+                await self._rows.write(problem.source, row, asdict(noted), stored)
+                return known is None
         raise ConflictError("the problem is being counted elsewhere", subject=problem.subject)
 
     async def clear(self, problem: Problem) -> None:

@@ -4,6 +4,7 @@ Progress is counted from the items, never kept as a number: a message that is wo
 writes the same row twice. One more row for each kind of request names its latest re-sync.
 """
 
+import contextlib
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import orjson
 
 from finetune_wandb.clients.storage.json_rows import JsonRows
 from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.resync import (
     Resync,
     ResyncItem,
@@ -48,8 +50,8 @@ class ResyncTable:
 
     async def read_head(self, resync_id: str) -> Resync | None:
         """Return what was asked for, without the items."""
-        row = await self._rows.get(resync_id, _HEAD)
-        return resync_from_json(row) if row else None
+        row = await self._rows.read(resync_id, _HEAD)
+        return resync_from_json(row.data) if row else None
 
     async def remove(self, resync_id: str) -> None:
         """Forget a re-sync with all its items."""
@@ -59,12 +61,13 @@ class ResyncTable:
         await self._rows.delete(resync_id, _HEAD)
 
     async def read_item(self, resync_id: str, name: str) -> ResyncItem | None:
-        row = await self._rows.get(resync_id, name)
-        return item_from_json(row) if row else None
+        row = await self._rows.read(resync_id, name)
+        return item_from_json(row.data) if row else None
 
     async def add_item(self, resync_id: str, item: ResyncItem) -> None:
         """Add an item; one that is there already keeps its progress."""
-        await self._rows.add(resync_id, item.name, _row(item))
+        with contextlib.suppress(ConflictError):
+            await self._rows.write(resync_id, item.name, _row(item), None)
 
     async def write_item(self, resync_id: str, item: ResyncItem) -> None:
         await self._rows.put(resync_id, item.name, _row(item))
@@ -74,31 +77,26 @@ class ResyncTable:
 
     async def running(self, fingerprint: str) -> str:
         """Return the id of the latest re-sync of this request, empty for none."""
-        row = await self._rows.get(_RUNNING, fingerprint)
-        return str(row["id"]) if row else ""
+        row = await self._rows.read(_RUNNING, fingerprint)
+        return str(row.data["id"]) if row else ""
 
     async def claim(self, fingerprint: str, resync: Resync, *, instead_of: str) -> str:
         """Make a re-sync the latest of its request, unless another one became so meanwhile.
 
         Return the id of the latest one.
         """
-        row = _running(resync.id, resync.created_at)
-        if instead_of:
-            known = await self._rows.get(_RUNNING, fingerprint)
-            won = known is not None and known["id"] == instead_of
-            won = won and await self._rows.swap(_RUNNING, fingerprint, row, expected=known or {})
-        else:
-            won = await self._rows.add(_RUNNING, fingerprint, row)
-        return resync.id if won else await self.running(fingerprint)
+        row = {"kind": "running", "id": resync.id, "created_at": resync.created_at}
+        known = await self._rows.read(_RUNNING, fingerprint)
+        if (known.data["id"] if known else "") == instead_of:
+            with contextlib.suppress(ConflictError):
+                await self._rows.write(_RUNNING, fingerprint, row, known)
+                return resync.id
+        return await self.running(fingerprint)
 
     async def latest(self) -> list[tuple[str, float]]:
         """Return id and time (unix seconds) of the latest re-sync of each request, newest first."""
         found = [(row["id"], row["created_at"]) async for row in self._rows.rows(_RUNNING)]
         return sorted(found, key=lambda pair: pair[1], reverse=True)
-
-
-def _running(resync_id: str, created_at: float) -> dict[str, Any]:
-    return {"kind": "running", "id": resync_id, "created_at": created_at}
 
 
 def _row(item: ResyncItem) -> dict[str, Any]:

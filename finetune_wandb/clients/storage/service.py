@@ -1,33 +1,41 @@
-"""Where tables and queues are: the function app's own storage account, or Azurite.
+"""The function app's own storage account, or Azurite: address, credential and requests.
 
 Reads the same settings as the Functions host (`AzureWebJobsStorage`, or its identity-based
-parts), so that the app can never look at another storage than its triggers do.
+parts), so that the app can never use another storage account than its triggers. Requests are
+spoken directly: the SDKs cost several times the CPU of the requests themselves and a second of
+import (docs/performance.md, "Storage").
+
+Source: "Authorize with Shared Key", section Shared Key Lite, "Authorize with Microsoft Entra ID"
+and "Delegate access with a shared access signature" of the Storage services REST reference,
+checked 2026-11-24; held by contract tests against Azurite.
 """
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
-from finetune_wandb.clients.translate import translated
+from finetune_wandb.clients.http import Answer, Http, error_code
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.errors import SettingsError
+from finetune_wandb.model.errors import AppError, ConflictError, DeniedError, SettingsError
 
-if TYPE_CHECKING:
-    from azure.data.tables.aio import TableClient
-    from azure.storage.queue.aio import QueueClient
-
-_NAME = "AzureWebJobsStorage"
-_SHORTHAND = "usedevelopmentstorage=true"
-_EMULATOR = (
+Kind = Literal["table", "queue"]
+_NAME: Final = "AzureWebJobsStorage"
+_SCOPE: Final = "https://storage.azure.com/.default"
+_VERSION: Final = "2019-02-02"
+_SHORTHAND: Final = "usedevelopmentstorage=true"
+_EMULATOR: Final = (
     "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey="
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
     "QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1;"
     "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
 )
-"""What the shorthand stands for with `func start`, which leaves it as it is. The emulator's account
-and key are the same everywhere, and public."""
+"""What the shorthand stands for. The emulator's account and key are public and the same everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class StorageAddress:
 
 
 def read_address(source: Mapping[str, str]) -> StorageAddress:
-    """Return the storage that the host's settings name. Raises SettingsError for none."""
+    """Return the storage account that the host's settings name. Raises SettingsError for none."""
     if connection := source.get(_NAME, ""):
         is_short = connection.strip().rstrip(";").lower() == _SHORTHAND
         return StorageAddress(connection_string=_EMULATOR if is_short else connection)
@@ -65,122 +73,119 @@ def read_address(source: Mapping[str, str]) -> StorageAddress:
 
 
 class Storage:
-    """Table and queue clients of one process, made when first asked for and kept."""
+    """The tables and the queues of one storage account, over the process's shared session."""
 
     def __init__(self, address: StorageAddress, transport: Transport) -> None:
-        self.address = address
-        self.transport = transport
-        self._tables: dict[str, TableClient] = {}
-        self._queues: dict[str, QueueClient] = {}
-        self._plain: dict[str, QueueClient] = {}
-        self._lock = asyncio.Lock()
+        self.tables = StorageService(address, transport, "table")
+        self.queues = StorageService(address, transport, "queue")
 
-    async def table(self, name: str) -> "TableClient":
-        """Return the table's client; the table exists when this returns."""
-        if name not in self._tables:
-            async with self._lock:
-                if name not in self._tables:
-                    self._tables[name] = await self._open_table(name)
-        return self._tables[name]
 
-    async def queue(self, name: str) -> "QueueClient":
-        """Return the queue's client, base64 as the host reads it; the queue exists."""
-        if name not in self._queues:
-            async with self._lock:
-                if name not in self._queues:
-                    self._queues[name] = await self._open_queue(name)
-        return self._queues[name]
+class StorageService:
+    """Authorized requests to one service of the account, each try with a fresh signature."""
 
-    def plain_queue(self, name: str) -> "QueueClient":
-        """Return a client that leaves messages as they are; the queue may not exist."""
-        if name not in self._plain:
-            self._plain[name] = self._queue_client(name, {})
-        return self._plain[name]
+    def __init__(self, address: StorageAddress, transport: Transport, kind: Kind) -> None:
+        self._address = address
+        self._transport = transport
+        self._kind = kind
+        self._http = Http(transport, f"{kind.title()} storage", self._explain)
 
-    async def _open_table(self, name: str) -> "TableClient":
-        from azure.core.exceptions import ResourceExistsError
-        from azure.data.tables.aio import TableClient
+    @cached_property
+    def endpoint(self) -> str:
+        """Address of the service, without a slash at its end. Raises SettingsError."""
+        if not self._address.connection_string:
+            urls = {"table": self._address.table_url, "queue": self._address.queue_url}
+            return urls[self._kind].rstrip("/")
+        parts = self._parts
+        named = parts.get(f"{self._kind.title()}Endpoint")
+        protocol = parts.get("DefaultEndpointsProtocol", "https")
+        suffix = parts.get("EndpointSuffix", "core.windows.net")
+        made = f"{protocol}://{parts.get('AccountName')}.{self._kind}.{suffix}"
+        return (named or made).rstrip("/")
 
-        if self.address.connection_string:
-            client = TableClient.from_connection_string(
-                self.address.connection_string, name, **_options(_RETRY)
-            )
-        else:
-            client = TableClient(
-                self.address.table_url,
-                name,
-                credential=self.transport.credential(),
-                **_options(_RETRY),
-            )
-        await _made(client, client.create_table, ResourceExistsError, f"table {name}")
-        return client
+    async def request[T](
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Answer], T],
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        subject: str,
+    ) -> T:
+        """Send a request to `path` (query included) and return what `read` makes of the answer.
 
-    async def _open_queue(self, name: str) -> "QueueClient":
-        from azure.core.exceptions import ResourceExistsError
-        from azure.storage.queue import TextBase64DecodePolicy, TextBase64EncodePolicy
+        Raises our errors: ConflictError for 409 and 412, MissingError for 404.
+        """
+        url = f"{self.endpoint}/{path}"
+        if signature := self._parts.get("SharedAccessSignature"):
+            url += f"{'&' if '?' in path else '?'}{signature.lstrip('?')}"
 
-        codec: dict[str, Any] = {
-            "message_encode_policy": TextBase64EncodePolicy(),
-            "message_decode_policy": TextBase64DecodePolicy(),
-        }
-        client = self._queue_client(name, codec)
-        await _made(client, client.create_queue, ResourceExistsError, f"queue {name}")
-        return client
+        async def current() -> Mapping[str, str]:
+            return {**headers, **await self._authorized(method, url, headers)}
 
-    def _queue_client(self, name: str, codec: dict[str, Any]) -> "QueueClient":
-        from azure.storage.queue.aio import QueueClient
-
-        if self.address.connection_string:
-            return QueueClient.from_connection_string(
-                self.address.connection_string, name, **codec, **_options(_QUEUE_RETRY)
-            )
-        return QueueClient(
-            self.address.queue_url,
-            name,
-            credential=self.transport.credential(),
-            **codec,
-            **_options(_QUEUE_RETRY),
+        return await self._http.request(
+            method, url, read, headers=current, body=body, subject=subject
         )
 
-    async def close(self) -> None:
-        """Close every client that was made."""
-        for table in self._tables.values():
-            await table.close()
-        for queue in (*self._queues.values(), *self._plain.values()):
-            await queue.close()
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        text = self._address.connection_string
+        parts = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
+        if text and not (
+            parts.get("SharedAccessSignature")
+            or (parts.get("AccountName") and "AccountKey" in parts)
+        ):
+            raise SettingsError(
+                "is a connection string without a key or a shared access signature",
+                subject=_NAME,
+                remedy=f"set {_NAME}__accountName to the app's storage account, to use the app's"
+                " identity",
+            )
+        return parts
+
+    @cached_property
+    def _key(self) -> bytes:
+        return base64.b64decode(self._parts["AccountKey"])
+
+    async def _authorized(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Return the headers that authorize a request. Raises our errors where no token is had."""
+        now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+        dated = {"x-ms-date": now, "x-ms-version": _VERSION}
+        if not self._address.connection_string:
+            return {**dated, "Authorization": f"Bearer {await self._transport.token(_SCOPE)}"}
+        if "SharedAccessSignature" in self._parts:
+            return dated
+        account = self._parts["AccountName"]
+        text = f"{now}\n" if self._kind == "table" else _signed_headers(method, headers, dated)
+        text += _resource(account, url)
+        mark = base64.b64encode(hmac.digest(self._key, text.encode(), hashlib.sha256)).decode()
+        return {**dated, "Authorization": f"SharedKeyLite {account}:{mark}"}
+
+    def _explain(self, answer: Answer, subject: str) -> AppError | None:
+        code = error_code(answer) or str(answer.status)
+        if answer.status in (409, 412):
+            text = f"another writer came first ({code})"
+            return ConflictError(text, subject=subject, code=code)
+        if answer.status == 403:
+            return DeniedError(
+                f"the app may not use its storage account's {self._kind}s ({code})",
+                subject=subject,
+                code=code,
+                remedy=f"give the app's identity the role Storage {self._kind.title()} Data"
+                " Contributor on the storage account, and let the app through its firewall",
+            )
+        return None
 
 
-async def _made(
-    client: Any, create: Callable[[], Awaitable[Any]], exists: type[Exception], subject: str
-) -> None:
-    """Create what the client is for unless it is there; a client that cannot is closed.
-
-    Raises our errors.
-    """
-    try:
-        with translated(subject, "Storage"), contextlib.suppress(exists):
-            await create()
-    except BaseException:  # raised on, a cancellation too
-        # The next caller opens a new one; this one's session must not stay behind.
-        await client.close()
-        raise
+def _signed_headers(method: str, headers: Mapping[str, str], dated: Mapping[str, str]) -> str:
+    named = "".join(f"{name}:{value}\n" for name, value in dated.items())
+    return f"{method}\n\n{headers.get('Content-Type', '')}\n\n{named}"
 
 
-def _options(retries: dict[str, Any]) -> dict[str, Any]:
-    """Return keyword arguments for a client, which closes the transport that it is given."""
-    from azure.core.pipeline.transport import AioHttpTransport
-
-    from finetune_wandb.clients.azure.sdk_transport import needs_environment
-
-    return {"transport": AioHttpTransport(use_env_settings=needs_environment()), **retries}
-
-
-_RETRY: dict[str, Any] = {"retry_total": 4, "retry_backoff_factor": 0.2, "retry_backoff_max": 4}
-"""Clients retry for seconds; the host retries for longer."""
-_QUEUE_RETRY: dict[str, Any] = {
-    "retry_total": 4,
-    "initial_backoff": 0.2,
-    "increment_base": 2,
-    "random_jitter_range": 0.2,
-}
-"""The same in the queue SDK's own words; its defaults wait for more than a minute."""
+def _resource(account: str, url: str) -> str:
+    address = urlsplit(url)
+    parameters = address.query.split("&")
+    comp = next((f"?{part}" for part in parameters if part.startswith("comp=")), "")
+    return f"/{account}{address.path}{comp}"

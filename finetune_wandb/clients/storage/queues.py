@@ -1,0 +1,166 @@
+"""The app's queues: messages as the host's triggers read them, how many there are, and the way
+back for what the host set aside.
+
+Source: "Put Message", "Get Messages", "Delete Message" and "Get Queue Metadata" of the Queue
+service REST reference, version 2019-02-02; held by contract tests against Azurite.
+"""
+
+import asyncio
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import orjson
+
+from finetune_wandb.clients.http import Answer
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.model.errors import ConflictError, MissingError, UnavailableError
+from finetune_wandb.model.queues import QueueCount
+
+RECONCILE: Final = "reconcile-accounts"
+RELAY: Final = "relay-jobs"
+ARTIFACTS: Final = "job-artifacts"
+_AT_ONCE: Final = 16
+_BATCH: Final = 32
+_HIDE_S: Final = 300
+_HEADERS: Final = {"Content-Type": "application/xml"}
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMessage:
+    """A received message; `text` is as it was stored."""
+
+    id: str
+    receipt: str
+    text: str
+
+
+class Queue:
+    """One queue; made with the first message that is put on it. Every method raises our errors."""
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        self._service = storage.queues
+        self._name = name
+
+    async def put(self, text: str, *, delay_s: int = 0) -> None:
+        """Put a message on the queue, visible after `delay_s` seconds (at most seven days)."""
+        # A message is work: it ends by being done or in the poison queue, not by age.
+        path = f"messages?messagettl=-1&visibilitytimeout={delay_s}"
+        body = f"<QueueMessage><MessageText>{escape(text)}</MessageText></QueueMessage>"
+        try:
+            await self._send("POST", path, body.encode())
+        except MissingError:
+            try:
+                await self._send("PUT", "")
+            except ConflictError as error:
+                if error.code != "QueueAlreadyExists":
+                    raise
+            await self._send("POST", path, body.encode())
+
+    async def receive(self, most: int, *, hide_s: int) -> list[QueueMessage]:
+        """Return up to `most` (at most 32) messages, which stay hidden for `hide_s` seconds."""
+        path = f"messages?numofmessages={most}&visibilitytimeout={hide_s}"
+        return _messages(await self._send("GET", path))
+
+    async def remove(self, message: QueueMessage) -> None:
+        """Remove a received message."""
+        receipt = quote(message.receipt, safe="")
+        await self._send("DELETE", f"messages/{message.id}?popreceipt={receipt}")
+
+    async def count(self) -> int:
+        """Return about how many messages there are, hidden ones too; 0 without a queue."""
+        try:
+            answer = await self._send("GET", "?comp=metadata")
+        except MissingError:
+            return 0
+        count = answer.headers.get("x-ms-approximate-messages-count", "")
+        if not count.isdecimal():
+            raise UnavailableError("Queue storage answered no count", code="NoCount")
+        return int(count)
+
+    async def _send(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        return await self._service.request(
+            method,
+            f"{self._name}{'/' if path[:1].isalpha() else ''}{path}",
+            lambda answer: answer,
+            headers=_HEADERS,
+            body=body,
+            subject=self._name,
+        )
+
+
+class WorkQueue:
+    """WorkPort over an Azure Storage queue."""
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        self._queue = Queue(storage, name)
+
+    async def send(self, messages: Iterable[dict[str, Any]], *, delay_s: float = 0) -> None:
+        """Send each message; visible after `delay_s` seconds (at most seven days)."""
+        limit = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(message: dict[str, Any]) -> None:
+            async with limit:
+                # The host reads base64.
+                text = base64.b64encode(orjson.dumps(message)).decode()
+                await self._queue.put(text, delay_s=int(delay_s))
+
+        await asyncio.gather(*(one(message) for message in messages))
+
+
+class QueueStats:
+    """QueueStatsPort: how full queues and poison queues are, and the way out of the latter."""
+
+    def __init__(self, storage: Storage, names: Sequence[str]) -> None:
+        self._pairs = [
+            (name, Queue(storage, name), Queue(storage, f"{name}-poison")) for name in names
+        ]
+
+    async def counts(self) -> list[QueueCount]:
+        """Return the counts of every queue, in the order of their names' list."""
+        found = await asyncio.gather(*(queue.count() for _, *pair in self._pairs for queue in pair))
+        return [
+            QueueCount(name, found[2 * place], found[2 * place + 1])
+            for place, (name, _, _) in enumerate(self._pairs)
+        ]
+
+    async def requeue(self) -> int:
+        """Put what was set aside back on its queue, as it was; return how many messages.
+
+        A message is sent before it is removed: after a crash it is worked on twice, not never.
+        """
+        moved = 0
+        for _, queue, poison in self._pairs:
+            moved += await _move(poison, queue)
+        return moved
+
+
+async def _move(source: Queue, target: Queue) -> int:
+    # What fails again meanwhile comes back to the same queue: only as many as there are now.
+    left = await source.count()
+    moved = 0
+    while left > 0 and (batch := await source.receive(min(left, _BATCH), hide_s=_HIDE_S)):
+        for message in batch:
+            await target.put(message.text)
+            await source.remove(message)
+        moved += len(batch)
+        left -= len(batch)
+    return moved
+
+
+def _messages(answer: Answer) -> list[QueueMessage]:
+    try:
+        return [
+            QueueMessage(
+                item.findtext("MessageId") or "",
+                item.findtext("PopReceipt") or "",
+                item.findtext("MessageText") or "",
+            )
+            for item in ElementTree.fromstring(answer.body.decode("utf-8-sig"))
+        ]
+    except (ElementTree.ParseError, UnicodeDecodeError):
+        raise UnavailableError("Queue storage answered no messages", code="NotXml") from None
