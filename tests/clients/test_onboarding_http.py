@@ -17,6 +17,7 @@ from finetune_wandb.clients.key_ring import KeyRing
 from finetune_wandb.clients.storage.account_table import AccountTable
 from finetune_wandb.clients.storage.key_table import KeyTable
 from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.storage.tables import Table
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.key_prover import KeyProver
 from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT
@@ -228,7 +229,6 @@ async def test_key_is_in_no_log_report_or_table(
     await AccountTable(storage).write(report)
     rows = []
     for name in ("accounts", "keys", "keychanges"):
-        table = await storage.table(name)
-        rows += [dict(row) async for row in table.list_entities()]
+        rows += await Table(storage, name).query()
     assert len(rows) == 3
     assert KEY not in caplog.text + repr(rows) + repr(report)
