@@ -39,7 +39,7 @@ _ODD: Final = "odd_fields"
 _WANDB_FIELDS = ("project", "entity", "name", "tags", "run_id")
 _METHOD_FIELDS = ("hyperparameters",)
 _MAX_TEXT: Final = 4000
-_MAX_TIME: Final = 1e11
+MAX_TIME: Final = 1e11
 """Unix seconds; what is later is no date that anything could print."""
 _INT64: Final = 2.0**63
 
@@ -151,7 +151,7 @@ def parse_job(raw: Mapping[str, Any]) -> Job | None:
     def moment(name: str) -> float | None:
         value = raw.get(name)
         found = as_number(value)
-        if found is not None and 0 <= found < _MAX_TIME:
+        if found is not None and 0 <= found < MAX_TIME:
             return found
         if value is not None:
             odd.append(name)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.model.errors import AppError, MissingError, RejectedError, UnavailableError
 from finetune_wandb.relay.run.curve import points
-from tests.fakes import Once
+from tests.fakes import Once, Open
 from tests.relay.stage import T0, Stage, body, event
 
 
@@ -127,3 +127,53 @@ async def test_curve_is_of_numbers_when_a_loss_is_the_largest_number_there_is(st
     await stage.tick()
     assert stage.values() == [(1, "train_loss", largest), (2, "train_loss", 1.0)]
     assert points(stage.cursor.curve) == {"train_loss": [[2, 1.0]]}
+
+
+async def test_live_values_go_on_when_two_new_events_share_a_second(stage: Stage) -> None:
+    """Listed newest first, ties in the order of writing: alone, the two look oldest first."""
+    job = stage.api.put(body())
+    for tick in range(1, 40):
+        stage.now += 60
+        for late in (-40, -40) if tick == 4 else (-40, -10):
+            step = len(job.events) + 1
+            job.events.append({**event(step, train_loss=1 / step), "created_at": stage.now + late})
+        job.events.sort(key=lambda one: -one["created_at"])
+        await stage.tick()
+        assert len(stage.values()) == len(job.events)
+
+
+async def test_rest_is_read_again_when_a_pass_dies_between_its_requests(stage: Stage) -> None:
+    """Hints of a read count once everything that it read is in a request."""
+    name = "m" * 250_000
+    events = [event(step, **{name: step}) for step in range(60, 0, -1)]
+    stage.api.put(body(), events=events)
+    stage.sink.gate = Once(lost_post=UnavailableError("died", subject="run"))
+    await stage.tick()
+    assert 0 < len(stage.values()) < 60
+    stage.now += 600
+    await stage.tick()
+    assert [step for step, _, _ in stage.values()] == list(range(1, 61))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MissingError("gone", subject="ev", code="404"), RejectedError("no", subject="ev", code="400")],
+    ids=["404", "400"],
+)
+async def test_other_sources_are_relayed_when_events_are_refused(
+    stage: Stage, error: AppError
+) -> None:
+    checkpoint = {"id": "cp", "step_number": 2, "metrics": {"full_valid_loss": 4.0}}
+    stage.api.put(body("succeeded", result_files=["file-r"]), checkpoints=[checkpoint])
+    stage.api.files["file-r"] = b"step,train_loss\n1,3.0\n"
+
+    class Refused(Open):
+        async def before(self, call: str) -> None:
+            if call == "list_events":
+                raise error
+
+    stage.api.gate = Refused()
+    await stage.finish()
+    assert sorted(stage.values()) == [(1, "train_loss", 3.0), (2, "full_valid_loss", 4.0)]
+    assert f"events could not be read: {error.message}" in stage.cursor.notes
+    assert stage.run.state == "finished"

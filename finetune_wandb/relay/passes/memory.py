@@ -4,7 +4,8 @@ from typing import Any
 
 from finetune_wandb.model.job import Job
 from finetune_wandb.relay.passes.ledger import Ledger
-from finetune_wandb.relay.published.events import Event, Hints, line_mark
+from finetune_wandb.relay.published.events import Event, line_mark
+from finetune_wandb.relay.published.listing import Hints
 from finetune_wandb.relay.run.curve import Curve
 from finetune_wandb.relay.run.summary import Summary
 
@@ -18,7 +19,7 @@ class Memory:
         self.ledger = Ledger.load(state.get("ledger"))
         """Values that are in the run or in the outbox."""
         self.summary = Summary(state.get("summary"))
-        self.hints = Hints(*state.get("hints", ()))
+        self.hints = Hints.load(state.get("hints"))
         self.attributes: int | None = state.get("attributes")
         """Hash of the run's attributes as W&B has them."""
         self.generation: int = state.get("generation", 1)
@@ -62,7 +63,7 @@ class Memory:
         return {
             "ledger": self.ledger.dump(),
             "summary": self.summary.state(),
-            "hints": [self.hints.order, self.hints.head, self.hints.tail, self.hints.recent],
+            "hints": self.hints.dump(),
             "attributes": self.attributes,
             "generation": self.generation,
             "ended": self.ended,

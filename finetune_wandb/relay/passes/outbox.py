@@ -56,6 +56,9 @@ class Sources:
         taken = Taken()
         self._take_lines(memory, taken)
         await self._take_rows(memory, taken, offset)
+        if self.done:
+            # Not before: the next pass must read again what a dying one leaves.
+            memory.hints = self._reading.events.hints
         return taken
 
     def _take_lines(self, memory: Memory, taken: Taken) -> None:

@@ -14,7 +14,7 @@ from finetune_wandb.model.errors import MissingError, RejectedError, TemporaryEr
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.relay_ports import JobsPort, Listing
 from finetune_wandb.relay.published.checkpoints import add_checkpoints, best_checkpoint
-from finetune_wandb.relay.published.events import EventRead, Hints, Page, read_new_events
+from finetune_wandb.relay.published.listing import MAX_PAGES, EventRead, Hints, Page, read_events
 from finetune_wandb.relay.published.results import ResultCount, read_rows
 from finetune_wandb.relay.published.rows import Row, rows_of_events
 
@@ -39,16 +39,25 @@ class Reading:
     best_checkpoint: dict[str, Any] = field(default_factory=dict)
 
 
-async def read_live(jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints) -> Reading:
-    """Read the events that may be new."""
-    return _reading(await _events(jobs, account, job, hints, full=False))
+async def read_live(
+    jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, pages: int = MAX_PAGES
+) -> Reading:
+    """Read the events that may be new, in at most so many pages."""
+    return await _read_events(jobs, account, job, hints, full=False, pages=pages)
 
 
 async def read_all(
-    jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, metric: str = ""
+    jobs: JobsPort,
+    account: RelayAccount,
+    job: Job,
+    hints: Hints,
+    *,
+    metric: str = "",
+    pages: int = MAX_PAGES,
 ) -> Reading:
-    """Read all events and checkpoints; the result files are left to `stream_rows`."""
-    reading = _reading(await _events(jobs, account, job, hints, full=True))
+    """Read all events, in at most so many pages, and checkpoints; the result files are left to
+    `stream_rows`."""
+    reading = await _read_events(jobs, account, job, hints, full=True, pages=pages)
     checkpoints, unusable, problem = await list_checkpoints(jobs, account, job.id)
     if problem:
         reading.notes.append(f"checkpoints could not be read: {problem}")
@@ -82,9 +91,9 @@ async def list_checkpoints(
     return checkpoints, unusable, ""
 
 
-async def _events(
-    jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, full: bool
-) -> EventRead:
+async def _read_events(
+    jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, full: bool, pages: int
+) -> Reading:
     unusable = 0
 
     async def read(after: str | None, limit: int) -> Page:
@@ -93,20 +102,23 @@ async def _events(
         unusable += listing.unusable
         return Page(listing.items, listing.has_more)
 
-    events = await read_new_events(read, hints, full=full)
-    events.unusable += unusable
-    return events
-
-
-def _reading(read: EventRead) -> Reading:
-    reading = Reading(read, rows_of_events(read.events))
-    if read.unusable:
-        reading.notes.append(f"{read.unusable} events had neither metrics nor a message")
-    if read.stepless:
-        reading.notes.append(f"{read.stepless} events had numbers but no step to put them at")
-    if read.looped:
-        reading.notes.append("the event listing came back to itself before its end")
-    return reading
+    notes: list[str] = []
+    try:
+        found = await read_events(read, hints, full=full, most=pages)
+    except (MissingError, RejectedError) as error:
+        if not job.is_terminal:
+            raise
+        # Checkpoints and result files of a job that is over have values, too.
+        found = EventRead(hints=hints)
+        notes.append(f"events could not be read: {error.message}")
+    unusable += found.unusable
+    if unusable:
+        notes.append(f"{unusable} events had neither metrics nor a message")
+    if found.stepless:
+        notes.append(f"{found.stepless} events had numbers but no step to put them at")
+    if found.looped:
+        notes.append("the event listing came back to itself before its end")
+    return Reading(found, rows_of_events(found.events), notes)
 
 
 async def stream_rows(

@@ -1,0 +1,285 @@
+"""A job's event listing: how far it must be read for the events that are new.
+
+Azure does not specify the listing's order (the live service answers newest first, the spec's
+example runs oldest first). A live read therefore ends early only where what it read proves that
+nothing new can lie beyond: it met the events that the last read left off at, in the order that
+their times show, and it went `LATE_S` seconds further into the past. Without that proof it reads
+the whole listing. An event listed later than that comes with the full read at the job's end.
+"""
+
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from finetune_wandb.model.errors import MissingError, RejectedError
+from finetune_wandb.relay.published.events import Event, moment, parse_event
+from finetune_wandb.relay.published.metrics import metrics_of
+
+LATE_S: Final = 30.0
+"""An event may be listed so many seconds after its time and is still seen by the next live read.
+Longer costs the ticks of busy jobs more: their events of so many seconds are read again."""
+FIRST_PAGE: Final = 20
+"""A tick brings a handful of new events; asking for more would only re-read known ones."""
+FULL_PAGE: Final = 100
+"""Neither spec names an upper bound for `limit`; 100 is what the peers use."""
+MAX_PAGES: Final = 20_000
+_STRAYS: Final = 8
+"""One comparison in so many may contradict the others without making the listing unordered."""
+_ENOUGH: Final = 3
+"""Comparisons of times that show an order, and events beyond `LATE_S` that show its end."""
+_ANCHORS: Final = 4
+"""Known events that a live read must meet again."""
+
+ReadPage = Callable[[str | None, int], Awaitable["Page"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing, in the service's order."""
+
+    items: list[dict[str, Any]]
+    has_more: bool
+
+
+@dataclass(slots=True)
+class Hints:
+    """What the last read saw of the listing, so that the next one can stop early."""
+
+    order: str = ""
+    """`newest`, `oldest` or `mixed`; empty while unknown."""
+    recent: list[int] = field(default_factory=list)
+    """Marks of the known events that the next read meets first, in the listing's order."""
+    depth: int = 0
+    """How many events of a newest-first listing are at `horizon` or later."""
+    horizon: float | None = None
+    """What is older than this (unix seconds) does not change any more."""
+    after: str = ""
+    """Id of the event that the next read goes on after: in an oldest-first listing always, in
+    others only where the last read was not finished."""
+    ending: bool = False
+    """The unfinished read is a full one."""
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any] | None) -> "Hints":
+        """Return the hints that `dump` wrote, as far as their names are known; empty for None."""
+        known = state or {}
+        return cls(**{name: known[name] for name in cls.__slots__ if name in known})
+
+    def dump(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(slots=True)
+class EventRead:
+    """Events read, deduplicated, oldest first; and how many items could not be used."""
+
+    events: list[Event] = field(default_factory=list)
+    hints: Hints = field(default_factory=Hints)
+    """For the next read, once all of these events are dealt with."""
+    unfinished: bool = False
+    """The read used up its pages: the next one goes on where this one ended."""
+    unusable: int = 0
+    stepless: int = 0
+    """Events that are kept for their message, but whose numbers belong to no step."""
+    looped: bool = False
+    """The listing said that there is more but showed no way on."""
+
+
+async def read_events(
+    read: ReadPage, hints: Hints, *, full: bool, most: int = MAX_PAGES
+) -> EventRead:
+    """Read every event that is not known to have been read before, in at most `most` pages.
+
+    `full` reads the whole listing, beginning anew unless the last read was an unfinished full one.
+    """
+    known = Hints() if full and not hints.ending else hints
+    walk = _Walk(read, known, most)
+    try:
+        is_proven = await walk.go_on()
+    except (MissingError, RejectedError):
+        if not known.after:
+            raise
+        is_proven = False  # the service no longer knows the event to go on after
+    if not is_proven:
+        walk = _Walk(read, Hints(), most)
+        await walk.go_on()
+    return walk.result(full=full)
+
+
+class _Walk:
+    """One way through a listing: what it met, and whether that proves that nothing is missing."""
+
+    def __init__(self, read: ReadPage, hints: Hints, most: int) -> None:
+        self._read = read
+        self._hints = hints
+        self._left = most
+        self._known = set(hints.recent)
+        self._found = EventRead()
+        self._seen: dict[str, Event] = {}
+        self._ids: list[str] = []
+        self._times: list[float | None] = []
+        """Of the events in `_ids`."""
+        self._last = ""
+        """Id that the next page comes after."""
+        self._used: set[str] = set()
+        self._at: float | None = None
+        self._up = self._down = 0
+        self._more = True
+
+    @property
+    def order(self) -> str:
+        """The order that the times on the way show; empty where they are too few or too equal."""
+        few, many = sorted((self._up, self._down))
+        if few * _STRAYS > many:
+            return "mixed"
+        if many < _ENOUGH:
+            return ""
+        return "newest" if self._down > self._up else "oldest"
+
+    async def go_on(self) -> bool:
+        """Read what may be new; say whether nothing can be missing (or the pages are used up)."""
+        hints = self._hints
+        if hints.order == "newest":
+            if await self._down_to_known():
+                self._more = bool(hints.after)
+                await self._to_end(hints.after)
+            return True
+        await self._to_end(hints.after)
+        if hints.order != "oldest" or not hints.recent:
+            return True
+        # The events that followed follow still, and later ones came after them.
+        met = set(map(_mark, self._ids[:FULL_PAGE]))
+        return self.order == "oldest" and met.issuperset(hints.recent[:_ANCHORS])
+
+    async def _down_to_known(self) -> bool:
+        """Read from the head until what is new must have been met; say whether it must."""
+        hints = self._hints
+        awaited = set(hints.recent[:_ANCHORS])
+        limit = min(FIRST_PAGE + hints.depth, FULL_PAGE)
+        while await self._page(limit):
+            awaited.difference_update(map(_mark, self._ids[-limit:]))
+            lowest = [at for at in self._times[-limit:] if at is not None][-_ENOUGH:]
+            limit = FULL_PAGE
+            if (
+                not awaited
+                and hints.horizon is not None
+                and len(lowest) == _ENOUGH
+                and max(lowest) < hints.horizon
+                and self.order == "newest"
+            ):
+                return True
+        return False
+
+    async def _to_end(self, after: str) -> None:
+        self._last, self._at = after, None
+        while await self._page(FULL_PAGE):
+            pass
+
+    async def _page(self, limit: int) -> bool:
+        """Read one more page where there is one; say whether there was, and there is another."""
+        if not self._left or not self._more:
+            return False
+        self._left -= 1
+        found, known, seen = self._found, self._known, self._seen
+        last, up, down = self._at, self._up, self._down
+        page = await self._read(self._last or None, limit)
+        start = len(self._ids)
+        for item in page.items:
+            is_object = isinstance(item, dict)
+            name = item.get("id") if is_object else None
+            if not isinstance(name, str):
+                name = ""
+            is_known = name and known and _mark(name) in known
+            event = None if is_known else parse_event(item)
+            if event is not None:
+                at = event.at
+            else:
+                at = moment(item.get("created_at")) if is_object else None
+            if name:
+                self._ids.append(name)
+                self._times.append(at)
+            if at is not None:
+                if last is not None:
+                    up += at > last
+                    down += at < last
+                last = at
+            if event is None:
+                found.unusable += not is_known
+                continue
+            if event.step is None:
+                found.stepless += _has_numbers(item.get("data"))
+            first = seen.setdefault(event.key, event)
+            # An id that comes again is left out only where it brings no value of its own.
+            if (
+                first is event
+                or first.step != event.step
+                or not event.metrics.keys() <= first.metrics.keys()
+            ):
+                found.events.append(event)
+        self._at, self._up, self._down = last, up, down
+        if not page.has_more:
+            self._more = False
+            return False
+        # Where an id repeats, a service that goes on after its first place would come back here
+        # for ever: every id is continued after once, the last of the page before others.
+        place = next((one for one in reversed(self._ids[start:]) if one not in self._used), None)
+        if place is None:
+            found.looped, self._more = True, False
+            return False
+        self._last = place
+        self._used.add(place)
+        return True
+
+    def result(self, *, full: bool) -> EventRead:
+        """Return what was read, with the hints for the next read."""
+        found, hints, ids, times = self._found, self._hints, self._ids, self._times
+        found.events.sort(key=_by_time)
+        found.unfinished = self._more
+        rest = self._last if self._more else ""
+        order = self.order or hints.order
+        found.hints = Hints(order, after=rest, ending=full and self._more)
+        if order == "newest":
+            timed = [at for at in times[:FULL_PAGE] if at is not None]
+            if timed:
+                horizon = found.hints.horizon = min(timed[:_ANCHORS]) - LATE_S
+                found.hints.depth = sum(at >= horizon for at in timed)
+            known = min(FIRST_PAGE + found.hints.depth, FULL_PAGE)
+            found.hints.recent = [_mark(name) for name in ids[:known]]
+        elif order == "oldest":
+            place = self._settled()
+            if place >= 0:
+                found.hints.after = ids[place]
+            elif ids and not rest and hints.order == "oldest":
+                found.hints.after = hints.after  # nothing that came after it is settled yet
+            if place >= 0 or not rest:
+                following = ids[place + 1 : place + 1 + FIRST_PAGE]
+                found.hints.recent = [_mark(name) for name in following]
+        return found
+
+    def _settled(self) -> int:
+        """Return the place of the last event of an oldest-first listing before which nothing will
+        come, with enough events after it to show the order; -1 where there is none yet."""
+        timed = [at for at in self._times[-FULL_PAGE:] if at is not None]
+        horizon = min(timed[-_ANCHORS:], default=0.0) - LATE_S
+        later: set[float] = set()
+        for place in range(len(self._times) - 1, -1, -1):
+            at = self._times[place]
+            if at is None:
+                continue
+            if at < horizon and len(later) > _ENOUGH:
+                return place
+            later.add(at)
+        return -1
+
+
+def _mark(name: str) -> int:
+    return zlib.crc32(name.encode("utf-8", "replace"))
+
+
+def _has_numbers(data: object) -> bool:
+    return isinstance(data, Mapping) and bool(metrics_of(data))
+
+
+def _by_time(event: Event) -> tuple[float, int]:
+    return (event.at or 0.0, event.step if event.step is not None else -1)
