@@ -37,7 +37,7 @@ _ACCOUNT: Final = _object(
         "id": _TEXT,
         "name": _TEXT,
         "kind": _TEXT,
-        "mode": {"enum": ["observe", "create_only", "full"]},
+        "mode": {"enum": ["observe", "full"]},
         "healthy": {"type": "boolean"},
         "findings": _list("Finding"),
         "checked_at": _TIME,

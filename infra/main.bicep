@@ -68,7 +68,6 @@ param onboardingScope string = 'all'
 @description('What the app may change. observe gives its identity no right to write or to assign roles.')
 @allowed([
   'observe'
-  'create_only'
   'full'
 ])
 param applyMode string = 'full'

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from finetune_wandb.accounts.checks.vault import is_foreign
-from finetune_wandb.accounts.policy import reason_to_skip
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.shared import assignments_key, vault_key
 from finetune_wandb.accounts.state import State, failure_of
@@ -39,8 +38,8 @@ async def _run(
     reached: dict[StepKind, StepState],
     ports: ReconcilePorts,
 ) -> tuple[State, StepOutcome]:
-    if reason := reason_to_skip(step, mode):
-        return state, StepOutcome(step, "skipped", reason)
+    if mode == "observe":
+        return state, StepOutcome(step, "skipped", "APPLY_MODE or the account's tag is observe")
     if step.kind in _ON_VAULT and _is_foreign(state):
         # Known only now: an account without an identity has no tenant.
         return state, StepOutcome(step, "skipped", "the vault is another tenant's")

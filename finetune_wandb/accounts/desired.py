@@ -25,8 +25,6 @@ from finetune_wandb.model.ids import (
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import ApplyMode, Settings
 
-_MODES: tuple[ApplyMode, ...] = ("observe", "create_only", "full")
-
 
 @dataclass(frozen=True, slots=True)
 class Desired:
@@ -143,12 +141,7 @@ def _scope_cause(account: Account, settings: Settings) -> str:
     return "eligible"
 
 
-def configured_mode(settings: Settings) -> ApplyMode:
-    """Return the mode that the settings name."""
-    return next(mode for mode in _MODES if mode == settings.apply_mode)
-
-
 def _mode(account: Account, settings: Settings, apply: bool) -> ApplyMode:
     if not apply or account.tag(TAG_MODE).lower() == "observe":
         return "observe"
-    return configured_mode(settings)
+    return settings.apply_mode

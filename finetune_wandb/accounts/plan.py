@@ -38,7 +38,6 @@ def plan_steps(state: State, findings: tuple[Finding, ...]) -> tuple[Step, ...]:
                 kind="write_record",
                 target=str(state.account.id),
                 cause="record_missing",
-                creates=True,
                 needs=needs,
                 values=missing_tags(state),
             )
@@ -51,7 +50,6 @@ def _enable_identity(state: State) -> Step:
         kind="enable_identity",
         target=str(state.account.id),
         cause="identity_off",
-        creates=True,
         values={"keeps": ", ".join(state.account.user_identities)}
         if state.account.user_identities
         else {},
@@ -68,7 +66,6 @@ def _grant_role(state: State, vault: Vault, cause: str, needs: tuple[StepKind, .
         kind="grant_role",
         target=scope_of(state, vault),
         cause=cause,
-        creates=True,
         needs=needs,
         values=_with_principal(values, state),
     )
@@ -79,7 +76,6 @@ def _add_policy(state: State, vault: Vault, cause: str, needs: tuple[StepKind, .
         kind="add_access_policy",
         target=vault.id,
         cause=cause,
-        creates=cause == "access_policy_missing",
         needs=needs,
         values=_with_principal({"secrets": "get, list"}, state),
     )

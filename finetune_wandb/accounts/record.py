@@ -101,7 +101,7 @@ async def key_news(report: KeyReport, *, now: datetime, keys: KeyStore) -> KeyRe
     Whoever found it, a look at the key or a pass over an account: news is what the record says
     and nobody was told.
     """
-    record = await keys.read(report.secret)
+    record = await keys.read(report.record.secret)
     if record is None or record.news != report.record.news:
         # Somebody has looked since: theirs is to be told.
         return None

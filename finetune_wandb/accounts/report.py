@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from finetune_wandb.accounts.desired import configured_mode
 from finetune_wandb.accounts.state import ReadFailure, State, failure_of
 from finetune_wandb.model.causes import finding, is_temporary
 from finetune_wandb.model.errors import AppError
@@ -80,7 +79,7 @@ def unreadable_report(
     return AccountReport(
         id=target,
         checked_at=now,
-        mode=configured_mode(settings),
+        mode=settings.apply_mode,
         findings=(finding(cause, **_names(target), code=failure.code),),
         readable=False,
         settled=not temporary,
@@ -93,7 +92,7 @@ def missing_report(target: AccountId, settings: Settings, now: datetime) -> Acco
     return AccountReport(
         id=target,
         checked_at=now,
-        mode=configured_mode(settings),
+        mode=settings.apply_mode,
         findings=(finding("account_missing", **_names(target)),),
         readable=False,
         deleted=True,

@@ -108,14 +108,10 @@ async def _settle(
         after = await ports.keys.write(replace(after, checked_at=now))
     secret_findings, key_findings = _findings(secret, after, look, used, now)
     return KeyReport(
-        secret=secret,
         record=after,
         secret_findings=secret_findings,
         key_findings=key_findings,
         newest_version=look.version,
-        accepted=look.failure is None,
-        changed=after.version != before.version,
-        noted=after.news != before.news,
         temporary=look.temporary,
         retry_after_s=look.retry_after,
     )
@@ -189,7 +185,6 @@ def _not_allowed(secret: SecretRef, cause: str) -> KeyReport:
     failure = finding(cause, vault=secret.vault.name, secret=secret.name)
     about_secret = failure.check == "secret"
     return KeyReport(
-        secret=secret,
         record=KeyRecord(secret=secret),
         secret_findings=(failure,) if about_secret else (),
         key_findings=() if about_secret else (failure,),

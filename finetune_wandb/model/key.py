@@ -84,7 +84,6 @@ class KeyChange:
 class KeyReport:
     """The outcome of looking at a secret's newest version."""
 
-    secret: SecretRef
     record: KeyRecord
     """What is in use after the look."""
     secret_findings: tuple[Finding, ...]
@@ -92,22 +91,9 @@ class KeyReport:
     key_findings: tuple[Finding, ...]
     """About its value: W&B accepts it, and for the right entity."""
     newest_version: str = ""
-    accepted: bool = False
-    """Whether W&B accepted the newest version in this look."""
-    changed: bool = False
-    """Whether the version in use is another than before."""
-    noted: bool = False
-    """Whether a line was added to the audit: something is different from the last look."""
     temporary: bool = False
     """True: the look failed for a reason that may pass."""
     retry_after_s: float | None = None
-
-    @property
-    def usable(self) -> bool:
-        """Whether there is a key in use that nothing speaks against."""
-        return bool(self.record.version) and not any(
-            item.severity == "blocked" for item in (*self.secret_findings, *self.key_findings)
-        )
 
     @property
     def findings(self) -> tuple[Finding, ...]:

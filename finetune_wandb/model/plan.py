@@ -17,14 +17,13 @@ StepReason = Literal["", "denied", "refused", "missing", "temporary"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One idempotent change. `creates` tells adding what is missing from changing what is there."""
+    """One idempotent change."""
 
     kind: StepKind
     target: str
     """ARM id of what is changed."""
     cause: str
     """Code of the finding that this step clears."""
-    creates: bool
     needs: tuple[StepKind, ...] = ()
     """Steps that must be done before this one can be tried."""
     values: Mapping[str, str] = field(default_factory=dict)
@@ -36,7 +35,6 @@ class Step:
             "kind": self.kind,
             "target": self.target,
             "cause": self.cause,
-            "creates": self.creates,
             "needs": list(self.needs),
             "values": dict(self.values),
         }
@@ -48,7 +46,6 @@ def step_from_json(data: Mapping[str, Any]) -> Step:
         kind=data["kind"],
         target=data["target"],
         cause=data["cause"],
-        creates=data["creates"],
         needs=tuple(data["needs"]),
         values=data["values"],
     )

@@ -5,7 +5,6 @@ Error texts never repeat the value: what was pasted into the wrong field may be 
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
@@ -117,42 +116,6 @@ def choice(*choices: str) -> Callable[[str], str]:
         raise ValueError(f"is not one of {', '.join(choices)}")
 
     return parse
-
-
-def schedule(value: str) -> str:
-    parts = value.split()
-    if len(parts) != len(_NCRONTAB) or not all(map(_is_schedule_field, parts, _NCRONTAB)):
-        raise ValueError("is not an NCRONTAB schedule of six fields")
-    return value
-
-
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_NCRONTAB: tuple[tuple[int, int, tuple[str, ...]], ...] = (
-    (0, 59, ()),
-    (0, 59, ()),
-    (0, 23, ()),
-    (1, 31, ()),
-    (1, 12, _MONTHS),
-    (0, 7, _DAYS),
-)
-"""Least and greatest number, and names, of second, minute, hour, day, month, weekday."""
-_TERM = re.compile(r"(?:\*|([0-9A-Za-z]+)(?:-([0-9A-Za-z]+))?)(?:/([0-9]{1,2}))?")
-
-
-def _is_schedule_field(text: str, field: tuple[int, int, tuple[str, ...]]) -> bool:
-    least, greatest, names = field
-
-    def is_value(part: str | None) -> bool:
-        if part is None or part.lower() in names:
-            return True
-        return part.isdecimal() and len(part) <= 2 and least <= int(part) <= greatest
-
-    terms = [_TERM.fullmatch(term) for term in text.split(",")]
-    return all(
-        term is not None and is_value(term[1]) and is_value(term[2]) and term[3] not in ("0", "00")
-        for term in terms
-    )
 
 
 def number(value: str) -> float:

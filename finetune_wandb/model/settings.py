@@ -15,7 +15,7 @@ from finetune_wandb.model import setting_parsers as parse
 from finetune_wandb.model.errors import SettingsError
 from finetune_wandb.model.secret import SecretRef
 
-ApplyMode = Literal["observe", "create_only", "full"]
+ApplyMode = Literal["observe", "full"]
 OFFICER = "Key Vault Secrets Officer"
 USER = "Key Vault Secrets User"
 
@@ -84,13 +84,12 @@ class Settings:
     )
     """`all`: every account unless tagged `off`. `tagged`: only accounts tagged
     `wandb-integration=on` or `observe`."""
-    apply_mode: str = _setting(
-        "full",
-        parse.choice("observe", "create_only", "full"),
-        "set APPLY_MODE to observe, create_only or full",
+    apply_mode: ApplyMode = _setting(
+        "full", parse.choice("observe", "full"), "set APPLY_MODE to observe or full"
     )
-    """`observe`: no write to Azure at all. `create_only`: adds what is missing, changes nothing
-    that is there. `full`: also brings back what differs. Default full: set-up without hands."""
+    """`observe`: the app writes nothing to Azure, creates and deletes no key, cancels no job.
+    `full`: it makes every change that the integration needs. Default full: set-up without manual
+    steps."""
     vault_role: str = _setting(
         OFFICER, parse.choice(OFFICER, USER), f"set VAULT_ROLE to {OFFICER} or {USER}"
     )
@@ -160,12 +159,12 @@ class Settings:
     """How many hours an old key goes on working after it was replaced (ROTATION=mint). Default
     three days: Azure's own integration reads the key when a job begins and keeps it."""
     relay_schedule: str = _setting(
-        "0 * * * * *", parse.schedule, "set RELAY_SCHEDULE to a six-field NCRONTAB schedule"
+        "0 * * * * *", parse.text, "set RELAY_SCHEDULE to a six-field NCRONTAB schedule"
     )
     """When metrics are relayed (NCRONTAB, UTC). Default every minute: W&B calls a run crashed
     after about five minutes of silence. Read by the host, not by the app."""
     drift_schedule: str = _setting(
-        "0 17 * * * *", parse.schedule, "set DRIFT_SCHEDULE to a six-field NCRONTAB schedule"
+        "0 17 * * * *", parse.text, "set DRIFT_SCHEDULE to a six-field NCRONTAB schedule"
     )
     """When every account is checked whether or not an event came (NCRONTAB, UTC). Default hourly,
     off the full hour. Read by the host, not by the app."""

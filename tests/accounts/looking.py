@@ -6,6 +6,13 @@ from finetune_wandb.model.settings import Settings
 from tests.accounts.fakes import NOW, PLACE, World, settings
 
 
+def usable(report: KeyReport) -> bool:
+    """Return whether a key is in use and no finding blocks it."""
+    return bool(report.record.version) and not any(
+        item.severity == "blocked" for item in report.findings
+    )
+
+
 async def look(azure: World, using: Settings | None = None, **more: object) -> KeyReport:
     return await prove_newest(
         PLACE,

@@ -23,7 +23,7 @@ from tests.accounts.fakes import (
     version,
     world,
 )
-from tests.accounts.looking import PLACE, look
+from tests.accounts.looking import PLACE, look, usable
 
 
 async def test_first_version_is_taken_into_use_when_accepted() -> None:
@@ -33,9 +33,8 @@ async def test_first_version_is_taken_into_use_when_accepted() -> None:
     assert (record.version, record.entity, record.accepted_at) == ("v1", "team-a", NOW)
     assert record.trigger == "a test"
     assert record.expires_at == NOW + timedelta(days=90)
-    assert report.accepted
-    assert report.changed
-    assert report.usable
+    assert report.record == record
+    assert usable(report)
     assert [(item.version, item.accepted, item.trigger) for item in azure.changes] == [
         ("v1", True, "a test")
     ]
@@ -47,8 +46,8 @@ async def test_nothing_is_stored_when_the_version_in_use_is_newest_and_accepted(
     azure.calls.clear()
     report = await look(azure)
     assert azure.calls == ["read key record", "read secret", "prove key"]
-    assert not report.changed
-    assert not report.noted
+    assert len(azure.changes) == 1
+    assert report.record.version == "v1"
 
 
 async def test_better_version_replaces_the_one_in_use() -> None:
@@ -57,7 +56,7 @@ async def test_better_version_replaces_the_one_in_use() -> None:
     azure.secrets[PLACE].append(version("v2", BETTER))
     report = await look(azure)
     assert azure.records[PLACE].version == "v2"
-    assert report.changed
+    assert report.record.version == "v2"
     assert [item.version for item in azure.changes] == ["v1", "v2"]
 
 
@@ -83,7 +82,7 @@ async def test_bad_version_is_noted_once_and_the_good_one_stays(newest, cause: s
     for _ in range(3):
         report = await look(azure)
     assert azure.records[PLACE].version == "v1"
-    assert (report.accepted, report.changed, report.usable) == (False, False, True)
+    assert usable(report)
     assert [item.cause for item in azure.changes] == ["key_accepted", cause]
     assert azure.changes[-1].accepted is False
     found = [item for item in report.findings if item.cause == cause]
@@ -100,9 +99,9 @@ async def test_nothing_changes_when_the_vault_does_not_answer() -> None:
     assert azure.records == before
     assert report.temporary
     assert report.retry_after_s == 33.0
-    assert report.usable
+    assert usable(report)
     assert len(azure.changes) == 1
-    assert (await look(azure)).changed
+    assert (await look(azure)).record.version == "v2"
 
 
 async def test_new_version_is_noted_as_unproved_while_w_and_b_does_not_answer() -> None:
@@ -120,8 +119,8 @@ async def test_new_version_is_noted_as_unproved_while_w_and_b_does_not_answer() 
     )
     assert report.temporary
     assert report.retry_after_s == 33.0
-    assert report.usable
-    assert (await look(azure)).changed
+    assert usable(report)
+    assert (await look(azure)).record.version == "v2"
     assert [(item.version, item.cause) for item in azure.changes] == [
         ("v1", "key_accepted"),
         ("v2", "key_unknown"),
@@ -179,7 +178,7 @@ async def test_nothing_is_read_when_vault_or_secret_is_not_allowed(vault, secret
     )
     assert azure.calls == []
     assert [item.cause for item in report.findings] == [cause]
-    assert not report.usable
+    assert not usable(report)
 
 
 @pytest.mark.parametrize("right", [True, None])
@@ -224,7 +223,7 @@ async def test_near_end_is_a_finding_at_thirty_seven_and_one_days(days: float, w
     report = await look(azure)
     found = [item.evidence["within"] for item in report.findings if "within" in item.evidence]
     assert found == ([within] if within else [])
-    assert report.usable
+    assert usable(report)
 
 
 async def test_new_end_of_the_version_in_use_is_noticed_beside_a_bad_newer_one() -> None:

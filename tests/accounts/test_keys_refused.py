@@ -16,7 +16,7 @@ from tests.accounts.fakes import (
     version,
     world,
 )
-from tests.accounts.looking import PLACE, look
+from tests.accounts.looking import PLACE, look, usable
 
 
 async def test_nothing_changes_when_w_and_b_does_not_answer_about_the_key_in_use() -> None:
@@ -27,7 +27,7 @@ async def test_nothing_changes_when_w_and_b_does_not_answer_about_the_key_in_use
     report = await look(azure)
     assert azure.records == before
     assert report.temporary
-    assert report.usable
+    assert usable(report)
     assert len(azure.changes) == 1
 
 
@@ -37,25 +37,25 @@ async def test_key_in_use_stays_and_blocks_when_w_and_b_no_longer_accepts_it() -
     del azure.owners[GOOD]
     report = await look(azure)
     assert azure.records[PLACE].version == "v1"
-    assert not report.usable
+    assert not usable(report)
     assert [item.cause for item in azure.changes] == ["key_accepted", "key_rejected"]
     azure.owners[GOOD] = KeyOwner("team-a", ("team-a",))
     again = await look(azure)
-    assert again.usable
-    assert again.noted
-    assert not again.changed
+    assert usable(again)
+    assert again.record.version == "v1"
+    assert len(azure.changes) == 3
 
 
 async def test_key_in_use_is_known_as_refused_when_a_newer_version_is_bad_too() -> None:
     azure = world()
     await look(azure)
     azure.secrets[PLACE].append(version("v2", REVOKED))
-    assert (await look(azure)).usable
+    assert usable(await look(azure))
     del azure.owners[GOOD]
     report = await look(azure)
     record = azure.records[PLACE]
     assert (record.version, record.newest_version, record.refused_at) == ("v1", "v2", NOW)
-    assert not report.usable
+    assert not usable(report)
     refused = [item for item in report.key_findings if item.severity == "blocked"]
     assert [item.evidence["version"] for item in refused] == ["v2", "v1"]
     assert [(item.version, item.cause) for item in azure.changes] == [
@@ -78,7 +78,7 @@ async def test_refused_key_is_used_again_when_w_and_b_takes_it_back() -> None:
     azure.owners[GOOD] = owner
     report = await look(azure)
     assert azure.records[PLACE].refused_at is None
-    assert report.usable
+    assert usable(report)
     assert (azure.changes[-1].version, azure.changes[-1].accepted) == ("v1", True)
 
 
@@ -92,7 +92,7 @@ async def test_good_version_ends_a_refusal() -> None:
     report = await look(azure)
     record = azure.records[PLACE]
     assert (record.version, record.refused_at) == ("v2", None)
-    assert report.usable
+    assert usable(report)
 
 
 @pytest.mark.parametrize("call", ["prove key", "read version"])
@@ -103,7 +103,7 @@ async def test_nothing_is_said_against_the_key_in_use_when_nobody_answers(call: 
     azure.errors[call] = [UnavailableError("no")]
     report = await look(azure)
     assert azure.records[PLACE].refused_at is None
-    assert report.usable
+    assert usable(report)
 
 
 async def test_expired_version_is_used_until_w_and_b_refuses_it() -> None:
@@ -129,7 +129,7 @@ async def test_disabled_newest_version_leaves_the_older_one_in_use() -> None:
     azure.errors["read secret"] = [DeniedError("no", code="SecretDisabled")]
     report = await look(azure)
     assert azure.records[PLACE].version == "v1"
-    assert report.usable
+    assert usable(report)
     assert [item.cause for item in report.findings if item.severity == "warning"] == [
         "secret_disabled"
     ]
@@ -158,7 +158,7 @@ async def test_disabled_version_in_use_blocks_when_no_other_is_accepted() -> Non
     azure.errors |= {"read secret": [disabled], "read version": [disabled]}
     report = await look(azure)
     assert azure.records[PLACE].version == "v1"
-    assert not report.usable
+    assert not usable(report)
     assert [item.cause for item in report.findings if item.severity == "blocked"] == [
         "secret_disabled"
     ]

@@ -252,13 +252,6 @@ SITUATIONS = [
         writes=("add policy",),
     ),
     Situation(
-        "policy without list, creating only",
-        with_vault(rbac=False, policies=(AccessPolicy(PRINCIPAL, frozenset({"get"})),)),
-        settings={"APPLY_MODE": "create_only"},
-        blocked=("access_policy_incomplete",),
-        warnings=("vault_policies",),
-    ),
-    Situation(
         "policy with all",
         with_vault(rbac=False, policies=(AccessPolicy(PRINCIPAL, frozenset({"all"})),)),
         warnings=("vault_policies",),

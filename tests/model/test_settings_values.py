@@ -75,37 +75,6 @@ def test_time_is_refused_when_no_date_lies_that_far_off(name: str) -> None:
     assert [problem.subject for problem in caught.value.problems] == [name]
 
 
-@pytest.mark.parametrize("name", ["RELAY_SCHEDULE", "DRIFT_SCHEDULE"])
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        "hourly",
-        "00:01:00",
-        "* * * * *",
-        "60 * * * * *",
-        "0 0 24 * * *",
-        "0 0 0 0 * *",
-        "0 0 0 * 13 *",
-        "0 0 0 * * abc",
-        "0 0 0 L * ?",
-        "*/0 * * * * *",
-        "0,, * * * * *",
-    ],
-)
-def test_schedule_is_refused_when_no_host_would_take_it(name: str, schedule: str) -> None:
-    with pytest.raises(SettingsProblems) as caught:
-        read_settings(GIVEN | {name: schedule})
-    assert [problem.subject for problem in caught.value.problems] == [name]
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    ["*/2 * * * * *", "0  17 * * * *", "0 0-30/5,45 8-18 * * MON-Fri", "0 0 0 31 dec 0,6"],
-)
-def test_schedule_is_taken_when_it_is_ncrontab(schedule: str) -> None:
-    assert read_settings(GIVEN | {"RELAY_SCHEDULE": schedule}).relay_schedule == schedule
-
-
 def test_every_wrong_setting_is_named_when_there_are_several() -> None:
     wrong = {
         "AZURE_SUBSCRIPTION_IDS": PASTED,
