@@ -4,6 +4,7 @@ What they show is meant for tests: rows as objects, holes left out, NaN and infi
 """
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +19,12 @@ from dev.sandbox.wandb.store import Hub, Run, hub
 _RUNS = "/_sandbox/wandb/runs"
 _RUN = f"{_RUNS}/<entity>/<project>/<run>"
 _STRINGS = ("teams", "write")
+_CHOICES = {
+    "config": ("merge", "replace"),
+    "gaps": ("close", "keep"),
+    "entities": ("known", "any"),
+}
+_FROM_ZERO = ("counter_lag_s", "keys_per_user")
 
 
 def register(routes: Routes, world: World) -> None:
@@ -197,14 +204,19 @@ def _apply_settings(service: Hub, body: Row) -> None:
     default_keys = body.pop("default_keys", None)
     if default_keys not in (None, "accept", "reject"):
         raise ValueError("default_keys: accept or reject")
-    rates = {"silence_s", "file_stream_per_run_per_s"}
+    known = asdict(service.settings)
     for name, value in body.items():
-        if name not in rates:
-            raise ValueError(f"{name}: unknown; known: default_keys, {', '.join(sorted(rates))}")
+        if name not in known:
+            raise ValueError(f"{name}: unknown; known: default_keys, {', '.join(sorted(known))}")
+        if name in _CHOICES:
+            if value not in _CHOICES[name]:
+                raise ValueError(f"{name}: {' or '.join(_CHOICES[name])}")
+            continue
         optional = name == "file_stream_per_run_per_s" and value is None
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-        if not optional and not number:
-            raise ValueError(f"{name}: a number above 0")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        least = 0 if name in _FROM_ZERO else 1e-9
+        if not optional and not (number and value >= least):
+            raise ValueError(f"{name}: a number {'from' if least == 0 else 'above'} 0")
     for name, value in body.items():
         setattr(service.settings, name, value)
     if default_keys is not None:
@@ -212,8 +224,5 @@ def _apply_settings(service: Hub, body: Row) -> None:
 
 
 def _shown_settings(service: Hub) -> Row:
-    return {
-        "default_keys": "accept" if service.keys.accept_unknown else "reject",
-        "silence_s": service.settings.silence_s,
-        "file_stream_per_run_per_s": service.settings.file_stream_per_run_per_s,
-    }
+    default_keys = "accept" if service.keys.accept_unknown else "reject"
+    return {"default_keys": default_keys, **asdict(service.settings)}

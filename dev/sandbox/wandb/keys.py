@@ -41,6 +41,10 @@ def permission_denied() -> Refusal:
     return Refusal(403, "permission denied", "PERMISSION_ERROR")
 
 
+def no_entity(entity: str) -> Refusal:
+    return Refusal(404, f"entity {entity} not found during upsertBucket")
+
+
 def run_was_deleted(path: str) -> Refusal:
     return Refusal(409, f"run {path} was previously created and deleted; try a new run name")
 
@@ -137,6 +141,14 @@ class KeyRing:
         if key.state != "active" or not (key.registered or self.accept_unknown):
             raise not_logged_in()
         return key
+
+    def entities(self) -> set[str]:
+        """Return the teams that there are: those of the keys, and what keys may write to."""
+        found = {DEFAULT_ENTITY}
+        for key in self.keys.values():
+            patterns = [pattern.split("/", 1)[0] for pattern in key.write or ()]
+            found.update((key.entity, *key.teams, *patterns))
+        return found
 
     def register(self, value: str, key: Key) -> None:
         """Register a key, in place of what was known of it."""

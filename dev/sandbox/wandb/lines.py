@@ -1,8 +1,8 @@
 """Line-numbered streams of a run: what lands at which offset, and what can be read of it.
 
-A write puts its lines at their offset, over what was there. A write beyond the end leaves a gap:
-slots that hold nothing, that readers do not see, and that later writes can fill. Lines stay raw
-text until somebody reads them, so that a million rows cost no more than their bytes.
+A write puts its lines at their offset, over what was there. Where gaps are kept, a write beyond
+the end leaves slots that hold nothing, that readers do not see, and that later writes can fill.
+Lines stay raw text until they are read, so that a million rows cost no more than their bytes.
 """
 
 import json
@@ -52,6 +52,17 @@ def json_or_refuse(text: str, what: str) -> str:
     return text
 
 
+def merged(before: str, after: str) -> str:
+    """Return one JSON object merged into another, both as text, at every depth."""
+    return json.dumps(_merged(loads(before), loads(after)))
+
+
+def _merged(before: Any, after: Any) -> Any:
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return after
+    return before | {name: _merged(before.get(name), value) for name, value in after.items()}
+
+
 def parse_row(line: str) -> Row:
     """Return a history row. A line that is not a JSON object is shown as what it is."""
     try:
@@ -89,7 +100,7 @@ class Lines:
         return len(self.slots)
 
     def write(self, offset: int, lines: list[str]) -> None:
-        """Put lines at their offset."""
+        """Put lines at their offset; what lies between the end and a later offset stays empty."""
         self.slots.extend([None] * (offset - len(self.slots)))
         self.slots[offset : offset + len(lines)] = lines
 
@@ -97,9 +108,9 @@ class Lines:
         """Yield the lines that are there, in order."""
         return (line for line in self.slots if line is not None)
 
-    def tail(self, count: int) -> list[str]:
-        """Return the last lines that are there, oldest first."""
-        return [line for line in self.slots[max(len(self) - count, 0) :] if line is not None]
+    def tail(self, count: int, end: int) -> list[str]:
+        """Return the last lines that are there before line `end`, oldest first."""
+        return [line for line in self.slots[max(end - count, 0) : end] if line is not None]
 
 
 class History(Lines):

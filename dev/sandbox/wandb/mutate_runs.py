@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from dev.sandbox.wandb.keys import Refusal
-from dev.sandbox.wandb.lines import json_or_refuse
+from dev.sandbox.wandb.keys import Refusal, no_entity, permission_denied
+from dev.sandbox.wandb.lines import json_or_refuse, merged
 from dev.sandbox.wandb.read_runs import shown_key
 from dev.sandbox.wandb.schema import (
     Info,
@@ -24,6 +24,18 @@ _TRANSITIONS = {
     "pending": ("running", "failed", "crashed", "preempted"),
     "failed": ("pending", "running"),
 }
+
+# Bytes that a field may have.
+# Source: docs.wandb.ai, limits of runs (read 24 Nov 2026).
+_LONGEST = {
+    "name": 64,
+    "modelName": 128,
+    "groupName": 128,
+    "jobType": 64,
+    "displayName": 128,
+    "config": 15_000_000,
+}
+_LONGEST_TAG = 64
 
 # Input field to attribute, for what an upsert simply sets. Null leaves a field as it was.
 _PLAIN = {
@@ -47,6 +59,8 @@ def _target(info: Info, wanted: Input) -> tuple[Run, bool]:
         return writable_run_with_id(info, wanted["id"]), False
     ctx = context(info)
     entity = wanted.get("entityName") or ctx.key.entity
+    if not ctx.hub.has_entity(entity):
+        raise no_entity(entity)
     project, name = wanted.get("modelName") or "uncategorized", wanted.get("name")
     ctx.run = f"{entity}/{project}/{name}" if name else None
     writable(info, entity, project)
@@ -58,6 +72,15 @@ def _target(info: Info, wanted: Input) -> tuple[Run, bool]:
     return run, True
 
 
+def _check_limits(wanted: Input) -> None:
+    """Raise 400 for a field that is longer than W&B takes."""
+    for name, longest in _LONGEST.items():
+        if len((wanted.get(name) or "").encode()) > longest:
+            raise Refusal(400, f"{name} must be at most {longest} bytes long")
+    if any(not 1 <= len(tag) <= _LONGEST_TAG for tag in wanted.get("tags") or ()):
+        raise Refusal(400, f"a tag must have 1 to {_LONGEST_TAG} characters")
+
+
 def _upsert_bucket(_: Any, info: Info, input: Input) -> dict[str, Any]:
     hub = context(info).hub
     state = input.get("state")
@@ -66,12 +89,14 @@ def _upsert_bucket(_: Any, info: Info, input: Input) -> dict[str, Any]:
     for name in ("config", "summaryMetrics"):
         if input.get(name) is not None:
             json_or_refuse(input[name], name)
+    _check_limits(input)
     run, inserted = _target(info, input)
     for name, attribute in _PLAIN.items():
         if input.get(name) is not None:
             setattr(run, attribute, input[name])
     if input.get("config") is not None:
-        run.config = input["config"]
+        merges = hub.settings.config == "merge"
+        run.config = merged(run.config, input["config"]) if merges else input["config"]
     if input.get("summaryMetrics") is not None:
         run.summary_line = input["summaryMetrics"]
     if state is not None:
@@ -161,6 +186,8 @@ def _alert(_: Any, info: Info, input: Input) -> dict[str, bool]:
 
 def _generate_key(_: Any, info: Info, input: Input) -> dict[str, Any]:
     ctx = context(info)
+    if len(ctx.hub.keys.owned_by(ctx.key.username)) >= ctx.hub.settings.keys_per_user:
+        raise permission_denied()
     value, key = ctx.hub.keys.generate(ctx.key, input.get("description"))
     # The one time that the value is shown; clients read it from `name`.
     return {"apiKey": shown_key(key, name=value)}

@@ -164,7 +164,7 @@ def _wandb_config(source: Run, _: Info, keys: list[str] | None = None) -> str:
 
 
 def _system_metrics(source: Run, _: Info) -> str:
-    last = source.events.tail(1)
+    last = source.events.tail(1, len(source.events))
     return json.dumps(parse_row(last[0]) if last else {})
 
 
@@ -302,6 +302,14 @@ def _files(
     return page([file_view(source, blob, base) for blob in kept], first, after)
 
 
+def _history_tail(run: Run, info: Info) -> str:
+    return json.dumps(_strict(run.history.tail(_TAIL, context(info).hub.sizes_of(run).history)))
+
+
+def _events_tail(run: Run, info: Info) -> str:
+    return json.dumps(_strict(run.events.tail(_TAIL, context(info).hub.sizes_of(run).events)))
+
+
 TABLE: Table = {
     "User": {"apiKeys": _api_keys},
     "Query": {
@@ -344,11 +352,11 @@ TABLE: Table = {
         "heartbeatAt": lambda source, _: iso(source.heartbeat_at),
         "user": lambda source, _: user(source.username),
         "historyKeys": _history_keys,
-        "historyLineCount": lambda source, _: len(source.history),
-        "eventsLineCount": lambda source, _: len(source.events),
-        "logLineCount": lambda source, _: len(source.output),
-        "historyTail": lambda source, _: json.dumps(_strict(source.history.tail(_TAIL))),
-        "eventsTail": lambda source, _: json.dumps(_strict(source.events.tail(_TAIL))),
+        "historyLineCount": lambda source, info: context(info).hub.sizes_of(source).history,
+        "eventsLineCount": lambda source, info: context(info).hub.sizes_of(source).events,
+        "logLineCount": lambda source, info: context(info).hub.sizes_of(source).output,
+        "historyTail": _history_tail,
+        "eventsTail": _events_tail,
         "history": _history,
         "events": _events,
         "sampledHistory": _sampled_history,

@@ -34,7 +34,7 @@ from dev.sandbox.wandb.store import Hub, Run, hub
 HISTORY = "wandb-history.jsonl"
 SUMMARY = "wandb-summary.json"
 
-# A gap in a stream is kept line by line; a larger offset is a client's arithmetic gone wrong.
+# A kept gap is kept line by line; a larger offset is a client's arithmetic gone wrong.
 _MAX_LINE = 10_000_000
 
 # What the service reports beside `stopped`; clients read only that one.
@@ -74,7 +74,7 @@ def take_post(hub: Hub, key: Key, path: tuple[str, str, str], body: bytes) -> we
     chunks = [_chunk(file, chunk) for file, chunk in post["files"].items()]
     stopped = run.stopped
     for chunk in chunks:
-        _write(run, chunk)
+        _write(run, chunk, close_gaps=hub.settings.gaps == "close")
     _move(hub, run, post)
     return json_response({"exitcode": run.exitcode, "limits": _LIMITS, "stopped": stopped})
 
@@ -121,19 +121,19 @@ def _chunk(name: str, chunk: Any) -> Chunk:
     return Chunk(name, offset, lines)
 
 
-def _write(run: Run, chunk: Chunk) -> None:
-    if chunk.name == HISTORY:
-        run.history.write(chunk.offset, chunk.lines)
-    elif chunk.name == SUMMARY:
+def _write(run: Run, chunk: Chunk, *, close_gaps: bool) -> None:
+    if chunk.name == SUMMARY:
         if chunk.lines:
             run.summary_line = chunk.lines[-1]
-    else:
-        run.streams.setdefault(chunk.name, Lines()).write(chunk.offset, chunk.lines)
+        return
+    stream = run.history if chunk.name == HISTORY else run.streams.setdefault(chunk.name, Lines())
+    stream.write(min(chunk.offset, len(stream)) if close_gaps else chunk.offset, chunk.lines)
 
 
 def _move(hub: Hub, run: Run, post: dict[str, Any]) -> None:
     now = hub.clock()
     run.posts += 1
+    run.measure(now)
     run.beat(now, hub.settings.silence_s)
     if post.get("preempting"):
         run.state = "preempting"

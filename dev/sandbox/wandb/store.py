@@ -1,7 +1,7 @@
 """What the W&B stand-in remembers: projects, their runs, and the state a run is in.
 
 Runs are made by `upsertBucket` and written by file_stream. A deleted run leaves its name behind:
-the real service never gives it out again.
+the real service never gives it out again. Counters that a resuming client reads are seconds old.
 """
 
 import base64
@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from dev.sandbox.store import World
 from dev.sandbox.wandb.artifacts import Artifact, Blob, Blobs, Collection
@@ -20,6 +20,15 @@ from dev.sandbox.wandb.lines import History, Lines, Row, loads
 ALIVE = ("running", "preempting")
 OUTPUT = "output.log"
 EVENTS = "wandb-events.jsonl"
+_REMEMBERED_S = 60.0
+
+
+class Sizes(NamedTuple):
+    """Lines in a run's streams."""
+
+    history: int
+    events: int
+    output: int
 
 
 @dataclass(eq=False)
@@ -57,6 +66,8 @@ class Run:
     recent_posts: list[float] = field(default_factory=list)
     stopped: bool = False
     deleted: bool = False
+    sizes: list[tuple[float, Sizes]] = field(default_factory=list)
+    """How long the streams were after each write of the last minute, with its time."""
 
     @property
     def path(self) -> str:
@@ -71,10 +82,26 @@ class Run:
         return self.streams.setdefault(EVENTS, Lines())
 
     def state_at(self, now: float, silence_s: float) -> str:
-        """Return the state: a run that fell silent while alive has crashed, or was preempted."""
+        """Return the state: a run that fell silent while alive has crashed, or was preempted.
+
+        One that was to stop and says nothing of its end counts as killed.
+        """
         if self.state in ALIVE and now - self.heartbeat_at > silence_s:
+            if self.stopped:
+                return "killed"
             return "preempted" if self.state == "preempting" else "crashed"
         return self.state
+
+    def measure(self, now: float) -> None:
+        """Note how long the streams are after a write."""
+        sizes = Sizes(len(self.history), len(self.events), len(self.output))
+        old = sum(1 for at, _ in self.sizes if at < now - _REMEMBERED_S)
+        del self.sizes[: max(old - 1, 0)]
+        self.sizes.append((now, sizes))
+
+    def sizes_at(self, moment: float) -> Sizes:
+        """Return how long the streams were then."""
+        return next((sizes for at, sizes in reversed(self.sizes) if at <= moment), Sizes(0, 0, 0))
 
     def beat(self, now: float, silence_s: float) -> None:
         """Note a sign of life: it brings back even a run that had ended."""
@@ -128,7 +155,20 @@ class Settings:
     """What the control port can turn. Rates are per second and run; None means unlimited."""
 
     silence_s: float = 300.0
+    """Without a post for so long, a run has crashed."""
     file_stream_per_run_per_s: float | None = None
+    counter_lag_s: float = 3.0
+    """Age of the line counts and tails that a resuming client reads."""
+    config: str = "merge"
+    """`merge`: a second config is merged into the first, recursively; `replace`: it takes its
+    place, as until 2024."""
+    gaps: str = "close"
+    """What becomes of a write beyond the end of a stream. `close`: the lines are renumbered to
+    follow the last one; `keep`: empty lines stay in between, to be filled later."""
+    entities: str = "known"
+    """`known`: only entities that some key belongs to exist; `any`: every name is one."""
+    keys_per_user: int = 100
+    """Keys one user may have; 0: an administrator switched their creation off."""
 
 
 def node_id(*parts: str) -> str:
@@ -154,6 +194,13 @@ class Hub:
 
     def state_of(self, run: Run) -> str:
         return run.state_at(self.clock(), self.settings.silence_s)
+
+    def sizes_of(self, run: Run) -> Sizes:
+        """Return the line counts as a resuming client reads them."""
+        return run.sizes_at(self.clock() - self.settings.counter_lag_s)
+
+    def has_entity(self, entity: str) -> bool:
+        return self.settings.entities == "any" or entity in self.keys.entities()
 
     def project(self, entity: str, name: str) -> Project | None:
         return self.projects.get((entity, name))

@@ -188,6 +188,7 @@ async def test_run_goes_where_the_job_says_when_it_says_so(
     metadata: dict[str, str],
     expected: str,
 ) -> None:
+    on_stage.hub.settings.entities = "any"
     on_stage.account = replace(on_stage.account, entity="acc-e", project="acc-p")
     on_stage.options = RelayOptions(skip_native=False)
     more = {"integrations": [{"type": "wandb", "wandb": integration}]} if integration else {}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dev.sandbox.wandb.store import hub
 from tests.dev.sandbox.wandb.wandb_fixture import ENTITY, WandbServer, wandb_server
 
 
@@ -95,7 +96,17 @@ async def test_request_is_refused_when_it_names_no_operation(
     assert answer["errors"]
 
 
-async def test_config_is_replaced_as_a_whole_when_it_is_sent_again(server: WandbServer) -> None:
+@pytest.mark.parametrize(
+    ("way", "config"),
+    [
+        ("merge", {"lr": 3, "n": {"a": 2, "b": 4}, "_wandb": {"t": {"12": "x"}}}),
+        ("replace", {"lr": 3, "n": {"b": 4}}),
+    ],
+)
+async def test_config_is_merged_unless_it_is_to_be_replaced_when_it_is_sent_again(
+    server: WandbServer, way: str, config: dict[str, Any]
+) -> None:
+    await server.control("PUT", "settings", {"config": way})
     first = {"lr": {"value": 1}, "n": {"value": {"a": 2}}, "_wandb": {"value": {"t": {"12": "x"}}}}
     await server.upsert("r", config=json.dumps(first), notes="n", groupName="g", jobType="j")
     assert (await server.shown("r"))["config"] == {
@@ -103,19 +114,33 @@ async def test_config_is_replaced_as_a_whole_when_it_is_sent_again(server: Wandb
         "n": {"a": 2},
         "_wandb": {"t": {"12": "x"}},
     }
-    await server.upsert("r", config=json.dumps({"lr": {"value": 3}}), summaryMetrics='{"s": 1}')
+    second = {"lr": {"value": 3}, "n": {"value": {"b": 4}}}
+    await server.upsert("r", config=json.dumps(second), summaryMetrics='{"s": 1}')
     shown = await server.shown("r")
-    assert shown["config"] == {"lr": 3}
+    assert shown["config"] == config
     assert shown["summary"] == {"s": 1}
     # What an upsert leaves out stays.
     assert (shown["notes"], shown["group"], shown["job_type"]) == ("n", "g", "j")
 
 
 @pytest.mark.parametrize(
-    "fields", [{"config": "{"}, {"summaryMetrics": "x"}, {"state": "finished"}], ids=str
+    "fields",
+    [
+        {"config": "{"},
+        {"summaryMetrics": "x"},
+        {"state": "finished"},
+        {"name": "r" * 65},
+        {"groupName": "ä" * 65},
+        {"jobType": "j" * 65},
+        {"displayName": "d" * 129},
+        {"modelName": "p" * 129},
+        {"tags": ["t", ""]},
+        {"tags": ["t" * 65]},
+    ],
+    ids=lambda fields: f"{next(iter(fields))}-{len(next(iter(fields.values())))}",
 )
-async def test_upsert_is_refused_when_a_value_makes_no_sense(
-    server: WandbServer, fields: dict[str, str]
+async def test_upsert_is_refused_when_a_value_makes_no_sense_or_is_too_long(
+    server: WandbServer, fields: dict[str, Any]
 ) -> None:
     query = "mutation M($i: UpsertBucketInput!) { upsertBucket(input: $i) { inserted } }"
     wanted = {"name": "r", "modelName": "proj", **fields}
@@ -132,7 +157,43 @@ RESUME = """query RunResumeStatus($project: String, $entity: String, $name: Stri
             wandbConfig(keys: ["t"]) } } }"""
 
 
+async def test_upsert_passes_when_every_value_is_as_long_as_it_may_be(
+    server: WandbServer,
+) -> None:
+    longest = {"groupName": "ä" * 64, "jobType": "j" * 64, "displayName": "d" * 128}
+    await server.upsert("r" * 64, tags=["t" * 64, "t"], **longest)
+    shown = await server.shown("r" * 64)
+    assert (shown["group"], shown["job_type"]) == ("ä" * 64, "j" * 64)
+
+
+async def test_counts_are_seconds_old_when_a_client_resumes(server: WandbServer) -> None:
+    now = 1000.0
+    hub(server.world).clock = lambda: now
+    await server.upsert("r")
+    seen = []
+    for step in range(3):
+        await server.rows("r", step, json.dumps({"_step": step}))
+        now += 2
+        model = (await server.graphql(RESUME, project="proj", entity=ENTITY, name="r"))["model"]
+        seen.append(
+            (model["bucket"]["historyLineCount"], json.loads(model["bucket"]["historyTail"]))
+        )
+    assert seen == [(0, []), (1, ['{"_step": 0}']), (2, ['{"_step": 0}', '{"_step": 1}'])]
+
+
+async def test_run_is_refused_with_404_when_its_entity_does_not_exist(server: WandbServer) -> None:
+    query = "mutation M($i: UpsertBucketInput!) { upsertBucket(input: $i) { inserted } }"
+    wanted = {"name": "r", "modelName": "proj", "entityName": "nowhere"}
+    body = {"query": query, "variables": {"i": wanted}}
+    status, answer = await server.call("POST", "/graphql", body)
+    said = answer["errors"][0]["message"]
+    assert (status, said) == (404, "entity nowhere not found during upsertBucket")
+    await server.control("PUT", "settings", {"entities": "any"})
+    assert (await server.call("POST", "/graphql", body))[0] == 200
+
+
 async def test_resume_status_has_all_counts_when_the_run_exists(server: WandbServer) -> None:
+    await server.control("PUT", "settings", {"counter_lag_s": 0})
     assert await server.graphql(RESUME, project="proj", entity=ENTITY, name="r") == {"model": None}
     config = {"_wandb": {"value": {"t": {"12": "0.31.0"}, "m": []}}}
     await server.upsert("r", config=json.dumps(config), displayName="d")

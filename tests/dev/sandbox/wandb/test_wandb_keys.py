@@ -109,9 +109,11 @@ UPSERT = """mutation ($e: String, $p: String, $n: String) {
         (["acme/ft-*"], "acme", "ft-1", 200),
         (["acme/ft-*"], "acme", "other", 403),
         (["ac*"], "acme", "any", 200),
-        (["acme"], "acme2", "any", 403),
+        (["acme"], "sandbox-team", "any", 403),
         ([], "acme", "any", 403),
-        (None, "elsewhere", "any", 200),
+        (["other"], "other", "any", 200),
+        (None, "sandbox-team", "any", 200),
+        (None, "elsewhere", "any", 404),
     ],
 )
 async def test_write_is_allowed_only_when_the_key_reaches_the_project(
@@ -218,11 +220,21 @@ async def test_minted_key_works_until_its_owner_deletes_it(server: WandbServer) 
     ]
     status, answer = await ask(server, minted["name"])
     assert (status, answer["data"]["viewer"]["username"]) == (200, "o")
-    assert (await ask(server, minted["name"], UPSERT, e="other", p="p", n="r"))[0] == 403
+    assert (await ask(server, minted["name"], UPSERT, e="sandbox-team", p="p", n="r"))[0] == 403
     assert (await ask(server, KEY, DELETE, id=minted["id"]))[0] == 403
     assert (await ask(server, OTHER, DELETE, id=minted["id"]))[0] == 200
     assert (await ask(server, minted["name"]))[0] == 401
     assert (await ask(server, OTHER, DELETE, id=minted["id"]))[0] == 404
+
+
+@pytest.mark.parametrize("most", [0, 2])
+async def test_no_key_is_minted_when_the_user_has_all_that_are_allowed(
+    server: WandbServer, most: int
+) -> None:
+    await server.control("PUT", "keys", {"key": OTHER, "entity": "acme", "username": "o"})
+    await server.control("PUT", "settings", {"keys_per_user": most})
+    made = [(await ask(server, OTHER, GENERATE, d="x"))[0] for _ in range(2)]
+    assert made == ([403, 403] if most == 0 else [200, 403])
 
 
 async def test_keys_are_not_listed_when_the_client_is_not_wandbs_own(server: WandbServer) -> None:

@@ -59,6 +59,7 @@ async def test_run_holds_all_that_was_logged_when_the_sdk_finishes(
 
 
 async def test_history_goes_on_when_the_sdk_resumes(server: WandbServer, tmp_path: Path) -> None:
+    await server.control("PUT", "settings", {"counter_lag_s": 0})
     result = await server.sdk(
         tmp_path,
         """
@@ -86,6 +87,7 @@ async def test_history_goes_on_when_the_sdk_resumes(server: WandbServer, tmp_pat
 async def test_sdk_takes_over_when_a_direct_client_began_the_run(
     server: WandbServer, tmp_path: Path
 ) -> None:
+    await server.control("PUT", "settings", {"counter_lag_s": 0})
     await server.upsert("r", state="pending", config='{"_wandb": {"value": {"t": {"12": "x"}}}}')
     await server.rows("r", 0, '{"_step": 0, "loss": 3}', '{"_step": 10, "loss": 2}')
     await server.sdk(

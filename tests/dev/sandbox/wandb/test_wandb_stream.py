@@ -45,9 +45,16 @@ async def test_row_is_replaced_when_its_offset_brings_another_one(server: WandbS
     assert shown["summary"]["loss"] == 7
 
 
-async def test_rows_stay_at_their_offset_when_earlier_ones_are_missing(
-    server: WandbServer,
-) -> None:
+async def test_rows_are_renumbered_when_earlier_ones_are_missing(server: WandbServer) -> None:
+    await server.upsert("r")
+    await server.rows("r", 0, row(0), row(1))
+    await server.rows("r", 5, row(5))
+    await server.rows("r", 2, row(2), row(3))
+    assert [r["_step"] for r in (await server.shown("r"))["history"]] == [0, 1, 2, 3]
+
+
+async def test_rows_stay_at_their_offset_when_gaps_are_kept(server: WandbServer) -> None:
+    await server.control("PUT", "settings", {"gaps": "keep", "counter_lag_s": 0})
     run = await server.upsert("r")
     await server.rows("r", 5, row(5))
     assert [r["_step"] for r in (await server.shown("r"))["history"]] == [5]
@@ -235,6 +242,7 @@ async def test_post_is_put_off_when_a_run_sends_too_many(server: WandbServer) ->
 async def test_posts_stay_cheap_when_the_history_is_long(server: WandbServer) -> None:
     await server.upsert("r")
     service = hub(server.world)
+    service.settings.counter_lag_s = 0
     key = service.keys.authenticate(KEY)
     rows = [row(i, at=i, loss=0.5, acc=i / 3) for i in range(100_000)]
     bodies = [
@@ -255,3 +263,16 @@ async def test_posts_stay_cheap_when_the_history_is_long(server: WandbServer) ->
     assert run["historyLineCount"] == 100_000
     assert [json.loads(line)["at"] for line in run["history"]] == [50000, 50001, 50002]
     assert time.process_time() - started < 3
+
+
+async def test_silent_run_is_killed_when_it_was_to_stop(server: WandbServer) -> None:
+    now = 1000.0
+    hub(server.world).clock = lambda: now
+    for name in ("stopped", "silent"):
+        await server.upsert(name)
+        await server.stream(name, {})
+    await server.control("POST", f"runs/{ENTITY}/proj/stopped/stop")
+    assert (await server.stream("stopped", {}))[1]["stopped"] is True
+    now += 301
+    states = [(await server.shown(name))["state"] for name in ("stopped", "silent")]
+    assert states == ["killed", "crashed"]
