@@ -1,27 +1,94 @@
-"""HTTP: what is healthy, what is not, why, and what to do."""
+"""HTTP: the health of accounts, jobs and keys, with causes and remedies; filters and pages."""
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import azure.functions as func
 import orjson
 
-from finetune_wandb.flows.app import App, Deps
-from finetune_wandb.flows.status import Situation, read_situation
-from finetune_wandb.model.errors import AppError
-from handlers.problem_details import SAFE, Refusal, answer_for, json_answer
-from handlers.status_query import StatusQuery, read_query
+from finetune_wandb.flows.app import Deps
+from finetune_wandb.flows.status import Situation, is_bad, needs_action, read_situation
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.errors import AppError, NoticeError
+from finetune_wandb.model.plan import AccountEntry
+from handlers.problem_details import SAFE, Refusal, answer_for
 from handlers.status_view import account_view, job_view, key_view, problem_view, queue_view
 
-NAME: Final = "status"
+MOST: Final = 5000
+"""Accounts and jobs, each, in one answer; also the default page size."""
+_FLAGS: Final = {"1": True, "true": True, "": False, "0": False, "false": False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusQuery:
+    """`page` counts from 1; `limit` holds for accounts and for jobs, each."""
+
+    account: str = ""
+    """ARM id or name, in lower case."""
+    job: str = ""
+    unhealthy: bool = False
+    page: int = 1
+    limit: int = MOST
+
+    def takes_account(self, entry: AccountEntry) -> bool:
+        return self._is_account(entry.key) and not (self.unhealthy and not needs_action(entry))
+
+    def takes_job(self, cursor: Cursor) -> bool:
+        return (
+            self._is_account(cursor.account)
+            and (not self.job or cursor.job == self.job)
+            and not (self.unhealthy and not is_bad(cursor))
+        )
+
+    def _is_account(self, key: str) -> bool:
+        return not self.account or self.account in (key, key.rpartition("/")[2])
+
+    def cut[T](self, items: list[T]) -> list[T]:
+        """Return the items of the wanted page."""
+        return items[(self.page - 1) * self.limit : self.page * self.limit]
+
+    def pages(self, *counts: int) -> int:
+        """Return how many pages lists of these lengths fill; at least 1."""
+        return max(1, *(-(-count // self.limit) for count in counts))
+
+
+def read_query(params: Mapping[str, str], *, limit: int = MOST, most: int = MOST) -> StatusQuery:
+    """Return the query in a request's parameters. Raises NoticeError naming the wrong one.
+
+    Unknown parameters are ignored: hosts and proxies add their own.
+    """
+    flag = _FLAGS.get(_text(params, "unhealthy").lower())
+    if flag is None:
+        raise NoticeError("must be 1 or 0", subject="unhealthy")
+    return StatusQuery(
+        account=_text(params, "account").rstrip("/").lower(),
+        job=_text(params, "job"),
+        unhealthy=flag,
+        page=_number(params, "page", 1, 1_000_000),
+        limit=_number(params, "limit", limit, most),
+    )
+
+
+def _text(params: Mapping[str, str], name: str) -> str:
+    text = (params.get(name) or "").strip()
+    if len(text) > 2048:
+        raise NoticeError("is too long", subject=name)
+    return text
+
+
+def _number(params: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = _text(params, name) or str(default)
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= most):
+        raise NoticeError(f"must be a number from 1 to {most}", subject=name)
+    return int(text)
 
 
 def view(situation: Situation, query: StatusQuery, run_url_root: str) -> dict[str, Any]:
     """Return the status answer."""
-    accounts = [entry for entry in situation.accounts if query.takes_account(entry)]
-    if query.job:
-        accounts = []
-    cursors = [cursor for cursor in situation.cursors if query.takes_job(cursor)]
+    accounts = [] if query.job else list(filter(query.takes_account, situation.accounts))
+    cursors = list(filter(query.takes_job, situation.cursors))
     return {
         "accounts": [account_view(entry) for entry in query.cut(accounts)],
         "jobs": [job_view(cursor, run_url_root) for cursor in query.cut(cursors)],
@@ -46,38 +113,26 @@ def view(situation: Situation, query: StatusQuery, run_url_root: str) -> dict[st
     }
 
 
-async def get(request: func.HttpRequest, app: App) -> func.HttpResponse:
-    """Answer GET /api/status; 304 without a body for an answer that the caller has already."""
-    query = read_query(request.params)
-    body = orjson.dumps(view(await read_situation(app), query, app.settings.run_url_root))
-    tag = etag_of(body)
-    if is_known(request, tag):
-        return not_modified(tag)
-    return json_answer(body, headers={"ETag": tag, **CACHED})
-
-
-def etag_of(body: bytes) -> str:
-    """Return the tag of an answer: equal for equal bodies."""
-    return f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-
-
-def is_known(request: func.HttpRequest, tag: str) -> bool:
-    """Whether the caller says that it has this answer already."""
+def tagged_answer(
+    request: func.HttpRequest, body: bytes, mimetype: str, headers: Mapping[str, str] | None = None
+) -> func.HttpResponse:
+    """Return `body` with its ETag, or 304 without a body where the caller already has it."""
+    tag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
     known = {one.strip() for one in (request.headers.get("if-none-match") or "").split(",")}
-    return tag in known or "*" in known
-
-
-def not_modified(tag: str) -> func.HttpResponse:
-    return func.HttpResponse(status_code=304, headers={"ETag": tag, **CACHED, **SAFE})
-
-
-CACHED: Final = {"Cache-Control": "private, no-cache"}
-"""Kept by the caller alone, and asked about each time."""
+    common = {"ETag": tag, "Cache-Control": "private, no-cache", **SAFE}
+    if tag in known or "*" in known:
+        return func.HttpResponse(status_code=304, headers=common)
+    return func.HttpResponse(
+        body, mimetype=mimetype, charset="utf-8", headers={**common, **(headers or {})}
+    )
 
 
 async def answer(request: func.HttpRequest, deps: Deps) -> func.HttpResponse:
     """Answer GET /api/status, refusals included."""
     try:
-        return await get(request, await deps.app())
+        app = await deps.app()
+        query = read_query(request.params)
+        shown = view(await read_situation(app), query, app.settings.run_url_root)
     except (AppError, Refusal) as error:
         return answer_for(error)
+    return tagged_answer(request, orjson.dumps(shown), "application/json")

@@ -1,4 +1,4 @@
-"""Accounts, jobs, keys and problems as the status answer shows them."""
+"""Accounts, jobs, keys and problems as the status answer and the dashboard show them."""
 
 import re
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from finetune_wandb.model.queues import QueueCount
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/-]*")
 _MANY: Final = 8192
-"""Nearly all jobs are as they were at the last look; their texts are kept."""
+"""Most jobs have not changed since the last call, so their texts are kept."""
 _ANY_REMEDY: Final = (
-    "It is tried again by itself; if it lasts, re-sync and look into docs/troubleshooting.md."
+    "The app retries it; if it persists, re-sync, then see docs/troubleshooting.md."
 )
 _END_OF_TIME: Final = 253_402_300_800
 """The year 10000, which has no date."""
@@ -38,12 +38,11 @@ def account_view(entry: AccountEntry) -> dict[str, Any]:
         "steps": [outcome.to_json() for outcome in entry.steps],
         "entity": entry.entity,
         "project": entry.project,
-        "checked_at": time_view(entry.checked_at),
+        "checked_at": _time(entry.checked_at),
     }
 
 
-def run_url(cursor: Cursor, root: str) -> str:
-    """Return the address of a job's run in W&B, empty while it has none."""
+def _run_url(cursor: Cursor, root: str) -> str:
     run = cursor.run
     if not run:
         return ""
@@ -52,17 +51,12 @@ def run_url(cursor: Cursor, root: str) -> str:
 
 @lru_cache(maxsize=_MANY)
 def _quoted(part: str) -> str:
-    # Job ids and most names need none of it, which is much cheaper to see than to do.
+    # Job ids and most names need no quoting, and the test for that is much cheaper.
     return part if _PLAIN.fullmatch(part) else quote(part)
 
 
-def remedy_of(cursor: Cursor) -> str:
-    """Return what to do about a job's error, empty for a job without one."""
-    return remedy_for(cursor.error, cursor.remedy)
-
-
 def remedy_for(cause: str, remedy: str) -> str:
-    """Return what to do about a cause: its own remedy, else what holds for any."""
+    """Return what to do about a cause: its own remedy, else the general one."""
     return remedy or (_ANY_REMEDY if cause else "")
 
 
@@ -71,62 +65,58 @@ def job_view(cursor: Cursor, run_url_root: str) -> dict[str, Any]:
         "id": cursor.job,
         "account": cursor.account,
         "status": cursor.status,
-        "run_url": run_url(cursor, run_url_root),
+        "run_url": _run_url(cursor, run_url_root),
         "run": str(cursor.run) if cursor.run else "",
         "values": cursor.values,
         "last_step": cursor.last_step,
         "lag_s": cursor.lag_s,
         "state": cursor.relay_state,
         "error": cursor.error,
-        "remedy": remedy_of(cursor),
+        "remedy": remedy_for(cursor.error, cursor.remedy),
         "notes": list(cursor.notes),
         "model": cursor.model,
-        "last_value_at": unix_view(cursor.last_value_at),
-        "created_at": unix_view(cursor.created_at),
-        "finished_at": unix_view(cursor.finished_at),
+        "last_value_at": _unix(cursor.last_value_at),
+        "created_at": _unix(cursor.created_at),
+        "finished_at": _unix(cursor.finished_at),
     }
 
 
 def key_view(
     record: KeyRecord, changes: Sequence[KeyChange] = (), mint: KeyMint | None = None
 ) -> dict[str, Any]:
-    """Return a key with its latest changes, newest first, and the rotation that there was."""
+    """Return a key with its latest changes, newest first, and the latest rotation."""
     return {
         "vault": record.secret.vault.host,
         "secret": record.secret.name,
         "version": record.version,
         "entity": record.entity,
-        "accepted_at": time_view(record.accepted_at),
-        "expires_at": time_view(record.expires_at),
+        "accepted_at": _time(record.accepted_at),
+        "expires_at": _time(record.expires_at),
         "newest_version": record.newest_version,
         "newest_cause": record.newest_cause,
         "trigger": record.trigger,
-        "refused_at": time_view(record.refused_at),
-        "checked_at": time_view(record.checked_at),
-        "changes": [_change_view(change) for change in changes],
-        "rotation": _rotation_view(mint) if mint else None,
-    }
-
-
-def _change_view(change: KeyChange) -> dict[str, Any]:
-    return {
-        "at": time_view(change.at),
-        "version": change.version,
-        "entity": change.entity,
-        "accepted": change.accepted,
-        "cause": change.cause,
-        "trigger": change.trigger,
-    }
-
-
-def _rotation_view(mint: KeyMint) -> dict[str, Any]:
-    return {
-        "state": mint.state,
-        "began_at": time_view(mint.began_at),
-        "switched_at": time_view(mint.switched_at),
-        "version": mint.version,
-        "old_version": mint.old_version,
-        "findings": [item.to_json() for item in rotation_findings(mint)],
+        "refused_at": _time(record.refused_at),
+        "checked_at": _time(record.checked_at),
+        "changes": [
+            {
+                "at": _time(change.at),
+                "version": change.version,
+                "entity": change.entity,
+                "accepted": change.accepted,
+                "cause": change.cause,
+                "trigger": change.trigger,
+            }
+            for change in changes
+        ],
+        "rotation": mint
+        and {
+            "state": mint.state,
+            "began_at": _time(mint.began_at),
+            "switched_at": _time(mint.switched_at),
+            "version": mint.version,
+            "old_version": mint.old_version,
+            "findings": [item.to_json() for item in rotation_findings(mint)],
+        },
     }
 
 
@@ -145,14 +135,14 @@ def queue_view(count: QueueCount) -> dict[str, Any]:
     return {"name": count.name, "waiting": count.waiting, "poison": count.poison}
 
 
-def time_view(moment: datetime | None) -> str | None:
+def _time(moment: datetime | None) -> str | None:
     """Return a time as ISO 8601 in UTC."""
     return moment.isoformat().replace("+00:00", "Z") if moment else None
 
 
 @lru_cache(maxsize=4 * _MANY)
-def unix_view(moment: float | None) -> str | None:
-    """Return unix seconds as ISO 8601 in UTC; None for what is no time."""
+def _unix(moment: float | None) -> str | None:
+    """Return unix seconds as ISO 8601 in UTC; None where they are no date."""
     if moment is None or not 0 <= moment < _END_OF_TIME:
         return None
-    return time_view(datetime.fromtimestamp(int(moment), UTC))
+    return _time(datetime.fromtimestamp(int(moment), UTC))

@@ -39,12 +39,18 @@ class Situation:
         """Return the counts that do not depend on filters."""
         return {
             "accounts": len(self.accounts),
-            "unhealthy": sum(entry.in_scope and not entry.healthy for entry in self.accounts),
+            "unhealthy": sum(map(needs_action, self.accounts)),
             "jobs": len(self.cursors),
             "jobs_by_state": dict(sorted(Counter(one.relay_state for one in self.cursors).items())),
             "jobs_with_error": sum(map(is_bad, self.cursors)),
             "poison": sum(count.poison for count in self.queues),
         }
+
+
+def needs_action(entry: AccountEntry) -> bool:
+    """Return whether an account does not work, or a blocked check keeps it out of scope."""
+    blocked = any(finding.severity == "blocked" for finding in entry.findings)
+    return blocked or (entry.in_scope and not entry.healthy)
 
 
 def is_bad(cursor: Cursor) -> bool:

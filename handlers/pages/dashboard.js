@@ -1,17 +1,22 @@
 "use strict";
-// Refreshes the page's live parts, copies remedies, starts re-syncs and shows how far they are.
-// The function key that the page was asked for with goes into a header of the page's own
-// requests, and nowhere else.
+// Refreshes the live parts of the page, goes from page to page, copies remedies, starts re-syncs
+// and shows their progress.
+// The function key of the address (`?code=`) is read once, kept in memory, and removed from the
+// address bar and the tab's history. From then on it travels in a header of the page's own
+// requests, so links and forms are fetched here instead of being followed by the browser.
 (() => {
   const REFRESH_MS = 10000;
   const POLL_MS = 1000;
   const here = new URL(location.href);
-  const key = here.searchParams.get("code") || "";
+  const key = here.searchParams.get("code");
   const headers = key ? { "x-functions-key": key } : {};
+  here.searchParams.delete("code");
+  if (key) history.replaceState(null, "", here);
   let served = new Map();
   let etag = "";
   let polling = false;
-  let lookedAt = Date.now();
+  let query = location.search;
+  let updatedAt = Date.now();
 
   const remember = (page) => {
     served = new Map();
@@ -32,7 +37,7 @@
     return "";
   };
 
-  const tellAges = () => {
+  const showAges = () => {
     for (const time of document.querySelectorAll("time")) {
       const moment = Date.parse(time.dateTime);
       if (Number.isNaN(moment)) continue;
@@ -40,25 +45,7 @@
       time.textContent = age((Date.now() - moment) / 1000);
     }
     const fresh = document.getElementById("fresh");
-    if (fresh) fresh.textContent = `Looked ${age((Date.now() - lookedAt) / 1000)}`;
-  };
-
-  // Links and forms of the page itself go on with the same key.
-  const carryKey = () => {
-    if (!key) return;
-    for (const link of document.querySelectorAll('a[href^="?"]')) {
-      const target = new URL(link.getAttribute("href"), here);
-      target.searchParams.set("code", key);
-      link.href = target.href;
-    }
-    const form = document.getElementById("filter");
-    if (form && !form.elements.code) {
-      const field = document.createElement("input");
-      field.type = "hidden";
-      field.name = "code";
-      field.value = key;
-      form.append(field);
-    }
+    if (fresh) fresh.textContent = `Updated ${age((Date.now() - updatedAt) / 1000)}`;
   };
 
   const mark = (element) => element && (element.id || element.getAttribute("aria-label"));
@@ -93,32 +80,50 @@
   };
 
   const refresh = async () => {
-    const target = new URL(location.href);
-    target.searchParams.delete("code");
+    const wanted = location.search;
     const asked = etag ? { ...headers, "If-None-Match": etag } : headers;
-    const answer = await fetch(target, { headers: asked, cache: "no-store" });
+    const answer = await fetch(location.pathname + wanted, { headers: asked, cache: "no-store" });
+    const text = await answer.text();
+    if (wanted !== location.search) return; // another page was opened meanwhile
     if (answer.status === 200) {
       etag = answer.headers.get("ETag") || "";
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const page = new DOMParser().parseFromString(text, "text/html");
       replace(page);
       remember(page);
-      carryKey();
     } else if (answer.status !== 304) {
       throw new Error(`the app answered ${answer.status}`);
     }
-    lookedAt = Date.now();
-    tellAges();
+    query = wanted;
+    updatedAt = Date.now();
+    showAges();
+  };
+
+  const tryRefresh = async () => {
+    try {
+      await refresh();
+    } catch (error) {
+      const fresh = document.getElementById("fresh");
+      if (fresh) fresh.textContent = `Not refreshed: ${error.message}`;
+    }
+  };
+
+  // Shows the address that the tab has now, in the filter too.
+  const arrive = () => {
+    const wanted = new URLSearchParams(location.search);
+    for (const field of document.getElementById("filter").elements) {
+      if (field.type === "checkbox") field.checked = ["1", "true"].includes(wanted.get(field.name));
+      else if (field.name) field.value = wanted.get(field.name) || "";
+    }
+    return tryRefresh();
+  };
+
+  const visit = (search) => {
+    history.pushState(null, "", location.pathname + search);
+    return arrive();
   };
 
   const keepFresh = async () => {
-    if (!document.hidden) {
-      try {
-        await refresh();
-      } catch (error) {
-        const fresh = document.getElementById("fresh");
-        if (fresh) fresh.textContent = `Not refreshed: ${error.message}`;
-      }
-    }
+    if (!document.hidden) await tryRefresh();
     setTimeout(keepFresh, REFRESH_MS);
   };
 
@@ -222,15 +227,26 @@
   };
 
   document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="?"]');
+    if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      visit(link.getAttribute("href"));
+    }
     const button = event.target.closest("button");
     if (!button) return;
     if (button.classList.contains("copy")) copy(button);
     if (button.classList.contains("resync")) resync(button);
   });
 
+  document.getElementById("filter").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const given = [...new FormData(event.target)].filter(([, value]) => value);
+    visit(given.length ? `?${new URLSearchParams(given)}` : "");
+  });
+  addEventListener("popstate", () => { if (location.search !== query) arrive(); });
+
   remember(document);
-  carryKey();
-  tellAges();
-  setInterval(tellAges, 1000);
+  showAges();
+  setInterval(showAges, 1000);
   setTimeout(keepFresh, REFRESH_MS);
 })();

@@ -15,7 +15,7 @@ from finetune_wandb.model.messages import read_artifacts, read_reconcile, read_r
 from finetune_wandb.model.redact import redacted
 from finetune_wandb.model.resync_request import request_from_body
 from finetune_wandb.model.settings import Settings, SettingsProblems, names, read_settings
-from handlers.status_query import read_query
+from handlers.status import read_query
 from tests.fuzz.inputs import any_json, bodies, damaged, fuzzed, raises_only
 from tests.fuzz.test_fuzz_jobs import JOB
 
