@@ -34,8 +34,7 @@ from finetune_wandb.clients.storage.resync_table import ResyncTable
 from finetune_wandb.clients.storage.service import Storage, read_address
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.artifacts import Artifacts
-from finetune_wandb.clients.wandb.key_minter import KeyMinter
-from finetune_wandb.clients.wandb.key_prover import KeyProver
+from finetune_wandb.clients.wandb.keys import KeyMinter, KeyProver
 from finetune_wandb.clients.wandb.sink import WandbSink
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.native_jobs import NativeJobs

@@ -88,11 +88,17 @@ class Http:
         transport: Transport,
         service: str,
         explain: Callable[[Answer, str], AppError | None] | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> None:
-        """`explain` may name the error of a failed answer better than its status does."""
+        """`explain` may name the error of a failed answer better than its status does.
+
+        `timeout_s` bounds each try of a request; None leaves the session's own limits.
+        """
         self._transport = transport
         self._service = service
         self._explain = explain
+        self._timeout_s = timeout_s
 
     async def request[T](
         self,
@@ -103,8 +109,10 @@ class Http:
         headers: Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]],
         body: bytes | None = None,
         subject: str,
+        repeat: bool = True,
     ) -> T:
-        """Send a request that may be repeated and return what `read` makes of the answer.
+        """Send a request and return what `read` makes of the answer; it is repeated while it fails
+        for the moment, unless `repeat` is off.
 
         `headers` that are a function are asked for before each try: a credential may change.
         `read` runs inside the retries: an answer that breaks it with a TemporaryError is asked
@@ -120,6 +128,8 @@ class Http:
             # its cost (docs/performance.md).
             return await once()
         except TemporaryError as error:
+            if not repeat:
+                raise
             return await _again(once, error)
 
     async def _once(
@@ -142,6 +152,7 @@ class Http:
                 data=io.BytesIO(body) if body and len(body) > _LARGE else body,
                 allow_redirects=False,
                 **self._transport.by_proxy(url),
+                **self._limits(),
             ) as response:
                 answer = Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
@@ -186,6 +197,13 @@ class Http:
                     )
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable(error, subject) from None
+
+    def _limits(self) -> dict[str, Any]:
+        import aiohttp
+
+        if self._timeout_s is None:
+            return {}
+        return {"timeout": aiohttp.ClientTimeout(total=self._timeout_s)}
 
     def _unreachable(self, error: BaseException, subject: str) -> UnavailableError:
         code, text, remedy = cause_of(error, self._service)

@@ -15,7 +15,7 @@ from finetune_wandb.clients.azure.sdk_options import sdk_options
 from finetune_wandb.clients.network import share_ca_bundle
 from finetune_wandb.clients.translate import translated
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.clients.wandb.key_prover import KeyProver
+from finetune_wandb.clients.wandb.keys import KeyProver
 from finetune_wandb.clients.wandb.sink import WandbSink
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import AppError, PermanentError

@@ -10,7 +10,7 @@ MODULES = (
     "azure.roles",
     "azure.vaults",
     "azure.key_vault",
-    "wandb.key_prover",
+    "wandb.keys",
     "storage.account_table",
     "storage.key_table",
     "key_ring",

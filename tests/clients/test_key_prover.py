@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.clients.wandb.key_prover import KeyProver
+from finetune_wandb.clients.wandb.keys import KeyProver
 from finetune_wandb.model.errors import (
     RejectedError,
     TemporaryError,

@@ -19,7 +19,7 @@ from finetune_wandb.clients.storage.key_table import KeyTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import Table
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.clients.wandb.key_prover import KeyProver
+from finetune_wandb.clients.wandb.keys import KeyProver
 from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.plan import AccountReport

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from finetune_wandb.clients.pacing import Pacing
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.clients.wandb.sink import WandbSink
+from finetune_wandb.clients.wandb.sink import Pacing, WandbSink
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError
 from finetune_wandb.model.relay_ports import RunAttributes, RunKey, SinkPort

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_wandb.clients.azure import jobs
-from finetune_wandb.clients.http import Answer
+from finetune_wandb.clients.http import Answer, error_for
 from finetune_wandb.clients.storage import tables
-from finetune_wandb.clients.transport import Transport
-from finetune_wandb.clients.wandb import key_prover
+from finetune_wandb.clients.wandb import api, keys
 from finetune_wandb.clients.wandb import sink as wandb_sink
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import AppError
@@ -44,7 +43,9 @@ BATCH = (
 @fuzzed
 @given(bodies(UPSERT, REFUSED))
 def test_run_or_our_error_when_wandb_answers_anything_to_an_upsert(body: bytes) -> None:
-    found = raises_only(AppError, lambda: wandb_sink._run_path(Answer(200, {}, body), RUN))
+    found = raises_only(
+        AppError, lambda: wandb_sink._run_path(api._data(Answer(200, {}, body), "r"), RUN)
+    )
     assert found is None or isinstance(found, RunPath)
 
 
@@ -59,11 +60,11 @@ def test_rows_count_as_taken_when_wandb_answers_anything_with_200(body: bytes) -
 def test_owner_or_our_error_when_wandb_answers_anything_about_a_key(
     body: bytes, status: int
 ) -> None:
-    prover = key_prover.KeyProver(Transport(), "https://wandb.example")
-
     def owner() -> Any:
-        data = prover._data(status, "", key_prover._json(body), "viewer")
-        return prover._owner(data["viewer"])
+        answer = Answer(status, {}, body)
+        if status != 200:
+            raise api._explain_graphql(answer, "w") or error_for(answer, "W&B", "w")
+        return keys._owner(api._data(answer, "w"), "w")
 
     found = raises_only(AppError, owner)
     assert found is None or isinstance(found.entity, str)

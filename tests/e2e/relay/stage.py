@@ -19,9 +19,8 @@ from dev.sandbox.store import World
 from dev.sandbox.wandb.control import shown
 from dev.sandbox.wandb.store import Hub, hub
 from finetune_wandb.clients.azure.jobs import Jobs
-from finetune_wandb.clients.pacing import Pacing
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.clients.wandb.sink import WandbSink
+from finetune_wandb.clients.wandb.sink import Pacing, WandbSink
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.job_object import parse_job, reduce_job

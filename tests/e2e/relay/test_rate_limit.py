@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from finetune_wandb.clients.pacing import Pacing
+from finetune_wandb.clients.wandb.sink import Pacing
 from tests.e2e.relay.stage import START, Stage, job, metric, values
 
 
