@@ -33,6 +33,10 @@ class Settings:
     """True: secrets need a role or an access policy for the caller's object id. False: any
     bearer token may, unless the vault's network or its `access` switch says no."""
 
+    openai_role_s: float = 0.0
+    """How long a token is refused by an account's data plane from its first call on (401
+    `PermissionDenied`): the caller's role has not spread yet."""
+
     page_size: int = 100
     """Resources per page in ARM lists."""
 

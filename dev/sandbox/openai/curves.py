@@ -26,7 +26,7 @@ class Curve(Protocol):
 
     def message(self, data: dict[str, Any]) -> str: ...
 
-    def checkpoint(self, data: dict[str, Any]) -> dict[str, float]:
+    def checkpoint(self, data: dict[str, Any]) -> dict[str, float | None]:
         """Return the metrics that a checkpoint made at this step lists."""
         ...
 
@@ -69,7 +69,7 @@ class _LossCurve:
     def message(self, data: dict[str, Any]) -> str:
         return f"Step {data['step']}: training loss={data['train_loss']}"
 
-    def checkpoint(self, data: dict[str, Any]) -> dict[str, float]:
+    def checkpoint(self, data: dict[str, Any]) -> dict[str, float | None]:
         return {name: float(value) for name, value in data.items() if name != "total_steps"}
 
     def columns(self) -> dict[str, tuple[str, ...]]:

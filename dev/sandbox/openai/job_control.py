@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 
 from dev.sandbox.http import Call, Routes, json_response
+from dev.sandbox.openai import access
 from dev.sandbox.openai import files as stored_files
 from dev.sandbox.openai.job_store import AccountJobs, StoredFile, StoredJob, account_jobs
 from dev.sandbox.openai.pages import Pages
@@ -32,6 +33,8 @@ _FIELDS = (
     "order",
     "page_size",
 )
+_ORDERS = ("newest", "written", "given")
+"""Newest first; newest first, but what was written in one second in the order of writing; as is."""
 _FILE_FIELDS = ("filename", "purpose", "content", "content_base64")
 
 
@@ -90,11 +93,15 @@ def control(routes: Routes, world: World) -> None:
     async def get_simulator(call: Call) -> web.Response:
         return json_response(asdict(simulator(world).settings))
 
+    async def put_account_access(call: Call) -> web.Response:
+        return access.put_access(world, call)
+
     one = "/_sandbox/accounts/<account>/jobs/<job>"
     routes.add("PUT", one, put_job)
     routes.add("GET", one, get_job)
     routes.add("DELETE", one, delete_job)
     routes.add("GET", "/_sandbox/accounts/<account>/jobs", list_jobs)
+    routes.add("PUT", "/_sandbox/accounts/<account>/access", put_account_access)
     routes.add("PUT", "/_sandbox/simulator", put_simulator)
     routes.add("GET", "/_sandbox/simulator", get_simulator)
 
@@ -121,8 +128,8 @@ def checked(body: Any, name: str, known: StoredJob | None) -> dict[str, Any]:
         raise ValueError("result_csv: must be a text, or null to remove it")
     if body.get("result_encoding", "plain") not in ("plain", "base64"):
         raise ValueError("result_encoding: plain or base64")
-    if body.get("order", "newest") not in ("newest", "given"):
-        raise ValueError("order: newest or given")
+    if body.get("order", "newest") not in _ORDERS:
+        raise ValueError(f"order: {', '.join(_ORDERS)}")
     size = body.get("page_size")
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise ValueError("page_size: must be a whole number from 1 up, or null")
@@ -154,11 +161,11 @@ def _check_files(files: Any) -> None:
 
 def _apply(account: AccountJobs, job: StoredJob, given: dict[str, Any]) -> None:
     job.page_size = given.get("page_size", job.page_size)
-    in_order = given.get("order", job.given.get("order")) == "given"
+    order = given.get("order", job.given.get("order", "newest"))
     if "events" in given:
-        job.events = _pages(given["events"], in_order, _event_age)
+        job.events = _pages(given["events"], order, _event_age)
     if "checkpoints" in given:
-        job.checkpoints = _pages(given["checkpoints"], in_order, _checkpoint_age)
+        job.checkpoints = _pages(given["checkpoints"], order, _checkpoint_age)
     for identifier, spec in given.get("files", {}).items():
         if spec is None:
             account.files.pop(identifier, None)
@@ -205,10 +212,14 @@ def _remove_result(account: AccountJobs, job: StoredJob) -> None:
 
 def _pages(
     items: list[dict[str, Any]],
-    in_order: bool,
+    order: str,
     age: Callable[[dict[str, Any]], tuple[float, float]],
 ) -> Pages:
-    return Pages.newest_first(items if in_order else sorted(items, key=age))
+    if order == "newest":
+        items = sorted(items, key=age)
+    elif order == "written":
+        items = sorted(sorted(items, key=lambda item: -age(item)[1]), key=lambda item: age(item)[0])
+    return Pages.newest_first(items)
 
 
 def _event_age(event: dict[str, Any]) -> tuple[float, float]:

@@ -1,40 +1,38 @@
 """How a simulated job reads in each dialect of the API.
 
-The dated API has statuses of its own, writes nulls out and "auto" as -1; v1 is close to
-OpenAI's object. Jobs set by the control path never pass here.
+Both say `pending` until a job runs and -1 for what is not settled; the dated API writes nulls out.
+Jobs set by the control path never pass here.
+Source: samples of both generations, published in Microsoft's tutorials and notebooks.
 """
 
 from typing import Any
 
 from dev.sandbox.openai.job_request import JobRequest
 
-_DATED_STATUS = {"validating_files": "pending", "queued": "pending"}
-_V1_STATUS = {"resuming": "queued"}
+_WAITING = {"validating_files": "pending", "queued": "pending"}
 _UNSETTLED = ("n_epochs", "batch_size", "learning_rate_multiplier")
 
 
 def v1(request: JobRequest, state: dict[str, Any]) -> dict[str, Any]:
-    """Return the job as the v1 API words it."""
-    settled = _hyperparameters(request, state, "auto")
+    """Return the job as the v1 API words it: what there is nothing to say of is left out."""
+    settled = _hyperparameters(request, state, -1)
     method: dict[str, Any] = {"hyperparameters": settled}
     if request.grader is not None:
         method["grader"] = request.grader
     body = _common(request, state)
     body |= {
-        "organization_id": "",
-        "result_files": state["result_files"] or [],
-        "status": _V1_STATUS.get(state["status"], state["status"]),
+        "result_files": state["result_files"],
+        "status": _WAITING.get(state["status"], state["status"]),
         "hyperparameters": (
-            {name: settled[name] for name in _UNSETTLED} if request.method == "supervised" else {}
+            {name: settled[name] for name in _UNSETTLED} if request.method == "supervised" else None
         ),
         "method": {"type": request.method, request.method: method},
-        "integrations": request.integrations or [],
-        "metadata": request.metadata,
-        "user_provided_suffix": request.suffix,
+        "integrations": request.integrations or None,
+        "metadata": request.metadata or None,
+        "suffix": request.suffix,
+        "trainingType": request.training_type,
     }
-    if request.training_type is not None:
-        body["trainingType"] = request.training_type
-    return body
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def dated(request: JobRequest, state: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +42,7 @@ def dated(request: JobRequest, state: dict[str, Any]) -> dict[str, Any]:
     body |= {
         "organization_id": None,
         "result_files": state["result_files"],
-        "status": _DATED_STATUS.get(state["status"], state["status"]),
+        "status": _WAITING.get(state["status"], state["status"]),
         "hyperparameters": {name: settled[name] for name in _UNSETTLED},
         "integrations": request.integrations,
         "metadata": None,

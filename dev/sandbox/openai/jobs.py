@@ -15,6 +15,7 @@ from aiohttp import web
 
 from dev.sandbox.http import Call, Handler
 from dev.sandbox.openai import files
+from dev.sandbox.openai.access import refused
 from dev.sandbox.openai.job_control import control
 from dev.sandbox.openai.job_request import parse
 from dev.sandbox.openai.job_store import TERMINAL, AccountJobs, Dialect, StoredJob, account_jobs
@@ -30,7 +31,6 @@ from dev.sandbox.openai.wire import (
     nothing,
     read_limit,
     refusal,
-    unauthorised,
     unrouted,
 )
 from dev.sandbox.store import World
@@ -67,8 +67,8 @@ def routes(world: World) -> Handler:
     """Return the handler of all account hosts; the account is the first label of the host."""
 
     async def handle(call: Call) -> web.StreamResponse:
-        if not _has_credential(call):
-            return unauthorised()
+        if (closed := refused(world, call)) is not None:
+            return closed
         match = _PATH.match(call.path)
         if match is None or (match["v1"] is None and "api-version" not in call.query):
             return unrouted()
@@ -92,13 +92,6 @@ def routes(world: World) -> Handler:
             return refusal(error)
 
     return handle
-
-
-def _has_credential(call: Call) -> bool:
-    if call.headers.get("api-key", "").strip():
-        return True
-    scheme, _, token = call.headers.get("Authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and bool(token.strip())
 
 
 def _create(target: _Target) -> web.Response:

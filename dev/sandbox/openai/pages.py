@@ -43,14 +43,18 @@ class Pages:
     def __len__(self) -> int:
         return len(self._raw)
 
-    def append(self, item: dict[str, Any]) -> None:
-        """Add the newest item."""
+    def append(self, item: dict[str, Any], *, newer: int = 0) -> None:
+        """Add an item, the newest but for the `newer` last ones, whose ids are unique."""
         found = item.get("id")
         identifier = found if isinstance(found, str) else None
+        place = len(self._raw) - newer
+        for moved in self._ids[place:]:
+            if moved is not None:
+                self._first[moved] += 1
         if identifier is not None:
-            self._first.setdefault(identifier, len(self._raw))
-        self._ids.append(identifier)
-        self._raw.append(orjson.dumps(item))
+            self._first.setdefault(identifier, place)
+        self._ids.insert(place, identifier)
+        self._raw.insert(place, orjson.dumps(item))
 
     def page(self, after: str | None, limit: int) -> Page:
         """Return up to `limit` items older than the last occurrence of id `after`.

@@ -27,11 +27,18 @@ class SimulatorSettings:
     result_encoding: str = "plain"
     """How result files are served: plain text, or base64 of it."""
 
+    ties: str = "reversed"
+    """In which order events of one second are listed: reversed as the others, or as written."""
+
     result_placeholder: str = "empty"
     """What a result file says where nothing was measured: empty, or -1 as some services do."""
 
 
-_CHOICES = {"result_encoding": ("plain", "base64"), "result_placeholder": ("empty", "-1")}
+_CHOICES = {
+    "result_encoding": ("plain", "base64"),
+    "ties": ("reversed", "written"),
+    "result_placeholder": ("empty", "-1"),
+}
 
 
 def changed(settings: SimulatorSettings, body: Any) -> SimulatorSettings:

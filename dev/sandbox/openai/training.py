@@ -20,6 +20,8 @@ from dev.sandbox.openai.wire import invalid
 
 _CHECKPOINTS_KEPT = 3
 _BYTES_PER_TOKEN = 4
+_BILLED_PER_TRAINED = 1.305
+"""Published jobs were billed for 10,440 tokens where `trained_tokens` says 8,000."""
 
 
 class Training:
@@ -52,6 +54,7 @@ class Training:
         self._curve: Curve = curve_for(request, self._plan, self._rng)
         self._steps: list[dict[str, Any]] = []
         self._marks: list[dict[str, Any]] = []
+        self._second, self._in_second = 0, 0
         self._state: dict[str, Any] = {
             "id": identifier,
             "created_at": int(now),
@@ -147,6 +150,7 @@ class Training:
         yield self._settings().finish_seconds / 2
         self._say("Job succeeded.")
         self._say("Postprocessing started.")
+        self._say("Model Evaluation Passed.")
         yield self._settings().finish_seconds / 2
         self._finish()
 
@@ -195,27 +199,32 @@ class Training:
         )
         self._account.files[stored.id] = stored
         self._say(f"Completed results file: {stored.id}")
-        hours = (self._clock - self._state["created_at"]) / 3600
-        self._say(f"Training hours billed: {hours:.3f}")
-        tokens = len(self._content) // _BYTES_PER_TOKEN
+        tokens = len(self._content) // _BYTES_PER_TOKEN * self._plan.hyperparameters["n_epochs"]
+        if self._request.method == "reinforcement":
+            hours = (self._clock - self._state["created_at"]) / 3600
+            self._say(f"Training hours billed: {hours:.3f}")
+        else:
+            self._say(f"Training tokens billed: {round(tokens * _BILLED_PER_TRAINED)}")
         self._to(
             "succeeded",
             finished_at=int(self._clock),
             estimated_finish=None,
             fine_tuned_model=self._model_name(),
             result_files=[stored.id],
-            trained_tokens=tokens * self._plan.hyperparameters["n_epochs"],
+            trained_tokens=tokens,
         )
 
     def _fail(self, problem: str) -> None:
-        self._say(problem, level="error")
+        said = f"Training data validation failed. {problem}"
+        self._say(said, level="error")
         self._to(
             "failed",
             finished_at=int(self._clock),
             estimated_finish=None,
+            result_files=[],
             error={
-                "code": "invalid_training_file",
-                "message": problem,
+                "code": "400",
+                "message": said,
                 "param": "training_file",
             },
         )
@@ -256,7 +265,11 @@ class Training:
         }
         if data is not None:
             event["data"] = data
-        self.job.events.append(event)
+        if event["created_at"] != self._second:
+            self._second, self._in_second = event["created_at"], 0
+        newer = self._in_second if self._settings().ties == "written" else 0
+        self.job.events.append(event, newer=newer)
+        self._in_second += 1
 
     def _to(self, status: str, **changes: Any) -> None:
         self._state |= {"status": status, **changes}

@@ -67,11 +67,11 @@ def refusal(error: Refused) -> web.Response:
     return answer_json({"error": body}, error.status)
 
 
-def unauthorised() -> web.Response:
-    """Answer as the gateway does when a request carries neither token nor key."""
+def unauthorised(audience: str = "https://cognitiveservices.azure.com") -> web.Response:
+    """Answer as the gateway does to no credential, or to a token for another audience."""
     message = (
         "Unauthorized. Access token is missing, invalid, audience is incorrect "
-        "(https://cognitiveservices.azure.com), or have expired."
+        f"({audience}), or have expired."
     )
     return answer_json({"statusCode": 401, "message": message}, 401)
 

@@ -1,11 +1,13 @@
 """What the control path sets is what the API answers."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from dev.sandbox import tokens
 from tests.dev.sandbox.openai.jobs_server import JobsServer, jobs_server
 
 JOB = "ftjob-1"
@@ -176,3 +178,65 @@ async def test_actions_change_the_status_when_control_set_the_job(server: JobsSe
     status, body, _ = await server.call("POST", f"{server.host()}{V1}/{JOB}/cancel")
     assert status == 400
     assert "cancelled" in body["error"]["message"]
+
+
+async def test_events_of_one_second_keep_the_order_of_writing_when_asked(
+    server: JobsServer,
+) -> None:
+    events = [
+        {"id": f"e{step}", "created_at": 100 + step // 3, "data": {"step": step}}
+        for step in range(1, 7)
+    ]
+    await server.put_job("ftjob-1", {"job": {}, "events": events, "order": "written"})
+    page = await server.get("/openai/v1/fine_tuning/jobs/ftjob-1/events")
+    assert [event["data"]["step"] for event in page["data"]] == [6, 3, 4, 5, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"deny": "PermissionDenied"}, 401, "lacks the required data action"),
+        ({"deny": "audience"}, 401, "audience is incorrect"),
+        ({"deny": "firewall"}, 403, "Virtual Network/Firewall"),
+        ({"deny": "PermissionDenied", "seconds": 0}, 200, ""),
+        ({"deny": None}, 200, ""),
+    ],
+)
+async def test_account_refuses_tokens_when_its_access_is_closed(
+    server: JobsServer, body: dict[str, Any], status: int, said: str
+) -> None:
+    url = f"{server.url}/_sandbox/accounts/contoso/access"
+    assert (await server.call("PUT", url, body))[0] == 200
+    headers = {"api-key": "", "Authorization": "Bearer any"}
+    jobs_url = f"{server.host()}/openai/v1/fine_tuning/jobs"
+    got, answer, _ = await server.call("GET", jobs_url, None, **headers)
+    assert (got, said in str(answer)) == (status, True)
+    assert (await server.call("GET", jobs_url))[0] == (403 if status == 403 else 200)
+
+
+async def test_role_is_missing_at_first_when_it_takes_time_to_spread(server: JobsServer) -> None:
+    await server.call("PUT", f"{server.url}/_sandbox/settings", {"openai_role_s": 0.3})
+    headers = {"api-key": "", "Authorization": "Bearer any"}
+    url = f"{server.host()}/openai/v1/fine_tuning/jobs"
+    status, answer, _ = await server.call("GET", url, None, **headers)
+    assert (status, answer["error"]["code"]) == (401, "PermissionDenied")
+    await asyncio.sleep(0.35)
+    assert (await server.call("GET", url, None, **headers))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "audience", "status"),
+    [
+        ("contoso.openai.azure.com", "https://cognitiveservices.azure.com", 200),
+        ("contoso.openai.azure.com", "https://ai.azure.com", 401),
+        ("contoso.services.ai.azure.com", "https://ai.azure.com", 200),
+        ("contoso.services.ai.azure.com", "https://cognitiveservices.azure.com", 401),
+    ],
+)
+async def test_token_passes_only_when_its_audience_is_the_hosts(
+    server: JobsServer, host: str, audience: str, status: int
+) -> None:
+    token = tokens.issue(tokens.DEFAULT_TENANT, "client", audience)
+    headers = {"api-key": "", "Authorization": f"Bearer {token}"}
+    url = f"{server.host(host)}/openai/v1/fine_tuning/jobs"
+    assert (await server.call("GET", url, None, **headers))[0] == status

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
@@ -37,7 +38,7 @@ async def test_job_tells_its_story_when_it_trains(server: JobsServer) -> None:
     async with server.openai() as client:
         began = int(time.time())
         made = await create_job(client, suffix="chat-01", method=METHOD, seed=7)
-        assert (made.status, made.seed, made.fine_tuned_model) == ("validating_files", 7, None)
+        assert (made.status, made.seed, made.fine_tuned_model) == ("pending", 7, None)
         assert made.estimated_finish >= made.created_at >= began
         job = await until(client, made.id, "succeeded")
         events = await events_of(client, made.id)
@@ -55,8 +56,9 @@ async def test_job_tells_its_story_when_it_trains(server: JobsServer) -> None:
         "Training started.",
         "Job succeeded.",
         "Postprocessing started.",
+        "Model Evaluation Passed.",
         f"Completed results file: {job.result_files[0]}",
-        "Training hours billed: 0.000",
+        f"Training tokens billed: {round(job.trained_tokens * 1.305)}",
     ]
     metrics = [event for event in events if event.type == "metrics"]
     assert [event.data["step"] for event in metrics] == list(range(1, STEPS + 1))
@@ -87,8 +89,7 @@ async def test_statuses_follow_each_other_in_both_dialects(server: JobsServer) -
         job = await dated.fine_tuning.jobs.retrieve(made.id)
     first = [status for status, _ in seen]
     assert [s for n, s in enumerate(first) if s not in first[:n]] == [
-        "validating_files",
-        "queued",
+        "pending",
         "running",
         "succeeded",
     ]
@@ -120,7 +121,7 @@ async def test_job_stops_and_goes_on_when_paused_and_resumed(server: JobsServer)
         checkpoints = (await api.checkpoints.list(made.id)).data
         assert checkpoints[0].step_number == step
         await server.set_simulator(**FAST)
-        assert (await api.resume(made.id)).status == "queued"
+        assert (await api.resume(made.id)).status == "resuming"
         with pytest.raises(openai.BadRequestError, match="Only a paused job"):
             await api.resume(made.id)
         await until(client, made.id, "succeeded")
@@ -149,6 +150,47 @@ async def test_job_ends_when_cancelled(server: JobsServer) -> None:
     assert (await server.call("GET", url))[0] == 404
 
 
+async def test_job_says_only_what_there_is_to_say_when_it_waits(server: JobsServer) -> None:
+    async with server.openai() as client:
+        made = await create_job(client, suffix="s")
+    job = await server.get(f"/openai/v1/fine_tuning/jobs/{made.id}")
+    assert (job["status"], job["suffix"]) == ("pending", "s")
+    assert job["hyperparameters"]["batch_size"] == -1
+    absent = {"result_files", "error", "organization_id", "fine_tuned_model", "finished_at"}
+    assert absent & set(job) == set()
+
+
+@pytest.mark.parametrize("ties", ["reversed", "written"])
+async def test_events_of_one_second_are_listed_in_either_order(
+    server: JobsServer, ties: str
+) -> None:
+    await server.set_simulator(**FAST, ties=ties)
+    async with server.openai() as client:
+        made = await create_job(client, method=METHOD)
+        await until(client, made.id, "succeeded")
+    listed: list[dict[str, Any]] = []
+    after = ""
+    while True:
+        page = await server.get(f"/openai/v1/fine_tuning/jobs/{made.id}/events?limit=3{after}")
+        listed += page["data"]
+        if not page["has_more"]:
+            break
+        after = f"&after={listed[-1]['id']}"
+    seconds = [event["created_at"] for event in listed]
+    assert seconds == sorted(seconds, reverse=True)
+    steps = [
+        [
+            event["data"]["step"]
+            for event in listed
+            if event["created_at"] == second and "data" in event
+        ]
+        for second in set(seconds)
+    ]
+    assert max(map(len, steps)) > 1
+    assert all(one == sorted(one, reverse=ties == "reversed") for one in steps)
+    assert sorted(step for one in steps for step in one) == list(range(1, STEPS + 1))
+
+
 async def test_running_job_is_not_deleted(server: JobsServer) -> None:
     await server.set_simulator(seconds_per_step=5)
     async with server.azure() as client:
@@ -169,11 +211,12 @@ async def test_job_fails_when_its_training_file_is_bad(
         made = await client.files.create(file=("t.jsonl", content), purpose="fine-tune")
         job = await client.fine_tuning.jobs.create(model=MODEL, training_file=made.id)
         while job.status != "failed":
-            assert job.status == "validating_files"
+            assert job.status == "pending"
             await asyncio.sleep(0.01)
             job = await client.fine_tuning.jobs.retrieve(job.id)
         events = await events_of(client, job.id)
-    assert job.error.code == "invalid_training_file"
+    assert (job.error.code, job.error.param) == ("400", "training_file")
+    assert (job.result_files, job.trained_tokens) == ([], None)
     assert reason in job.error.message
     assert (events[-1].level, events[-1].message) == ("error", job.error.message)
 
@@ -215,7 +258,7 @@ async def test_sync_clients_work_when_they_drive_a_job(server: JobsServer) -> No
     azure = AzureOpenAI(azure_endpoint=server.host(), api_key="k", api_version="2024-10-21")
     assert await asyncio.to_thread(drive, azure) == ["paused", "resuming", "cancelled"]
     v1 = OpenAI(base_url=f"{server.host()}/openai/v1", api_key="k")
-    assert await asyncio.to_thread(drive, v1) == ["paused", "queued", "cancelled"]
+    assert await asyncio.to_thread(drive, v1) == ["paused", "resuming", "cancelled"]
 
 
 async def test_what_was_asked_is_shown_again(server: JobsServer) -> None:

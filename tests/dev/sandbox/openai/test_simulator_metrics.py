@@ -183,3 +183,8 @@ async def test_reinforcement_metrics_are_nested_as_published(server: JobsServer)
     rewards = [d["train_mean_reward"] for d in data]
     assert sum(rewards[-10:]) > 1.2 * sum(rewards[:10])
     assert checkpoints[0].step_number == STEPS
+    metrics = checkpoints[0].metrics.to_dict()
+    assert metrics["train_mean_reward"] == data[-1]["train_mean_reward"]
+    assert abs(metrics["train_loss"]) < 0.1, "the policy's loss, which is about 0"
+    assert metrics["full_valid_loss"] is None
+    assert "full_valid_mean_reward" not in metrics
