@@ -1,4 +1,4 @@
-"""The app's clients behind their ports: which one serves whom.
+"""Connects the app: which client serves which port.
 
 Imported with the first call that needs them, never with the app itself.
 """
@@ -23,13 +23,7 @@ from finetune_wandb.clients.storage.account_table import AccountTable
 from finetune_wandb.clients.storage.cursor_table import CursorTable
 from finetune_wandb.clients.storage.key_table import KeyTable, MintTable
 from finetune_wandb.clients.storage.problem_table import ProblemTable
-from finetune_wandb.clients.storage.queues import (
-    ARTIFACTS,
-    RECONCILE,
-    RELAY,
-    QueueStats,
-    WorkQueue,
-)
+from finetune_wandb.clients.storage.queues import Queues
 from finetune_wandb.clients.storage.resync_table import ResyncTable
 from finetune_wandb.clients.storage.service import Storage, read_address
 from finetune_wandb.clients.transport import Transport
@@ -37,8 +31,8 @@ from finetune_wandb.clients.wandb.artifacts import Artifacts
 from finetune_wandb.clients.wandb.keys import KeyMinter, KeyProver
 from finetune_wandb.clients.wandb.sink import WandbSink
 from finetune_wandb.flows.app import App
+from finetune_wandb.flows.events import RefusedEvents
 from finetune_wandb.flows.native_jobs import NativeJobs
-from finetune_wandb.flows.refusals import Refusals
 from finetune_wandb.keys.rotation_ports import RotationPorts
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
@@ -66,10 +60,9 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     jobs = Jobs(transport, settings.openai_token_scope)
     cursors = CursorTable(storage)
     notices = Notices(transport, settings.notify_topic_endpoint)
-    relay_queue = WorkQueue(storage, RELAY)
+    queues = Queues(storage)
     options = options_of(settings)
     accounts = AccountTable(storage)
-    mints = MintTable(storage)
     problems = ProblemTable(storage)
     reconcile = ReconcilePorts(
         accounts=Accounts(transport),
@@ -88,7 +81,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
             reconcile=reconcile,
             minter=KeyMinter(transport, settings.wandb_base_url),
             writer=vault,
-            mints=mints,
+            mints=MintTable(storage),
             clock=lambda: datetime.now(UTC),
             new_id=lambda: uuid.uuid4().hex[:12],
             wait=asyncio.sleep,
@@ -103,21 +96,15 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         ),
         options=options,
         finder=Finder(
-            *(jobs, cursors, relay_queue), closed=closed_states(skip_native=options.skip_native)
+            *(jobs, cursors, queues), closed=closed_states(skip_native=options.skip_native)
         ),
         accounts=accounts,
-        jobs=cursors,
-        keys=keys,
-        mints=mints,
         problems=problems,
-        refusals=Refusals(problems, time.time),
+        refused_events=RefusedEvents(problems, time.time),
         resyncs=ResyncTable(storage),
         notices=notices,
-        reconcile_queue=WorkQueue(storage, RECONCILE),
-        relay_queue=relay_queue,
         artifacts=Artifacts(settings.wandb_base_url),
-        artifact_queue=WorkQueue(storage, ARTIFACTS),
-        queues=QueueStats(storage, (RECONCILE, RELAY, ARTIFACTS)),
+        queues=queues,
         telemetry=telemetry,
         # Set by the platform; it then strips these headers from what clients send.
         signed_in=environ.get("WEBSITE_AUTH_ENABLED", "").lower() == "true",
@@ -125,10 +112,10 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
 
 
 def _calm_collector() -> None:
-    """Have the garbage collector look at what is new, less often.
+    """Have the garbage collector look at new objects only, and less often.
 
-    A tick makes many small objects that die by themselves, beside a hundred thousand of imported
-    modules that never do; looking through them all was a sixth of its CPU (docs/performance.md).
+    A tick makes many short-lived objects beside a hundred thousand of imported modules that
+    never die; scanning them all was a sixth of its CPU (docs/performance.md).
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)

@@ -1,22 +1,20 @@
-"""Event Grid trigger: something was written about an account.
+"""An event about an account: a write, a deletion, or a role assignment that was removed.
 
 Accepts Resource Manager's events and the newer Resource Notifications, and decides only which
-accounts are to be looked at. What is true of them is read when the message is worked on.
+accounts to look at. Their state is read when the message is handled.
 """
 
 from typing import Final
 
-import azure.functions as func
-
 from finetune_wandb.flows.affected import accounts_concerned
-from finetune_wandb.flows.app import App, Deps
-from finetune_wandb.flows.refusals import refuse
+from finetune_wandb.flows.app import App
+from finetune_wandb.flows.events import refuse
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
-from finetune_wandb.model.messages import ReconcileMessage
-from handlers.notices_in import Notice, data_object, data_text, read_notice
+from finetune_wandb.model.messages import AccountMessage
+from finetune_wandb.model.problem import Source
+from handlers.events import Event, Notice, data_object, data_text, read_notice
 
-NAME: Final = "account_event"
 _RESOURCE: Final = {
     "Microsoft.Resources.ResourceWriteSuccess",
     "Microsoft.Resources.ResourceDeleteSuccess",
@@ -33,29 +31,28 @@ _ROLE_DELETED: Final = "microsoft.authorization/roleassignments/delete"
 _OBJECT_ID: Final = "http://schemas.microsoft.com/identity/claims/objectidentifier"
 
 
-async def account_event(event: func.EventGridEvent | func.CloudEvent, app: App) -> int:
+async def handle(event: Event, app: App) -> int:
     """Send one message for each account that the event may concern; return how many.
 
-    What cannot be understood, or is none of the app's business, is acknowledged and reported.
+    An event that cannot be understood or does not concern the app is acknowledged and reported.
     """
     try:
         notice = read_notice(event)
     except NoticeError as error:
-        await refuse(app, NAME, error)
+        await refuse(app, Source.ACCOUNT_EVENT, error)
         return 0
     try:
         accounts = await _accounts(notice, app)
     except NoticeError as error:
-        await refuse(app, NAME, error, subject=f"{error.subject} of {notice.type[:100]}")
+        await refuse(
+            app, Source.ACCOUNT_EVENT, error, subject=f"{error.subject} of {notice.type[:100]}"
+        )
         return 0
-    messages = [
-        ReconcileMessage(
-            kind="account", account=account, trigger=notice.type, sent_at=app.clock()
-        ).to_json()
+    await app.queues.send(
+        AccountMessage(account=account, trigger=notice.type, sent_at=app.clock())
         for account in accounts
-    ]
-    await app.reconcile_queue.send(messages)
-    return len(messages)
+    )
+    return len(accounts)
 
 
 async def _accounts(notice: Notice, app: App) -> list[str]:
@@ -63,14 +60,14 @@ async def _accounts(notice: Notice, app: App) -> list[str]:
         resource = data_object(notice, "resourceinfo") or data_object(notice, "resourcedetails")
         return [_account(str(resource.get("id") or notice.subject), app)]
     if notice.type not in _RESOURCE:
-        raise NoticeError("an event of a type that is not handled here", subject="type")
+        raise NoticeError("an event of a type that the app does not handle", subject="type")
     _known_subscription(notice.topic or notice.subject, app, "topic")
     operation = data_text(notice, "operationname").lower()
     resource_id = data_text(notice, "resourceuri") or notice.subject
     if operation == _ROLE_DELETED:
         return await _left_without(resource_id, app)
     if operation not in _ACCOUNT_OPERATIONS:
-        raise NoticeError("an operation that is not handled here", subject="operationName")
+        raise NoticeError("an operation that the app does not handle", subject="operationName")
     if "/microsoft.resources/deployments/" in resource_id.lower():
         # A template's create comes twice: once with the deployment's address, once with the
         # account's own, which is the one to act on (azure-docs issue 12166).
@@ -91,17 +88,16 @@ def _known_subscription(text: str, app: App, field: str) -> None:
     subscription = ids.subscription_of(text)
     if subscription not in app.settings.azure_subscription_ids:
         raise NoticeError(
-            "from a subscription that is not looked after",
+            "from a subscription that the app does not watch",
             subject=field,
             remedy="add it to AZURE_SUBSCRIPTION_IDS, or remove its event subscription",
         )
 
 
 async def _is_own_write(notice: Notice, app: App) -> bool:
-    """Whether the app itself made this write: it has read the outcome already.
+    """Return whether the app itself made this write: it has read the outcome already.
 
-    A sender that lies here only keeps its own event from being looked at; the drift timer does
-    not ask who wrote.
+    A sender that lies here only suppresses its own event; the drift timer ignores the writer.
     """
     authorization = data_object(notice, "authorization")
     evidence = authorization.get("evidence")
@@ -117,20 +113,10 @@ async def _is_own_write(notice: Notice, app: App) -> bool:
 
 
 async def _left_without(assignment: str, app: App) -> list[str]:
-    """Return the accounts that a removed role assignment has left without access.
-
-    The event does not say whose it was; what is still there is seen by looking.
-    """
+    """Return the accounts that a removed role assignment has left without access."""
     scope = assignment.lower().split("/providers/microsoft.authorization/")[0]
     if "/providers/" in scope and "/providers/microsoft.keyvault/vaults/" not in scope:
         return []
     vault = scope.partition("/providers/microsoft.keyvault/vaults/")[2].split("/")[0]
     hosts = [f"{vault}.{app.settings.key_vault_url.suffix}"] if vault else None
     return [str(entry.id) for entry in await accounts_concerned(hosts, app)]
-
-
-async def run(event: func.EventGridEvent | func.CloudEvent, deps: Deps) -> None:
-    """Handle one delivery."""
-    app = await deps.app()
-    with app.telemetry.span(NAME, **{"event.id": str(event.id)[:100]}) as span:
-        span.note(messages=await account_event(event, app))

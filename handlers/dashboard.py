@@ -103,7 +103,7 @@ async def _curves(cursors: list[Cursor], app: App) -> dict[tuple[str, str], dict
 
     async def one(cursor: Cursor) -> dict[str, Any]:
         async with limit:
-            return await app.jobs.curve(cursor)
+            return await app.relay.cursors.curve(cursor)
 
     found = await asyncio.gather(*map(one, cursors))
     return {(one.account, one.job): curve for one, curve in zip(cursors, found, strict=True)}

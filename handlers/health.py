@@ -1,6 +1,4 @@
-"""HTTP: whether the app is up, and which setting is wrong; nothing else, since anybody may ask."""
-
-from typing import Final
+"""HTTP: whether the app is up, and which setting is wrong; nothing else, since it needs no key."""
 
 import azure.functions as func
 
@@ -8,10 +6,8 @@ from finetune_wandb.flows.app import Deps
 from finetune_wandb.model.settings import SettingsProblems
 from handlers.problem_details import json_answer
 
-NAME: Final = "health"
 
-
-def health(deps: Deps) -> func.HttpResponse:
+def answer(deps: Deps) -> func.HttpResponse:
     """Answer 200 when the settings can be used, else 503 with the name of each wrong one."""
     try:
         deps.settings()

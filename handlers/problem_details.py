@@ -74,6 +74,10 @@ def problem(
     )
 
 
+ANSWERED = (AppError, Refusal)
+"""The errors that `answer_for` turns into an answer."""
+
+
 def answer_for(error: AppError | Refusal) -> func.HttpResponse:
     """Return the refusal that an error means."""
     if isinstance(error, Refusal):
@@ -90,4 +94,4 @@ def answer_for(error: AppError | Refusal) -> func.HttpResponse:
 
 
 SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-"""The address of a request can carry the function key: it is told to nobody."""
+"""The address of a request can carry the function key: no page may pass it on."""

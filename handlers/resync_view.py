@@ -5,12 +5,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from finetune_wandb.model.resync import Resync, ResyncItem
+from finetune_wandb.model.resync import Resync, ResyncItem, is_done
 from handlers.status_view import remedy_for
-
-
-def is_done(resync: Resync, items: list[ResyncItem]) -> bool:
-    return resync.spread and all(item.state != "pending" for item in items)
 
 
 def view(resync: Resync, items: list[ResyncItem], *, now: float) -> dict[str, Any]:

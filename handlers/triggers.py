@@ -1,12 +1,17 @@
 """Every function of the app and what triggers it; the names are a contract with infra/.
 
-A trigger imports its handler with the first call, not with the app: what stands above is paid
-at every cold start, by functions that never need it too (docs/performance.md, "Cold start").
+A trigger imports its handler with the first call, not with the app: the imports at the top are
+paid at every cold start, also by functions that never need them (docs/performance.md, "Cold
+start").
 """
+
+from collections.abc import Awaitable, Callable
 
 import azure.functions as func
 
-from finetune_wandb.flows.app import Deps
+from finetune_wandb.flows.app import App, Deps
+from finetune_wandb.model import queues
+from finetune_wandb.model.problem import Source
 
 STORAGE = "AzureWebJobsStorage"
 
@@ -21,64 +26,64 @@ def blueprint(deps: Deps) -> func.Blueprint:
 
 
 def _event_grid(bp: func.Blueprint, deps: Deps) -> None:
-    # The worker gives a CloudEvent for that schema, whatever the annotation says.
-    @bp.function_name("account_event")
+    # The worker passes a CloudEvent for that schema, whatever the annotation says.
+    @bp.function_name(Source.ACCOUNT_EVENT)
     @bp.event_grid_trigger(arg_name="event")
     async def account_event(event: func.EventGridEvent) -> None:
-        from handlers import account_event
+        from handlers import account_event, events
 
-        await account_event.run(event, deps)
+        await events.handle(event, account_event.handle, Source.ACCOUNT_EVENT, deps)
 
-    @bp.function_name("vault_event")
+    @bp.function_name(Source.VAULT_EVENT)
     @bp.event_grid_trigger(arg_name="event")
     async def vault_event(event: func.EventGridEvent) -> None:
-        from handlers import vault_event
+        from handlers import events, vault_event
 
-        await vault_event.run(event, deps)
+        await events.handle(event, vault_event.handle, Source.VAULT_EVENT, deps)
 
 
 def _timers(bp: func.Blueprint, deps: Deps) -> None:
-    @bp.function_name("relay_timer")
+    @bp.function_name(Source.RELAY_TIMER)
     @bp.timer_trigger(arg_name="timer", schedule="%RELAY_SCHEDULE%", use_monitor=False)
     async def relay_timer(timer: func.TimerRequest) -> None:
-        from finetune_wandb.flows import tick as relay_timer
+        from finetune_wandb.flows import tick
 
-        await relay_timer.run(deps)
+        await tick.handle(await deps.app())
 
-    @bp.function_name("drift_timer")
+    @bp.function_name(Source.DRIFT_TIMER)
     @bp.timer_trigger(arg_name="timer", schedule="%DRIFT_SCHEDULE%", use_monitor=True)
     async def drift_timer(timer: func.TimerRequest) -> None:
-        from finetune_wandb.flows import drift as drift_timer
+        from finetune_wandb.flows import drift
 
-        await drift_timer.run(deps)
+        await drift.handle(await deps.app())
 
 
 def _queues(bp: func.Blueprint, deps: Deps) -> None:
-    @bp.function_name("reconcile_account")
-    @bp.queue_trigger(arg_name="message", queue_name="reconcile-accounts", connection=STORAGE)
+    @bp.function_name(Source.RECONCILE_ACCOUNT)
+    @bp.queue_trigger(arg_name="message", queue_name=queues.RECONCILE, connection=STORAGE)
     async def reconcile_account(message: func.QueueMessage) -> None:
-        from finetune_wandb.flows import reconcile as reconcile_account
+        from handlers.queues import RECONCILE, handle
 
-        await reconcile_account.receive(message, deps)
+        await handle(message, RECONCILE, deps)
 
-    @bp.function_name("relay_jobs")
-    @bp.queue_trigger(arg_name="message", queue_name="relay-jobs", connection=STORAGE)
+    @bp.function_name(Source.RELAY_JOBS)
+    @bp.queue_trigger(arg_name="message", queue_name=queues.RELAY, connection=STORAGE)
     async def relay_jobs(message: func.QueueMessage) -> None:
-        from finetune_wandb.flows import jobs as relay_jobs
+        from handlers.queues import RELAY, handle
 
-        await relay_jobs.receive(message, deps)
+        await handle(message, RELAY, deps)
 
-    @bp.function_name("job_artifacts")
-    @bp.queue_trigger(arg_name="message", queue_name="job-artifacts", connection=STORAGE)
+    @bp.function_name(Source.JOB_ARTIFACTS)
+    @bp.queue_trigger(arg_name="message", queue_name=queues.ARTIFACTS, connection=STORAGE)
     async def job_artifacts(message: func.QueueMessage) -> None:
-        from finetune_wandb.flows import artifacts as job_artifacts
+        from handlers.queues import ARTIFACTS, handle
 
-        await job_artifacts.receive(message, deps)
+        await handle(message, ARTIFACTS, deps)
 
 
 def _http(bp: func.Blueprint, deps: Deps) -> None:
-    # A route without methods takes them all: the host's own refusal would say nothing.
-    key, anybody = func.AuthLevel.FUNCTION, func.AuthLevel.ANONYMOUS
+    # A route without methods takes them all: the host's own refusal has no body.
+    key, anonymous = func.AuthLevel.FUNCTION, func.AuthLevel.ANONYMOUS
 
     @bp.function_name("resync")
     @bp.route(route="resync", auth_level=key)
@@ -87,7 +92,7 @@ def _http(bp: func.Blueprint, deps: Deps) -> None:
             return refused
         from handlers import resync
 
-        return await resync.answer(req, deps)
+        return await _answered(resync.answer, req, deps)
 
     @bp.function_name("resync_status")
     @bp.route(route="resync/{id}", auth_level=key)
@@ -96,7 +101,7 @@ def _http(bp: func.Blueprint, deps: Deps) -> None:
             return refused
         from handlers import resync
 
-        return await resync.answer_status(req, deps)
+        return await _answered(resync.answer_status, req, deps)
 
     @bp.function_name("status")
     @bp.route(route="status", auth_level=key)
@@ -126,13 +131,13 @@ def _http(bp: func.Blueprint, deps: Deps) -> None:
         return openapi.answer()
 
     @bp.function_name("health")
-    @bp.route(route="health", auth_level=anybody)
+    @bp.route(route="health", auth_level=anonymous)
     async def health(req: func.HttpRequest) -> func.HttpResponse:
         if refused := _wrong_method(req, "GET"):
             return refused
         from handlers import health
 
-        return health.health(deps)
+        return health.answer(deps)
 
 
 def _wrong_method(request: func.HttpRequest, allowed: str) -> func.HttpResponse | None:
@@ -141,3 +146,17 @@ def _wrong_method(request: func.HttpRequest, allowed: str) -> func.HttpResponse 
     from handlers.problem_details import problem
 
     return problem(405, f"must be {allowed}", field="method", allowed=allowed)
+
+
+async def _answered(
+    answer: Callable[[func.HttpRequest, App], Awaitable[func.HttpResponse]],
+    request: func.HttpRequest,
+    deps: Deps,
+) -> func.HttpResponse:
+    """Return the answer, or the problem details of the error that it ended with."""
+    from handlers.problem_details import ANSWERED, answer_for
+
+    try:
+        return await answer(request, await deps.app())
+    except ANSWERED as error:
+        return answer_for(error)

@@ -1,19 +1,17 @@
-"""Event Grid trigger: a secret got a new version or nears its end, or a vault's policies changed."""
+"""An event of a vault: a new or expiring version of a secret, or a changed access policy."""
 
 from typing import Final
 
-import azure.functions as func
-
 from finetune_wandb.flows.affected import accounts_concerned
-from finetune_wandb.flows.app import App, Deps
-from finetune_wandb.flows.refusals import refuse
+from finetune_wandb.flows.app import App
+from finetune_wandb.flows.events import refuse
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
-from finetune_wandb.model.messages import ReconcileMessage
+from finetune_wandb.model.messages import AccountMessage, Message, key_message
+from finetune_wandb.model.problem import Source
 from finetune_wandb.model.secret import SecretRef
-from handlers.notices_in import Notice, data_text, read_notice
+from handlers.events import Event, Notice, data_text, read_notice
 
-NAME: Final = "vault_event"
 _SECRET: Final = {
     "Microsoft.KeyVault.SecretNewVersionCreated",
     "Microsoft.KeyVault.SecretNearExpiry",
@@ -22,48 +20,42 @@ _SECRET: Final = {
 _POLICY: Final = "Microsoft.KeyVault.VaultAccessPolicyChanged"
 
 
-async def vault_event(event: func.EventGridEvent | func.CloudEvent, app: App) -> int:
-    """Send the messages that the event makes worth while; return how many.
+async def handle(event: Event, app: App) -> int:
+    """Send the messages that the event causes; return how many.
 
-    The event only says where to look: which version is newest, and whether W&B takes it, is
-    read when the message is worked on.
+    The event only says where to look: which version is newest, and whether W&B accepts it, is
+    read when the message is handled.
     """
     try:
         notice = read_notice(event)
         messages = await _messages(notice, app)
     except NoticeError as error:
-        await refuse(app, NAME, error)
+        await refuse(app, Source.VAULT_EVENT, error)
         return 0
-    await app.reconcile_queue.send([message.to_json() for message in messages])
+    await app.queues.send(messages)
     return len(messages)
 
 
-async def _messages(notice: Notice, app: App) -> list[ReconcileMessage]:
+async def _messages(notice: Notice, app: App) -> list[Message]:
     now = app.clock()
     if notice.type == _POLICY:
         vault = _vault(notice, app)
         return [
-            ReconcileMessage(
-                kind="account", account=str(entry.id), trigger=notice.type, sent_at=now
-            )
+            AccountMessage(account=str(entry.id), trigger=notice.type, sent_at=now)
             for entry in await accounts_concerned([vault.host], app)
         ]
     if notice.type not in _SECRET:
-        raise NoticeError("an event of a type that is not handled here", subject="type")
+        raise NoticeError("an event of a type that the app does not handle", subject="type")
     vault = _vault(notice, app)
     name = data_text(notice, "objectname") or notice.subject
     if not ids.is_secret_name(name) or name.lower() not in app.settings.allowed_secrets:
         raise NoticeError(
-            "a secret that is not looked after",
+            "a secret that the app does not use",
             subject="secret",
             remedy="filter the event subscription by the secret's name, or add the secret to"
             " ALLOWED_SECRETS",
         )
-    return [
-        ReconcileMessage(
-            kind="key", secret=SecretRef(vault, name), trigger=notice.type, sent_at=now
-        )
-    ]
+    return [key_message(SecretRef(vault, name), trigger=notice.type, now=now)]
 
 
 def _vault(notice: Notice, app: App) -> ids.VaultAddress:
@@ -76,15 +68,8 @@ def _vault(notice: Notice, app: App) -> ids.VaultAddress:
         vault = ids.parse_vault_url(f"https://{name}.{app.settings.key_vault_url.suffix}")
     if vault.name not in app.settings.allowed_vaults:
         raise NoticeError(
-            "a vault that is not looked after",
+            "a vault that the app does not use",
             subject="vault",
             remedy="add the vault to ALLOWED_VAULTS, or remove its event subscription",
         )
     return vault
-
-
-async def run(event: func.EventGridEvent | func.CloudEvent, deps: Deps) -> None:
-    """Handle one delivery."""
-    app = await deps.app()
-    with app.telemetry.span(NAME, **{"event.id": str(event.id)[:100]}) as span:
-        span.note(messages=await vault_event(event, app))

@@ -23,6 +23,7 @@ from finetune_wandb.model.errors import (
     RejectedError,
 )
 from finetune_wandb.model.ids import parse_account_id
+from finetune_wandb.model.messages import Message
 from finetune_wandb.model.relay_ports import Listing, RunAlert, RunAttributes, RunKey
 from finetune_wandb.model.secret import Secret, SecretRef, secret_at
 
@@ -367,17 +368,16 @@ class FakeKeys:
 
 
 class FakeQueue:
-    """WorkPort, and the reconcile queue, over a list."""
+    """WorkPort over a list of what travels as JSON."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
         self.delays: list[float] = []
         self.full = False
 
-    async def send(self, messages: Iterable[dict[str, Any]], *, delay_s: float = 0) -> None:
+    async def send(self, messages: Iterable[Message], *, delay_s: float = 0) -> None:
         if self.full:
             raise ConflictError("the queue is gone", subject="queue")
         for message in messages:
-            # What travels is JSON.
-            self.sent.append(orjson.loads(orjson.dumps(message)))
+            self.sent.append(orjson.loads(message.to_json()))
             self.delays.append(delay_s)

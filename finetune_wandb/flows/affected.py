@@ -1,8 +1,8 @@
 """Which accounts a change of rights on a vault concerns: those whose access it changed.
 
-The event does not say whose rights they were. Sending every account of the vault would cost a
-read per account and event, and while many accounts are taken in at once the app's own writes
-raise as many events. So the rights are read once per event and compared with what is stored.
+The event does not name the identity. Sending every account of the vault would cost a read per
+account and event, and while many accounts are onboarded the app's own writes raise as many
+events. So the rights are read once per event and compared with what is stored.
 """
 
 from collections.abc import Iterable
@@ -16,9 +16,9 @@ from finetune_wandb.model.vault import RoleAssignment
 
 
 async def accounts_concerned(hosts: Iterable[str] | None, app: App) -> list[AccountEntry]:
-    """Return the accounts of these vaults (None: of all) whose access is not as it is stored.
+    """Return the accounts of these vaults (None: of all) whose access differs from what is stored.
 
-    Of a vault whose rights cannot be read, all: their own pass says why. Raises TemporaryError
+    Of a vault whose rights cannot be read, all are returned: their own pass reports why. Raises TemporaryError
     when the table of accounts cannot be read.
     """
     wanted = None if hosts is None else set(hosts)

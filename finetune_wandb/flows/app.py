@@ -1,7 +1,7 @@
-"""What handlers are given: the app's ports, connected on first use.
+"""What flows and handlers are given: the app's ports, connected on first use.
 
 `Deps.app()` raises SettingsProblems while the settings cannot be used, so that every function
-refuses with the same text that `health` shows. What it only names is imported for the type
+refuses with the same text that `health` shows. What is only named here is imported for the type
 checker alone: every cold start imports this file.
 """
 
@@ -10,21 +10,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
-
-from finetune_wandb.flows.refused_keys import RefusedKeys
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from finetune_wandb.accounts.ports import ReconcilePorts
-    from finetune_wandb.flows.refusals import Refusals
+    from finetune_wandb.flows.events import RefusedEvents
     from finetune_wandb.keys.rotation_ports import RotationPorts
-    from finetune_wandb.model.account import RelayAccount
-    from finetune_wandb.model.cursor import Cursor
-    from finetune_wandb.model.ids import AccountId
-    from finetune_wandb.model.key import KeyChange, KeyRecord
-    from finetune_wandb.model.mint import KeyMint
-    from finetune_wandb.model.plan import AccountEntry, AccountReport
-    from finetune_wandb.model.ports import NoticePort
+    from finetune_wandb.model.messages import Message
+    from finetune_wandb.model.ports import AccountStore, NoticePort
     from finetune_wandb.model.problem import Problem
     from finetune_wandb.model.queues import QueueCount
     from finetune_wandb.model.resync import Resync, ResyncItem
@@ -36,56 +29,26 @@ if TYPE_CHECKING:
     from finetune_wandb.relay.passes.finder import Finder
     from finetune_wandb.relay.ports import RelayPorts
 
-LAST_TRY: Final = 5
-"""`maxDequeueCount` of host.json: a message that fails this time is set aside."""
-
-
-class QueuePort(Protocol):
-    async def send(self, messages: Iterable[dict[str, Any]], *, delay_s: float = 0) -> None: ...
-
-
-class AccountsPort(Protocol):
-    async def read(self, account: AccountId) -> AccountEntry | None: ...
-
-    async def write(self, report: AccountReport) -> None: ...
-
-    async def list_all(self) -> list[AccountEntry]: ...
-
-    async def list_for_relay(self) -> list[RelayAccount]: ...
-    async def find_for_relay(self, account: AccountId) -> RelayAccount | None: ...
-
-    async def mark_native_seen(self, account: AccountId) -> None: ...
-
-
-class KeysPort(Protocol):
-    async def list_all(self) -> list[KeyRecord]: ...
-
-    async def list_changes(
-        self, secret: SecretRef, *, most: int | None = None
-    ) -> list[KeyChange]: ...
-
-    async def purge_changes(self, now: datetime) -> int: ...
-
-
-class MintsPort(Protocol):
-    async def list_all(self) -> list[KeyMint]: ...
-
-
-class JobTablePort(Protocol):
-    async def list_cursors(self, account: str | None = None) -> list[Cursor]: ...
-
-    async def curve(self, cursor: Cursor) -> dict[str, Any]: ...
-
 
 class ProblemPort(Protocol):
-    async def note(self, problem: Problem) -> bool: ...
+    """The table of problems."""
+
+    async def note(self, problem: Problem) -> bool:
+        """Count a problem; return whether it is a new one."""
+        ...
 
     async def clear(self, problem: Problem) -> None: ...
 
     async def list_all(self) -> list[Problem]: ...
 
+    async def purge(self) -> None:
+        """Remove what has not come again for longer than it is shown."""
+        ...
+
 
 class ResyncPort(Protocol):
+    """The table of re-syncs and their items."""
+
     async def write(self, resync: Resync) -> None: ...
 
     async def read(self, resync_id: str) -> tuple[Resync, list[ResyncItem]] | None: ...
@@ -102,50 +65,81 @@ class ResyncPort(Protocol):
 
     async def remove_item(self, resync_id: str, name: str) -> None: ...
 
-    async def running(self, fingerprint: str) -> str: ...
+    async def running(self, fingerprint: str) -> str:
+        """Return the id of the latest re-sync of this request, empty for none."""
+        ...
 
-    async def claim(self, fingerprint: str, resync: Resync, *, instead_of: str) -> str: ...
+    async def claim(self, fingerprint: str, resync: Resync, *, instead_of: str) -> str:
+        """Make a re-sync the latest of its request and remove its predecessor, unless another
+        one became the latest meanwhile. Return the id of the latest one."""
+        ...
 
-    async def latest(self) -> list[tuple[str, float]]: ...
+    async def latest(self) -> list[tuple[str, float]]:
+        """Return id and time of the latest re-sync of each request, newest first."""
+        ...
+
+    async def purge(self, before: float) -> None:
+        """Remove the re-syncs that were requested before this time (unix seconds)."""
+        ...
 
 
-class QueueStatsPort(Protocol):
+class QueuePort(Protocol):
+    """The app's queues, and their poison queues."""
+
+    async def send(self, messages: Iterable[Message], *, delay_s: float = 0) -> None:
+        """Send each message to its queue; the host sees it after `delay_s` seconds."""
+        ...
+
     async def counts(self) -> list[QueueCount]: ...
 
-    async def requeue(self) -> int: ...
+    async def requeue(self) -> int:
+        """Put the messages of all poison queues back on their queues; return how many."""
+        ...
+
+
+@dataclass(slots=True)
+class RejectedKeys:
+    """One per process: when each key that W&B rejects was last sent for.
+
+    Every message of every tick meets the rejection; one look at the key serves them all.
+    """
+
+    pause_s: float = 1.0
+    _sent_at: dict[SecretRef, float] = field(default_factory=dict)
+
+    def is_due(self, secret: SecretRef, now: float) -> bool:
+        """Return whether to send for a look now, and count it as sent. `now` in unix seconds."""
+        if now - self._sent_at.get(secret, float("-inf")) < self.pause_s:
+            return False
+        self._sent_at[secret] = now
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """Everything the handlers act through. One per process."""
+    """Everything that flows and handlers act through. One per process."""
 
     settings: Settings
     clock: Callable[[], float]
     """Unix seconds."""
+    telemetry: Telemetry
     own_principal: Callable[[], Awaitable[str]]
     """Object id of the app's own identity, in lower case."""
+    signed_in: bool
+    """Whether App Service Authentication is on, so that its headers can be trusted."""
+    accounts: AccountStore
     reconcile: ReconcilePorts
     rotation: RotationPorts
     relay: RelayPorts
     options: RelayOptions
     finder: Finder
-    accounts: AccountsPort
-    jobs: JobTablePort
-    keys: KeysPort
-    mints: MintsPort
+    artifacts: ArtifactPort
     problems: ProblemPort
     resyncs: ResyncPort
     notices: NoticePort
-    reconcile_queue: QueuePort
-    relay_queue: QueuePort
-    artifacts: ArtifactPort
-    artifact_queue: QueuePort
-    queues: QueueStatsPort
-    refusals: Refusals
-    refused_keys: RefusedKeys = field(default_factory=RefusedKeys)
-    telemetry: Telemetry
-    signed_in: bool
-    """Whether App Service Authentication is on, so that its headers can be believed."""
+    queues: QueuePort
+    refused_events: RefusedEvents
+    rejected_keys: RejectedKeys = field(default_factory=RejectedKeys)
 
     def now(self) -> datetime:
         """Return the time as a UTC datetime."""
@@ -153,7 +147,7 @@ class App:
 
 
 class Deps(Protocol):
-    """Given to every blueprint; connects nothing by itself."""
+    """Given to the triggers; connects nothing by itself."""
 
     def settings(self) -> Settings:
         """Return the settings. Raises SettingsProblems."""

@@ -1,31 +1,27 @@
-"""Queue trigger: log the artifacts of finished jobs. Slow, and apart from the relay for that."""
+"""The artifacts of finished jobs. Logging them is slow, so it is kept apart from the relay."""
 
 import logging
 from typing import Final
 
-import azure.functions as func
-
-from finetune_wandb.flows.app import App, Deps
-from finetune_wandb.model.messages import ArtifactMessage, read_artifacts
-from finetune_wandb.model.problem import Problem
+from finetune_wandb.flows.app import App
+from finetune_wandb.model.messages import ArtifactMessage
+from finetune_wandb.model.problem import Problem, Source
 from finetune_wandb.relay.artifacts.log import ArtifactOutcome, log_artifacts
 
 log = logging.getLogger(__name__)
 
-NAME: Final = "job_artifacts"
-QUEUE: Final = "job-artifacts"
 _MOST_ATTEMPTS: Final = 8
 _FIRST_PAUSE_S: Final = 30.0
-"""Doubled with each attempt: eight of them reach over about two hours of W&B being away."""
+"""Doubled with each attempt: eight of them outlast two hours without W&B."""
 
 
 async def handle(message: ArtifactMessage, app: App) -> list[ArtifactOutcome]:
     """Log the jobs' artifacts. A job whose artifacts fail keeps its metrics; the cause is shown.
 
-    What another try can mend is sent again, later. Raises TemporaryError when nothing could be
-    begun, so that the message comes again.
+    Jobs for which another try can help are sent again, later. Raises TemporaryError when nothing
+    could be begun, so that the message comes again.
     """
-    account = await app.accounts.find_for_relay(message.account)
+    account = await app.accounts.find_for_relay(message.target)
     if account is None:
         return []
     outcomes = await log_artifacts(
@@ -45,23 +41,15 @@ async def handle(message: ArtifactMessage, app: App) -> list[ArtifactOutcome]:
         if outcome.again and message.attempt < _MOST_ATTEMPTS:
             again.append(outcome.job)
         else:
-            await app.problems.note(_problem(outcome))
+            await app.problems.note(
+                Problem(
+                    source=Source.JOB_ARTIFACTS,
+                    subject=outcome.job,
+                    cause=f"artifacts were not logged: {outcome.error}",
+                    remedy="re-sync the job with force to try again",
+                )
+            )
     if again:
-        later = {"account": str(account.id), "jobs": again, "attempt": message.attempt + 1}
-        pause = _FIRST_PAUSE_S * 2**message.attempt
-        await app.artifact_queue.send([later], delay_s=pause)
+        later = ArtifactMessage(account=message.account, jobs=again, attempt=message.attempt + 1)
+        await app.queues.send([later], delay_s=_FIRST_PAUSE_S * 2**message.attempt)
     return outcomes
-
-
-def _problem(outcome: ArtifactOutcome) -> Problem:
-    return Problem(
-        source=NAME,
-        subject=outcome.job,
-        cause=f"artifacts were not logged: {outcome.error}",
-        remedy="re-sync the job with force to try again",
-    )
-
-
-async def receive(message: func.QueueMessage, deps: Deps) -> None:
-    """Handle one message of the queue."""
-    await handle(read_artifacts(message.get_body()), await deps.app())

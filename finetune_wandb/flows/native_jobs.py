@@ -4,19 +4,18 @@ Azure reads the key when such a job begins and keeps it until the job ends; the 
 these jobs alone, so that Azure is asked what has become of them. In doubt they are running.
 """
 
-from finetune_wandb.clients.azure.jobs import Jobs
-from finetune_wandb.clients.storage.account_table import AccountTable
-from finetune_wandb.clients.storage.cursor_table import CursorTable
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError
 from finetune_wandb.model.job import TERMINAL
 from finetune_wandb.model.mint import KeyMint
+from finetune_wandb.model.ports import AccountStore
+from finetune_wandb.model.relay_ports import CursorsPort, JobsPort
 
 
 class NativeJobs:
     """Looks at the jobs that were begun before a rotation."""
 
-    def __init__(self, accounts: AccountTable, cursors: CursorTable, jobs: Jobs) -> None:
+    def __init__(self, accounts: AccountStore, cursors: CursorsPort, jobs: JobsPort) -> None:
         self._accounts = accounts
         self._cursors = cursors
         self._jobs = jobs

@@ -1,6 +1,6 @@
-"""What came of a piece of work: one log line, one span or its end, and the metrics.
+"""Reports what came of a piece of work: one log line, a span, and the metrics.
 
-A line has the shape `job ID: state=… values=…`: `name=value` pairs, values with blanks in quotes.
+A line has the form `job ID: state=… values=…`: `name=value` pairs, values with blanks in quotes.
 Ids and codes only, never a secret. The alert rules in infra/ look for how these lines begin.
 """
 
@@ -19,7 +19,7 @@ _QUIET: Final = ("", None)
 
 
 def pairs(**values: object) -> str:
-    """Return values as `name=value` pairs; what is empty is left out."""
+    """Return values as `name=value` pairs, without the empty ones."""
     return " ".join(f"{name}={_text(one)}" for name, one in values.items() if one not in _QUIET)
 
 
@@ -28,9 +28,9 @@ def _text(value: object) -> str:
     return f'"{text}"' if not text or " " in text or "=" in text else text
 
 
-def tell_job(outcome: JobOutcome, account: RelayAccount, app: App) -> None:
-    """Say what came of one job in one pass."""
-    watch = app.telemetry
+def report_job(outcome: JobOutcome, account: RelayAccount, app: App) -> None:
+    """Report what came of one job in one pass."""
+    telemetry = app.telemetry
     state = outcome.relay_state
     attributes: dict[str, Attribute] = {
         "azure.account.id": account.key,
@@ -38,15 +38,15 @@ def tell_job(outcome: JobOutcome, account: RelayAccount, app: App) -> None:
         "relay.state": state,
         "relay.values": outcome.values,
     }
-    with watch.span("relay job", **attributes) as span:
+    with telemetry.span("relay job", **attributes) as span:
         if outcome.error:
             span.fail(outcome.error)
-    watch.count("relay.passes", 1, state=state, failed=bool(outcome.error))
+    telemetry.count("relay.passes", 1, state=state, failed=bool(outcome.error))
     if outcome.values:
-        watch.count("relay.values", outcome.values, account=account.name)
+        telemetry.count("relay.values", outcome.values, account=account.name)
         if outcome.lag_s is not None:
-            watch.measure("relay.lag", outcome.lag_s, account=account.name)
-    said = pairs(
+            telemetry.measure("relay.lag", outcome.lag_s, account=account.name)
+    line = pairs(
         state=state,
         account=account.key,
         values=outcome.values,
@@ -55,13 +55,13 @@ def tell_job(outcome: JobOutcome, account: RelayAccount, app: App) -> None:
         remedy=outcome.remedy,
     )
     if outcome.error:
-        log.warning("job %s: %s", outcome.job, said)
+        log.warning("job %s: %s", outcome.job, line)
     elif outcome.values or state == "complete":
-        log.info("job %s: %s", outcome.job, said)
+        log.info("job %s: %s", outcome.job, line)
 
 
-def tell_account(report: AccountReport, app: App) -> None:
-    """Say what one pass over an account found and did."""
+def report_account(report: AccountReport, app: App) -> None:
+    """Report what one pass over an account found and did."""
     blocked = [one.cause for one in report.findings if one.severity == "blocked"]
     for finding in report.findings:
         if finding.severity != "ok":

@@ -7,6 +7,8 @@ on the way finds what is still to be sent and never lists a second, different se
 from dataclasses import replace
 from typing import Any, Final
 
+import msgspec
+
 from finetune_wandb.flows.app import App
 from finetune_wandb.model import ids
 from finetune_wandb.model.account import RelayAccount
@@ -21,7 +23,7 @@ _FINE: Final = frozenset({"live", "ending", "complete", "skipped", "new"})
 NO_JOB: Final = "the account has no such job"
 NO_JOB_REMEDY: Final = "check the job's id and its account; deleted jobs cannot be relayed"
 _PAUSES_S: Final = (1.0, 2.0, 5.0, 15.0, 45.0, 120.0)
-"""How long jobs wait that could not be finished for a passing reason."""
+"""How long jobs wait that failed for a temporary reason, by attempt."""
 
 
 def _prefix(account: ids.AccountId) -> str:
@@ -31,7 +33,7 @@ def _prefix(account: ids.AccountId) -> str:
 async def send_jobs(resync: Resync, item: ResyncItem, app: App) -> dict[str, Any]:
     """Send the account's jobs that the request covers; return how many of which kind there are.
 
-    Raises NoticeError where the account's jobs cannot be relayed at all.
+    Raises MissingError where the account's jobs are not relayed at all.
     """
     target = ids.parse_account_id(item.account)
     account = await app.accounts.find_for_relay(target)
@@ -45,42 +47,51 @@ async def send_jobs(resync: Resync, item: ResyncItem, app: App) -> dict[str, Any
             " include integration in parts",
         )
     if item.listed:
-        return await _send_stored(resync, account, app)
+        return await _send_stored(resync, target, app)
     jobs, counts = await _due(resync.request, account, app)
     if not resync.request.applies:
         return counts
-    messages = select.messages(account, jobs, sent_at=app.clock(), trigger="resync", size=json_size)
-    names = []
-    for number, message in enumerate(messages):
-        names.append(f"{_prefix(target)}{number:05d}")
-        await app.resyncs.write_item(
-            resync.id, _job_item(names[-1], item.account, [job["id"] for job in message["jobs"]])
+    now = app.clock()
+    messages = [
+        msgspec.structs.replace(
+            message,
+            resync=resync.id,
+            item=f"{_prefix(target)}{number:05d}",
+            force=resync.request.force,
         )
-    await _drop_others(resync, target, set(names), app)
+        for number, message in enumerate(
+            select.messages(account, jobs, sent_at=now, trigger="resync", size=json_size)
+        )
+    ]
+    for message in messages:
+        left = tuple(str(job["id"]) for job in message.jobs)
+        await app.resyncs.write_item(
+            resync.id,
+            ResyncItem(name=message.item, account=item.account, total=len(left), left=left),
+        )
+    await _drop_others(resync, target, {message.item for message in messages}, app)
     await app.resyncs.write_item(resync.id, replace(item, listed=True))
-    await app.relay_queue.send(
-        message | _marks(resync, name) for message, name in zip(messages, names, strict=True)
-    )
+    await app.queues.send(messages)
     return counts
 
 
-def _job_item(name: str, account: str, jobs: list[str]) -> ResyncItem:
-    return ResyncItem(name=name, account=account, total=len(jobs), left=tuple(jobs))
-
-
-def _marks(resync: Resync, item: str, attempt: int = 0) -> dict[str, Any]:
-    return {
-        "resync": resync.id,
-        "item": item,
-        "force": resync.request.force,
-        "attempt": attempt,
-    }
+def message_of(resync: Resync, item: ResyncItem, app: App) -> RelayMessage:
+    """Return a message with the jobs that are left of an item, by id alone."""
+    return RelayMessage(
+        account=item.account,
+        jobs=[{"id": job} for job in item.left],
+        sent_at=app.clock(),
+        trigger="resync",
+        resync=resync.id,
+        item=item.name,
+        force=resync.request.force,
+    )
 
 
 async def _due(
     request: ResyncRequest, account: RelayAccount, app: App
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the jobs with work, reduced for a message, and counts for people."""
+    """Return the jobs with work, reduced for a message, and counts to show."""
     if request.job:
         try:
             raw = await app.relay.jobs.read_job(account, request.job)
@@ -97,7 +108,7 @@ async def _due(
         covered = [raw for raw in page.items if _covered(raw, request.since)]
         listed += len(covered)
         due += select.due_jobs(
-            # A parked job is tried at once: that is what the person asks for.
+            # A parked job is tried at once: that is what was asked for.
             (raw for raw in covered if request.force or raw.get("id") not in closed),
             {},
             now=0,
@@ -113,40 +124,27 @@ def _covered(raw: dict[str, Any], since: float | None) -> bool:
     return created >= since
 
 
-async def _drop_others(resync: Resync, account: ids.AccountId, names: set[str], app: App) -> None:
-    """Remove items that a broken-off listing left behind; nothing was sent of them."""
+async def _job_items(resync: Resync, account: ids.AccountId, app: App) -> list[ResyncItem]:
     found = await app.resyncs.read(resync.id)
-    for item in found[1] if found else ():
-        if item.name.startswith(_prefix(account)) and item.name not in names:
+    return [item for item in (found[1] if found else ()) if item.name.startswith(_prefix(account))]
+
+
+async def _drop_others(resync: Resync, account: ids.AccountId, names: set[str], app: App) -> None:
+    """Remove items of a listing that broke off; none of them was sent."""
+    for item in await _job_items(resync, account, app):
+        if item.name not in names:
             await app.resyncs.remove_item(resync.id, item.name)
 
 
-async def _send_stored(resync: Resync, account: RelayAccount, app: App) -> dict[str, Any]:
+async def _send_stored(resync: Resync, account: ids.AccountId, app: App) -> dict[str, Any]:
     """Send again what an earlier try stored and may not have sent."""
-    found = await app.resyncs.read(resync.id)
-    items = [
-        item for item in (found[1] if found else []) if item.name.startswith(_prefix(account.id))
-    ]
-    await app.relay_queue.send(
-        _message(account.id, item.left, app) | _marks(resync, item.name)
-        for item in items
-        if item.left
-    )
+    items = await _job_items(resync, account, app)
+    await app.queues.send(message_of(resync, item, app) for item in items if item.left)
     return {"jobs": sum(item.total for item in items)}
 
 
-def _message(account: ids.AccountId, jobs: tuple[str, ...], app: App) -> dict[str, Any]:
-    """Return a message with jobs by id alone: whoever works on it reads them."""
-    return {
-        "account": str(account),
-        "jobs": [{"id": job} for job in jobs],
-        "sent_at": app.clock(),
-        "trigger": "resync",
-    }
-
-
 async def jobs_done(message: RelayMessage, outcomes: list[JobOutcome], app: App) -> None:
-    """Count a message of jobs that was worked on; what may still succeed is sent again."""
+    """Count the jobs of a message; those that may still succeed are sent again."""
     found = {one.job: one for one in outcomes}
     final: dict[str, JobFailure | None] = {}
     again: list[str] = []
@@ -173,10 +171,9 @@ def _may_pass(outcome: JobOutcome) -> bool:
     )
 
 
-async def jobs_left(message: RelayMessage, error: AppError, app: App, *, advice: str = "") -> None:
-    """Count a message of jobs that could not be worked on at all."""
-    remedy = "; ".join(part for part in (error.remedy, advice) if part)
-    why = JobFailure(error=error.message, remedy=remedy)
+async def jobs_left(message: RelayMessage, error: AppError, app: App) -> None:
+    """Count the jobs of a message that could not be worked on at all as failed."""
+    why = JobFailure(error=error.message, remedy=error.remedy)
     await _finish(message, {str(raw.get("id")): why for raw in message.jobs}, [], app)
 
 
@@ -188,13 +185,10 @@ async def _finish(
     if resync is None or item is None:
         return
     if waiting := tuple(job for job in again if job in item.left):
-        await app.relay_queue.send(
-            [
-                _message(message.account, waiting, app)
-                | _marks(resync, item.name, message.attempt + 1)
-            ],
-            delay_s=_PAUSES_S[message.attempt],
+        later = msgspec.structs.replace(
+            message_of(resync, replace(item, left=waiting), app), attempt=message.attempt + 1
         )
+        await app.queues.send([later], delay_s=_PAUSES_S[message.attempt])
     counted = finish_jobs(item, final, now=app.clock())
     if counted != item:
         await app.resyncs.write_item(resync.id, counted)

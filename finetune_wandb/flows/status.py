@@ -62,15 +62,15 @@ async def read_situation(app: App) -> Situation:
     """Read the tables and count the queues."""
     # The jobs first: they come in many pages, one after the other.
     cursors, accounts, keys, mints, problems, queues = await asyncio.gather(
-        app.jobs.list_cursors(),
+        app.relay.cursors.list_cursors(),
         app.accounts.list_all(),
-        app.keys.list_all(),
-        app.mints.list_all(),
+        app.reconcile.keys.list_all(),
+        app.rotation.mints.list_all(),
         app.problems.list_all(),
         app.queues.counts(),
     )
     changes = await asyncio.gather(
-        *(app.keys.list_changes(one.secret, most=_MOST_CHANGES) for one in keys)
+        *(app.reconcile.keys.list_changes(one.secret, most=_MOST_CHANGES) for one in keys)
     )
     return Situation(
         accounts=sorted((one for one in accounts if not one.deleted), key=lambda one: one.key),

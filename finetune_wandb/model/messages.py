@@ -1,160 +1,162 @@
-"""What travels on the app's queues. Decoding raises NoticeError naming the field that is wrong.
+"""What travels on the app's queues: typed messages, with one way to JSON and back.
 
-Messages carry ids and reduced job objects, never a secret and never an event's body.
+Messages carry ids and reduced job objects, never a secret and never an event's body. A message
+that cannot be read raises NoticeError naming the field that is wrong.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Final, Self, cast
 
-import orjson
+import msgspec
 
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
+from finetune_wandb.model.queues import ARTIFACTS, RECONCILE, RELAY
 from finetune_wandb.model.secret import SecretRef, secret_at
 
-_MOST: Final = 1e11
-"""No count and no time (unix seconds) that a message carries is this large."""
+_Moment = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
+"""Unix seconds."""
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1000)]
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
 
-Kind = Literal["account", "key", "resync", "requeue"]
 
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base. Each kind of message belongs to one queue."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReconcileMessage:
-    """Work for `reconcile_account`: check one account, prove one key, spread a re-sync, or take
-    set-aside messages up again."""
-
-    kind: Kind
-    account: str = ""
-    secret: SecretRef | None = None
-    """Whose newest version to prove, for a key."""
+    queue: ClassVar[str]
     trigger: str = ""
-    """What made this work: an event's type, `drift`, `resync`, `deferred`, `key`."""
-    sent_at: float = 0.0
-    """Unix seconds; facts read before this moment are not used."""
-    apply: bool = True
-    attempt: int = 0
-    """How many times a part of this was put off already."""
+    """What caused this work: an event's type, `drift`, `timer`, `resync`, `deferred`, `key`."""
+    sent_at: _Moment = 0.0
+    """Facts read before this moment are not used."""
+    attempt: _Count = 0
+    """How many times a part of this work was put off."""
     resync: str = ""
     """Id of the re-sync this belongs to, empty for none."""
 
-    def to_json(self) -> dict[str, Any]:
-        # False is equal to 0 and says something: only looking.
-        values = {name: getattr(self, name) for name in _RECONCILE_FIELDS}
-        if self.secret is not None:
-            values |= {"vault": self.secret.vault.host, "secret": self.secret.name}
-        return {
-            name: value
-            for name, value in values.items()
-            if isinstance(value, bool) or value not in ("", 0, None)
-        }
+    @property
+    def subject(self) -> str:
+        """What the message is about, as the status shows it."""
+        return self.resync or self.queue
+
+    def to_json(self) -> bytes:
+        """Return the JSON that the queue carries."""
+        return msgspec.json.encode(self)
+
+    def deferred(self) -> Self:
+        """Return the message for a later try. A re-sync does not wait for it."""
+        return msgspec.structs.replace(
+            self, trigger="deferred", attempt=self.attempt + 1, sent_at=0.0, resync=""
+        )
 
 
-_RECONCILE_FIELDS: Final = tuple(item.name for item in fields(ReconcileMessage))
+class _OfAccount(Message, frozen=True, kw_only=True, omit_defaults=True):
+    account: str
+
+    def __post_init__(self) -> None:
+        ids.parse_account_id(self.account)
+
+    @property
+    def target(self) -> ids.AccountId:
+        return ids.parse_account_id(self.account)
+
+    @property
+    def subject(self) -> str:
+        return self.account
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelayMessage:
-    """Work for `relay_jobs`: some jobs of one account, as the listing showed them."""
+class AccountMessage(
+    _OfAccount, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="account"
+):
+    """Check one account and, where allowed, apply its plan."""
 
-    account: ids.AccountId
-    jobs: list[dict[str, Any]] = field(default_factory=list)
-    trigger: str = ""
-    sent_at: float = 0.0
+    queue: ClassVar[str] = RECONCILE
+    apply: bool = True
+
+
+class KeyMessage(
+    Message, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="key"
+):
+    """Prove the newest version of one secret."""
+
+    queue: ClassVar[str] = RECONCILE
+    vault: str
+    """Vault host."""
+    secret: str
+
+    def __post_init__(self) -> None:
+        if not ids.is_secret_name(self.ref.name):
+            raise NoticeError("not a secret name", subject="secret")
+
+    @property
+    def ref(self) -> SecretRef:
+        return secret_at(self.vault, self.secret)
+
+    @property
+    def subject(self) -> str:
+        return str(self.ref)
+
+
+def key_message(secret: SecretRef, *, trigger: str, now: float) -> KeyMessage:
+    """Return the message that has this secret looked at. `now` is in unix seconds."""
+    return KeyMessage(vault=secret.vault.host, secret=secret.name, trigger=trigger, sent_at=now)
+
+
+class ResyncMessage(
+    Message, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="resync"
+):
+    """Spread a re-sync over its accounts."""
+
+    queue: ClassVar[str] = RECONCILE
+    resync: _Text
+
+
+class RequeueMessage(
+    Message, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="requeue"
+):
+    """Put the messages in the poison queues back on their queues."""
+
+    queue: ClassVar[str] = RECONCILE
+
+
+ReconcileMessage = AccountMessage | KeyMessage | ResyncMessage | RequeueMessage
+
+
+class RelayMessage(_OfAccount, frozen=True, kw_only=True, omit_defaults=True):
+    """Relay some jobs of one account, given as the listing showed them or by id alone."""
+
+    queue: ClassVar[str] = RELAY
+    jobs: list[dict[str, Any]]
     force: bool = False
     """Read everything that Azure published again, of complete jobs too."""
-    resync: str = ""
     item: str = ""
     """Name of the re-sync's item, to report under."""
-    attempt: int = 0
-    """How many times jobs of this item were put off already."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArtifactMessage:
-    """Work for `job_artifacts`: finished jobs of one account."""
+class ArtifactMessage(_OfAccount, frozen=True, kw_only=True, omit_defaults=True):
+    """Log the artifacts of finished jobs of one account."""
 
-    account: ids.AccountId
-    jobs: list[str]
-    attempt: int = 0
-    """How often it was tried before."""
+    queue: ClassVar[str] = ARTIFACTS
+    jobs: list[_Text]
 
 
-def read_artifacts(body: bytes | str) -> ArtifactMessage:
-    """Return the message in a queue body."""
-    raw = _object(body)
-    jobs = raw.get("jobs")
-    if not isinstance(jobs, list) or not all(isinstance(job, str) and job for job in jobs):
-        raise NoticeError("not a list of job ids", subject="jobs")
-    return ArtifactMessage(
-        account=ids.parse_account_id(raw.get("account")),
-        jobs=jobs,
-        attempt=int(_number(raw, "attempt")),
-    )
+_FIELD: Final = re.compile(r"field `(\w+)`|`\$\.(\w+)")
 
 
-def read_reconcile(body: bytes | str) -> ReconcileMessage:
-    """Return the message in a queue body."""
-    raw = _object(body)
-    kind = raw.get("kind")
-    secret: SecretRef | None = None
-    if kind == "account":
-        ids.parse_account_id(raw.get("account"))
-    elif kind == "key":
-        secret = secret_at(str(raw.get("vault")), _text(raw, "secret"))
-        if not ids.is_secret_name(secret.name):
-            raise NoticeError("not a secret name", subject="secret")
-    elif kind != "requeue" and (kind != "resync" or not _text(raw, "resync")):
-        raise NoticeError("unknown kind of work", subject="kind")
-    return ReconcileMessage(
-        kind=kind,
-        account=_text(raw, "account"),
-        secret=secret,
-        trigger=_text(raw, "trigger"),
-        sent_at=_number(raw, "sent_at"),
-        apply=raw.get("apply") is not False,
-        attempt=int(_number(raw, "attempt")),
-        resync=_text(raw, "resync"),
-    )
+def _reader[M](decoder: "msgspec.json.Decoder[M]") -> Callable[[bytes | str], M]:
+    def read(body: bytes | str) -> M:
+        try:
+            return decoder.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            found = _FIELD.search(str(error))
+            field = (found[1] or found[2]) if found else "body"
+            raise NoticeError("the message is malformed", subject=field) from None
+
+    return read
 
 
-def read_relay(body: bytes | str) -> RelayMessage:
-    """Return the message in a queue body."""
-    raw = _object(body)
-    jobs = raw.get("jobs")
-    if not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
-        raise NoticeError("not a list of jobs", subject="jobs")
-    return RelayMessage(
-        account=ids.parse_account_id(raw.get("account")),
-        jobs=jobs,
-        trigger=_text(raw, "trigger"),
-        sent_at=_number(raw, "sent_at"),
-        force=raw.get("force") is True,
-        resync=_text(raw, "resync"),
-        item=_text(raw, "item"),
-        attempt=int(_number(raw, "attempt")),
-    )
-
-
-def _object(body: bytes | str) -> Mapping[str, Any]:
-    try:
-        raw = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise NoticeError("the message is not JSON", subject="body") from None
-    if not isinstance(raw, dict):
-        raise NoticeError("the message is not an object", subject="body")
-    return raw
-
-
-def _text(raw: Mapping[str, Any], name: str) -> str:
-    value = raw.get(name, "")
-    if not isinstance(value, str):
-        raise NoticeError("is not text", subject=name)
-    return value
-
-
-def _number(raw: Mapping[str, Any], name: str) -> float:
-    value = raw.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _MOST:
-        raise NoticeError("is not a number that it can be", subject=name)
-    return float(value)
+read_reconcile: Final = _reader(
+    cast("msgspec.json.Decoder[ReconcileMessage]", msgspec.json.Decoder(ReconcileMessage))
+)
+read_relay: Final = _reader(msgspec.json.Decoder(RelayMessage))
+read_artifacts: Final = _reader(msgspec.json.Decoder(ArtifactMessage))

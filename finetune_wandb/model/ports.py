@@ -4,9 +4,10 @@ Every method raises only errors of `finetune_wandb/model/errors.py`.
 """
 
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Protocol
 
-from finetune_wandb.model.account import Account
+from finetune_wandb.model.account import Account, RelayAccount
 from finetune_wandb.model.ids import AccountId, VaultAddress
 from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
 from finetune_wandb.model.notice import OutgoingNotice
@@ -106,7 +107,17 @@ class KeyStore(Protocol):
         """Store the record; its `etag` must be the stored one's. Raises ConflictError."""
         ...
 
+    async def list_all(self) -> list[KeyRecord]: ...
+
     async def append_change(self, change: KeyChange) -> None: ...
+
+    async def list_changes(self, secret: SecretRef, *, most: int | None = None) -> list[KeyChange]:
+        """Return the changes of a key, newest first."""
+        ...
+
+    async def purge_changes(self, now: datetime) -> int:
+        """Remove the changes that are too old to keep; return how many."""
+        ...
 
 
 class AccountStore(Protocol):
@@ -115,6 +126,18 @@ class AccountStore(Protocol):
     async def read(self, account: AccountId) -> AccountEntry | None: ...
 
     async def write(self, report: AccountReport) -> None: ...
+
+    async def list_all(self) -> list[AccountEntry]: ...
+
+    async def list_for_relay(self) -> list[RelayAccount]:
+        """Return the accounts whose jobs are relayed."""
+        ...
+
+    async def find_for_relay(self, account: AccountId) -> RelayAccount | None:
+        """Return an account whose jobs are relayed, None for any other."""
+        ...
+
+    async def mark_native_seen(self, account: AccountId) -> None: ...
 
 
 class NoticePort(Protocol):

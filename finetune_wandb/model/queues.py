@@ -1,6 +1,12 @@
-"""What waits on the app's queues, and what was set aside there."""
+"""The app's queues by name, and how full they are."""
 
 from dataclasses import dataclass
+from typing import Final
+
+RECONCILE: Final = "reconcile-accounts"
+RELAY: Final = "relay-jobs"
+ARTIFACTS: Final = "job-artifacts"
+QUEUES: Final = (RECONCILE, RELAY, ARTIFACTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,6 +15,6 @@ class QueueCount:
 
     name: str
     waiting: int
-    """Messages that wait or are worked on."""
+    """Messages that wait or are being worked on."""
     poison: int
     """Messages that failed too often and were set aside."""

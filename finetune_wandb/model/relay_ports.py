@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import Cursor, JobSeen, RunPath
 from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.messages import Message
 from finetune_wandb.model.secret import Secret, SecretRef
 
 
@@ -124,6 +125,15 @@ class CursorsPort(Protocol):
         A job that was never stored is left out."""
         ...
 
+    def list_cursors(self, account: str | None = None) -> Awaitable[list[Cursor]]:
+        """Return the cursors of an account, of every account where none is named, as people
+        see them: without state, outbox and curve."""
+        ...
+
+    def curve(self, cursor: Cursor) -> Awaitable[dict[str, Any]]:
+        """Return a few points of the job's losses."""
+        ...
+
 
 class SinkPort(Protocol):
     """W&B runs. Raises DeniedError (key refused: code 401, no right: 403), MissingError (no such
@@ -153,6 +163,8 @@ class KeysPort(Protocol):
 
 
 class WorkPort(Protocol):
-    """The queue that relay work goes over."""
+    """The app's queues: each message goes to its own."""
 
-    def send(self, messages: Iterable[dict[str, Any]]) -> Awaitable[None]: ...
+    def send(self, messages: Iterable[Message], *, delay_s: float = 0) -> Awaitable[None]:
+        """Send each message; the host sees it after `delay_s` seconds (at most seven days)."""
+        ...

@@ -1,10 +1,10 @@
-"""A re-sync by hand: what was asked for, its items, and how far they are.
+"""A re-sync by hand: its request, its items, and their progress.
 
-Progress only grows: a job is finished once, whatever comes twice or late.
+Progress only grows: a job is finished once, whatever arrives twice or late.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 ItemState = Literal["pending", "done", "failed"]
@@ -12,7 +12,7 @@ SCOPES: Final = ("all", "account", "job")
 PARTS: Final = ("integration", "jobs")
 MODES: Final = ("check", "apply")
 MOST_RESULTS: Final = 40
-"""Failures that an item keeps; more of the same help nobody."""
+"""How many failures an item keeps; more of the same do not help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +34,14 @@ class ResyncRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resync:
-    """A re-sync that was taken on. Times are unix seconds."""
+    """A re-sync that was accepted. Times are unix seconds."""
 
     id: str
     request: ResyncRequest
     requested_by: str = ""
     created_at: float = 0.0
+    resent_at: float = 0.0
+    """When its pending items were last sent again."""
     spread: bool = False
     """Whether all its accounts are known."""
 
@@ -61,12 +63,12 @@ class ResyncItem:
     """Of an account: all items of its jobs are stored, so that they are never listed again."""
     finished_at: float = 0.0
     results: list[dict[str, Any]] = field(default_factory=list)
-    """What people need to see: failures with their remedies, plans of a check."""
+    """What the status shows: failures with their remedies, plans of a check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFailure:
-    """Why a job of a re-sync could not be brought to W&B."""
+    """Why a job of a re-sync could not be relayed."""
 
     error: str
     remedy: str = ""
@@ -95,25 +97,6 @@ def finish_jobs(
     )
 
 
-def to_json(value: Resync | ResyncItem) -> dict[str, Any]:
-    """Return a re-sync or an item as it is stored."""
-    return asdict(value)
-
-
-def resync_from_json(data: Mapping[str, Any]) -> Resync:
-    """Return the re-sync that `to_json` wrote."""
-    request = _known(ResyncRequest, data["request"])
-    request["parts"] = tuple(request["parts"])
-    return Resync(**_known(Resync, data) | {"request": ResyncRequest(**request)})
-
-
-def item_from_json(data: Mapping[str, Any]) -> ResyncItem:
-    """Return the item that `to_json` wrote."""
-    values = _known(ResyncItem, data)
-    values["left"] = tuple(values.get("left", ()))
-    return ResyncItem(**values)
-
-
-def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    # Another release of the app may have written other fields.
-    return {item.name: data[item.name] for item in fields(kind) if item.name in data}
+def is_done(resync: Resync, items: Sequence[ResyncItem]) -> bool:
+    """Return whether all accounts of a re-sync are known and all its items are finished."""
+    return resync.spread and all(item.state != "pending" for item in items)

@@ -1,6 +1,7 @@
 """The table of problems over real HTTP: each is counted, by several processes too."""
 
 import asyncio
+import time
 
 from finetune_wandb.clients.storage.problem_table import ProblemTable
 from finetune_wandb.clients.storage.service import Storage
@@ -25,3 +26,14 @@ async def test_no_count_is_lost_when_two_processes_note_the_same(storage: Storag
         await asyncio.gather(*(table.note(problem) for table in tables))
     (found,) = [one for one in await tables[0].list_all() if one.subject == "both"]
     assert found.count == 12
+
+
+async def test_problem_is_removed_when_it_did_not_come_for_a_week(storage: Storage) -> None:
+    day = 86_400.0
+    table = ProblemTable(storage)
+    then = ProblemTable(storage, clock=lambda: time.time() - 8 * day)
+    for subject, at in (("old", then), ("fresh", table)):
+        await at.note(Problem(source="purge", subject=subject, cause="c"))
+    await table.purge()
+    left = [one.subject for one in await then.list_all() if one.source == "purge"]
+    assert left == ["fresh"]

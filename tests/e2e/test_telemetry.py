@@ -101,7 +101,7 @@ async def test_work_is_traced_measured_and_logged_when_telemetry_is_on(
 
     async def told() -> bool | None:
         names = {span.name for span in collector.spans}
-        wanted = {"account_event", "reconcile account", "relay jobs", "relay job", "drift_timer"}
+        wanted = {"account_event", "reconcile_account", "relay_jobs", "relay job", "drift_timer"}
         metrics = {"relay.lag", "relay.values", "jobs", "account.findings", "calls"}
         lines = any(line.startswith("job ftjob-traced: state=") for line in collector.lines)
         return (wanted <= names and metrics <= set(collector.metrics) and lines) or None

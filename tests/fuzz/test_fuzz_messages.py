@@ -13,8 +13,9 @@ from finetune_wandb.model.errors import AppError, NoticeError
 from finetune_wandb.model.job_object import reduce_job
 from finetune_wandb.model.messages import read_artifacts, read_reconcile, read_relay
 from finetune_wandb.model.redact import redacted
-from finetune_wandb.model.resync_request import request_from_body
 from finetune_wandb.model.settings import Settings, SettingsProblems, names, read_settings
+from handlers.problem_details import Refusal
+from handlers.resync_body import request_from_body
 from handlers.status import read_query
 from tests.fuzz.inputs import any_json, bodies, damaged, fuzzed, raises_only
 from tests.fuzz.test_fuzz_jobs import JOB
@@ -51,7 +52,7 @@ RESYNC = {
 def test_message_or_documented_error_when_reconcile_work_is_damaged(body: bytes) -> None:
     message = raises_only(NoticeError, lambda: read_reconcile(body))
     if message is not None:
-        assert read_reconcile(orjson.dumps(message.to_json())).kind == message.kind
+        assert read_reconcile(message.to_json()) == message
 
 
 @fuzzed
@@ -74,7 +75,7 @@ def test_message_or_documented_error_when_artifact_work_is_damaged(body: bytes) 
 @example({"since": "9999-12-31T23:59:59-23:59"})
 @example({"since": "0001-01-01"})
 def test_request_or_documented_error_when_a_resync_body_is_damaged(body: Any) -> None:
-    found = raises_only(NoticeError, lambda: request_from_body(body, subscriptions=(_GUID,)))
+    found = raises_only(Refusal, lambda: request_from_body(body, subscriptions=(_GUID,)))
     if found is not None and found.account:
         assert _GUID in found.account
 

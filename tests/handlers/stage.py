@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from finetune_wandb.flows.refusals import Refusals
+from finetune_wandb.flows.events import RefusedEvents
 from finetune_wandb.model.errors import MissingError, UnavailableError
 from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.secret import secret_at
@@ -37,14 +37,14 @@ class FakeProblems:
         if self.fails:
             raise UnavailableError("storage is away")
         self.writes += 1
-        place = (problem.source, problem.subject, problem.cause)
+        place = (str(problem.source), problem.subject, problem.cause)
         is_new = place not in self.known
         self.known[place] = self.known.get(place, 0) + problem.count
         self.remedies.append(problem.remedy)
         return is_new
 
     async def clear(self, problem: Problem) -> None:
-        self.known.pop((problem.source, problem.subject, problem.cause), None)
+        self.known.pop((str(problem.source), problem.subject, problem.cause), None)
 
     async def list_all(self) -> list[Problem]:
         return [Problem(source=a, subject=b, cause=c) for a, b, c in self.known]
@@ -74,17 +74,17 @@ def settings(**more: str) -> Settings:
 
 @dataclass
 class FakeApp:
-    """Stands for `handlers.deps.App` in functions that use no more of it."""
+    """Stands for `App` in functions that use no more of it."""
 
     settings: Settings = field(default_factory=settings)
     problems: FakeProblems = field(default_factory=FakeProblems)
     accounts: FakeAccounts = field(default_factory=FakeAccounts)
-    reconcile_queue: FakeQueue = field(default_factory=FakeQueue)
+    queues: FakeQueue = field(default_factory=FakeQueue)
     now: float = NOW
     reconcile: Any = field(default_factory=lambda: SimpleNamespace(vaults=NoVaults()))
 
     def __post_init__(self) -> None:
-        self.refusals = Refusals(self.problems, self.clock, self._pass)
+        self.refused_events = RefusedEvents(self.problems, self.clock, self._pass)
 
     def clock(self) -> float:
         return self.now
@@ -97,7 +97,7 @@ class FakeApp:
 
     @property
     def sent(self) -> list[dict[str, Any]]:
-        return self.reconcile_queue.sent
+        return self.queues.sent
 
     def entry(self, account: str = ACCOUNT, vault: str = VAULT, **more: Any) -> None:
         secret = secret_at(vault, more.pop("name", "wandb-api-key")) if vault else None

@@ -7,10 +7,10 @@ import azure.functions as func
 import orjson
 import pytest
 
-from finetune_wandb.model.errors import AppError, MissingError, NoticeError, UnavailableError
+from finetune_wandb.model.errors import MissingError, UnavailableError
 from handlers.problem_details import Refusal
-from handlers.resync import LONGEST_WAIT_S, MOST_BYTES, post
-from tests.handlers.resync_stage import ACCOUNT, Stage
+from handlers.resync import LONGEST_WAIT_S, MOST_BYTES, answer
+from tests.flows.resync_stage import ACCOUNT, Stage
 from tests.handlers.stage import FakeApp
 
 URL = "https://app.azurewebsites.net/api/resync"
@@ -33,7 +33,7 @@ def request(body: bytes = b"{}", *, wait: str = "", **headers: str) -> func.Http
 )
 async def test_body_is_refused_when_it_is_too_long(body: bytes, status: int) -> None:
     with pytest.raises(Refusal) as caught:
-        await post(request(body), FakeApp())
+        await answer(request(body), FakeApp())
     assert (caught.value.status, caught.value.field) == (status, "body")
 
 
@@ -41,35 +41,35 @@ async def test_body_is_refused_when_it_is_too_long(body: bytes, status: int) -> 
 async def test_body_is_refused_when_its_type_is_not_json(media: str) -> None:
     """What a page of another site can send without being asked first is none of these."""
     with pytest.raises(Refusal) as caught:
-        await post(request(b"{}", content_type=media), FakeApp())
+        await answer(request(b"{}", content_type=media), FakeApp())
     assert (caught.value.status, caught.value.field) == (415, "Content-Type")
 
 
 async def test_request_is_refused_when_another_site_sends_it() -> None:
     with pytest.raises(Refusal) as caught:
-        await post(request(sec_fetch_site="cross-site"), FakeApp())
+        await answer(request(sec_fetch_site="cross-site"), FakeApp())
     assert caught.value.status == 403
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 5000, b'{"scope": "all"', b"NaN"])
 async def test_body_is_refused_when_it_is_not_json(body: bytes) -> None:
-    with pytest.raises(NoticeError) as caught:
-        await post(request(body), FakeApp())
-    assert caught.value.subject == "body"
+    with pytest.raises(Refusal) as caught:
+        await answer(request(body), FakeApp())
+    assert caught.value.field == "body"
 
 
 @pytest.mark.parametrize("wait", ["x", "-1", "nan", "inf", "1e9", f"{LONGEST_WAIT_S + 1}", "1;2"])
 async def test_wait_is_refused_when_it_is_no_time_that_can_be_waited(wait: str) -> None:
-    with pytest.raises(NoticeError) as caught:
-        await post(request(wait=wait), FakeApp())
-    assert caught.value.subject == "wait"
+    with pytest.raises(Refusal) as caught:
+        await answer(request(wait=wait), FakeApp())
+    assert caught.value.field == "wait"
 
 
 @pytest.mark.parametrize("body", [b'{"scope": "everything"}', b"5", b'{"x": 1}', b"null"])
 async def test_nothing_is_taken_on_when_a_field_is_wrong(body: bytes) -> None:
     app: Any = FakeApp()
-    with pytest.raises(AppError):
-        await post(request(body), app)
+    with pytest.raises(Refusal):
+        await answer(request(body), app)
     assert app.sent == []
 
 
@@ -87,7 +87,7 @@ def subscribed(stage: Stage) -> Any:
 async def test_job_is_refused_when_its_account_has_none_such() -> None:
     stage = Stage(jobs=2)
     with pytest.raises(MissingError) as caught:
-        await post(request(job_body()), subscribed(stage))
+        await answer(request(job_body()), subscribed(stage))
     assert caught.value.subject == "job"
     assert stage.reconcile_queue.sent == []
 
@@ -107,8 +107,8 @@ async def test_job_is_taken_on_when_it_may_be_there(reason: str) -> None:
         app.relay.jobs.read_job = fails
     if reason == "not-relayed":
         app.accounts.find_for_relay = unknown
-    answer = await post(request(job_body(job="ftjob-009")), app)
-    assert answer.status_code == 202
+    found = await answer(request(job_body(job="ftjob-009")), app)
+    assert found.status_code == 202
     assert [message["kind"] for message in stage.reconcile_queue.sent] == ["resync"]
 
 
@@ -117,6 +117,6 @@ async def test_same_call_joins_when_its_account_is_written_in_another_way() -> N
     app = subscribed(stage)
     spellings = [str(ACCOUNT.id), str(ACCOUNT.id).upper(), f"{ACCOUNT.id.key}/"]
     bodies = [orjson.dumps({"scope": "account", "account": one}) for one in spellings]
-    answers = [await post(request(body), app) for body in bodies]
-    assert len({orjson.loads(answer.get_body())["id"] for answer in answers}) == 1
+    answers = [await answer(request(body), app) for body in bodies]
+    assert len({orjson.loads(one.get_body())["id"] for one in answers}) == 1
     assert len(stage.reconcile_queue.sent) == 1

@@ -39,6 +39,10 @@ def test_failed_tick_message_is_tried_again_before_newer_ticks_make_it_stale() -
     assert patience < _constant("finetune_wandb/flows/jobs.py", "STALE_S")
 
 
+def test_cause_is_recorded_at_the_try_after_which_the_host_sets_a_message_aside() -> None:
+    assert QUEUES["maxDequeueCount"] == _constant("handlers/queues.py", "LAST_TRY")
+
+
 def test_functions_end_before_the_platform_ends_them() -> None:
     timeout = _span(HOST["functionTimeout"])
     assert timeout <= 1800
@@ -51,7 +55,7 @@ def test_events_are_answered_before_event_grid_gives_up() -> None:
     for handler in ("account_event", "vault_event"):
         text = (ROOT / "handlers" / f"{handler}.py").read_text()
         assert "sleep" not in text
-        assert "reconcile_queue.send" in text
+        assert "app.queues.send" in text
 
 
 def test_failures_are_never_sampled_away() -> None:

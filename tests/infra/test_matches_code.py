@@ -4,13 +4,19 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast, get_args
 
+import azure.functions as func
 import pytest
+from azure.functions.decorators.queue import QueueTrigger
 
+from finetune_wandb.flows.app import Deps
+from finetune_wandb.model.messages import ArtifactMessage, ReconcileMessage, RelayMessage
 from finetune_wandb.model.settings import defaults, names
+from handlers.triggers import blueprint
 from tests.infra.bicep import INFRA, ROOT, entries, read, string, strings, text, walk
 
 CODE = [*ROOT.glob("*.py")] + [
@@ -31,13 +37,16 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
             yield target.id, value.value
 
 
+@cache
+def _functions() -> dict[str, func.Function]:
+    """Return the app's functions by name, as the host indexes them."""
+    app = func.FunctionApp()
+    app.register_functions(blueprint(cast(Deps, None)))
+    return {one.get_function_name(): one for one in app.get_functions()}
+
+
 def _function_names() -> set[str]:
-    return {
-        value
-        for path in CODE
-        for name, value in _texts(path)
-        if name == "NAME" or name.endswith("_NAME")
-    }
+    return set(_functions())
 
 
 def _tables() -> set[str]:
@@ -125,10 +134,12 @@ def test_storage_of_the_settings_is_understood_by_the_code() -> None:
 
 
 def test_queues_of_the_code_exist() -> None:
-    queues = ROOT / "finetune_wandb" / "clients" / "storage" / "queues.py"
-    sent = {value for name, value in _texts(queues) if name.isupper()}
-    triggered = {value for path in CODE for name, value in _texts(path) if name == "QUEUE"}
-    assert sent <= triggered
+    sent = {
+        message.queue for message in (*get_args(ReconcileMessage), RelayMessage, ArtifactMessage)
+    }
+    triggers = [function.get_trigger() for function in _functions().values()]
+    triggered = {trigger.queue_name for trigger in triggers if isinstance(trigger, QueueTrigger)}
+    assert sent == triggered
     declared = set(strings(read("modules/storage.bicep").variables["queueNames"]))
     assert declared == triggered | {f"{name}-poison" for name in triggered}
 
@@ -194,7 +205,7 @@ def test_alerts_search_for_what_the_code_logs() -> None:
 
 
 def test_alert_finds_the_lag_in_the_line_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    from finetune_wandb.flows.outcomes import tell_job
+    from finetune_wandb.flows.outcomes import report_job
     from finetune_wandb.model.telemetry import NoTelemetry
     from finetune_wandb.relay.passes.outcome import JobOutcome
 
@@ -202,7 +213,7 @@ def test_alert_finds_the_lag_in_the_line_that_is_logged(caplog: pytest.LogCaptur
     outcome = JobOutcome("ftjob-1", "live", values=3, lag_s=712.34)
     account: Any = SimpleNamespace(key="/subscriptions/s", name="a")
     app: Any = SimpleNamespace(telemetry=NoTelemetry())
-    tell_job(outcome, account, app)
+    report_job(outcome, account, app)
     (line,) = caplog.messages
     query = text(read("modules/alerts.bicep").variables["lateQuery"])
     start, part = re.findall(r'(?:startswith|contains) "([^"]+)"', query)

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Final
 
@@ -18,8 +19,10 @@ _TRIES: Final = 8
 class ProblemTable:
     """ProblemPort over Azure Tables. The same problem again is counted, not repeated."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, clock: Callable[[], float] = time.time) -> None:
+        """`clock` gives unix seconds."""
         self._rows = JsonRows(storage, TABLE)
+        self._clock = clock
 
     async def note(self, problem: Problem) -> bool:
         """Record a problem that came `count` times more; say whether it is a new one.
@@ -28,7 +31,7 @@ class ProblemTable:
         """
         row = f"{problem.subject} {problem.cause}"
         for _ in range(_TRIES):
-            now = time.time()
+            now = self._clock()
             stored = await self._rows.read(problem.source, row)
             known = stored.data if stored and now - stored.data["last_at"] <= _KEEP_S else None
             noted = replace(
@@ -46,9 +49,16 @@ class ProblemTable:
         """Forget a problem that is over."""
         await self._rows.delete(problem.source, f"{problem.subject} {problem.cause}")
 
+    async def purge(self) -> None:
+        """Remove the problems that did not come in the last seven days."""
+        since = self._clock() - _KEEP_S
+        async for row in self._rows.rows():
+            if row["last_at"] < since:
+                await self.clear(Problem(**row))
+
     async def list_all(self) -> list[Problem]:
         """Return the problems of the last seven days, the latest first."""
-        since = time.time() - _KEEP_S
+        since = self._clock() - _KEEP_S
         found = [Problem(**row) async for row in self._rows.rows()]
         return sorted(
             (item for item in found if item.last_at >= since),

@@ -9,21 +9,17 @@ import asyncio
 import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-import orjson
-
 from finetune_wandb.clients.http import Answer
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.errors import ConflictError, MissingError, UnavailableError
-from finetune_wandb.model.queues import QueueCount
+from finetune_wandb.model.messages import Message
+from finetune_wandb.model.queues import QUEUES, QueueCount
 
-RECONCILE: Final = "reconcile-accounts"
-RELAY: Final = "relay-jobs"
-ARTIFACTS: Final = "job-artifacts"
 _AT_ONCE: Final = 16
 _BATCH: Final = 32
 _HIDE_S: Final = 300
@@ -93,40 +89,32 @@ class Queue:
         )
 
 
-class WorkQueue:
-    """WorkPort over an Azure Storage queue."""
+class Queues:
+    """QueuePort: sends each message to its own queue, counts what waits, empties poison queues."""
 
-    def __init__(self, storage: Storage, name: str) -> None:
-        self._queue = Queue(storage, name)
+    def __init__(self, storage: Storage, names: Sequence[str] = QUEUES) -> None:
+        self._queues = {name: Queue(storage, name) for name in names}
+        self._poison = {name: Queue(storage, f"{name}-poison") for name in names}
 
-    async def send(self, messages: Iterable[dict[str, Any]], *, delay_s: float = 0) -> None:
+    async def send(self, messages: Iterable[Message], *, delay_s: float = 0) -> None:
         """Send each message; visible after `delay_s` seconds (at most seven days)."""
         limit = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(message: dict[str, Any]) -> None:
+        async def one(message: Message) -> None:
             async with limit:
                 # The host reads base64.
-                text = base64.b64encode(orjson.dumps(message)).decode()
-                await self._queue.put(text, delay_s=int(delay_s))
+                text = base64.b64encode(message.to_json()).decode()
+                await self._queues[message.queue].put(text, delay_s=int(delay_s))
 
         await asyncio.gather(*(one(message) for message in messages))
 
-
-class QueueStats:
-    """QueueStatsPort: how full queues and poison queues are, and the way out of the latter."""
-
-    def __init__(self, storage: Storage, names: Sequence[str]) -> None:
-        self._pairs = [
-            (name, Queue(storage, name), Queue(storage, f"{name}-poison")) for name in names
-        ]
-
     async def counts(self) -> list[QueueCount]:
-        """Return the counts of every queue, in the order of their names' list."""
-        found = await asyncio.gather(*(queue.count() for _, *pair in self._pairs for queue in pair))
-        return [
-            QueueCount(name, found[2 * place], found[2 * place + 1])
-            for place, (name, _, _) in enumerate(self._pairs)
-        ]
+        """Return the counts of every queue."""
+        waiting, poison = await asyncio.gather(
+            asyncio.gather(*(queue.count() for queue in self._queues.values())),
+            asyncio.gather(*(queue.count() for queue in self._poison.values())),
+        )
+        return [QueueCount(*one) for one in zip(self._queues, waiting, poison, strict=True)]
 
     async def requeue(self) -> int:
         """Put what was set aside back on its queue, as it was; return how many messages.
@@ -134,8 +122,8 @@ class QueueStats:
         A message is sent before it is removed: after a crash it is worked on twice, not never.
         """
         moved = 0
-        for _, queue, poison in self._pairs:
-            moved += await _move(poison, queue)
+        for name, queue in self._queues.items():
+            moved += await _move(self._poison[name], queue)
         return moved
 
 

@@ -5,21 +5,16 @@ writes the same row twice. One more row for each kind of request names its lates
 """
 
 import contextlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from finetune_wandb.clients.storage.json_rows import JsonRows
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.errors import ConflictError
-from finetune_wandb.model.resync import (
-    Resync,
-    ResyncItem,
-    item_from_json,
-    resync_from_json,
-    to_json,
-)
+from finetune_wandb.model.resync import Resync, ResyncItem
 
 TABLE: Final = "resyncs"
 _HEAD: Final = "-head"
@@ -35,7 +30,7 @@ class ResyncTable:
         self._rows = JsonRows(storage, TABLE)
 
     async def write(self, resync: Resync) -> None:
-        await self._rows.put(resync.id, _HEAD, {"kind": "head", **to_json(resync)})
+        await self._rows.put(resync.id, _HEAD, {"kind": "head", **asdict(resync)})
 
     async def read(self, resync_id: str) -> tuple[Resync, list[ResyncItem]] | None:
         """Return a re-sync and its items by name, or None."""
@@ -43,15 +38,15 @@ class ResyncTable:
         items: list[ResyncItem] = []
         async for row in self._rows.rows(resync_id):
             if row["kind"] == "head":
-                head = resync_from_json(row)
+                head = msgspec.convert(row, Resync)
             elif row["kind"] == "item":
-                items.append(item_from_json(row))
+                items.append(msgspec.convert(row, ResyncItem))
         return (head, sorted(items, key=lambda item: item.name)) if head else None
 
     async def read_head(self, resync_id: str) -> Resync | None:
         """Return what was asked for, without the items."""
         row = await self._rows.read(resync_id, _HEAD)
-        return resync_from_json(row.data) if row else None
+        return msgspec.convert(row.data, Resync) if row else None
 
     async def remove(self, resync_id: str) -> None:
         """Forget a re-sync with all its items."""
@@ -62,7 +57,7 @@ class ResyncTable:
 
     async def read_item(self, resync_id: str, name: str) -> ResyncItem | None:
         row = await self._rows.read(resync_id, name)
-        return item_from_json(row.data) if row else None
+        return msgspec.convert(row.data, ResyncItem) if row else None
 
     async def add_item(self, resync_id: str, item: ResyncItem) -> None:
         """Add an item; one that is there already keeps its progress."""
@@ -81,26 +76,40 @@ class ResyncTable:
         return str(row.data["id"]) if row else ""
 
     async def claim(self, fingerprint: str, resync: Resync, *, instead_of: str) -> str:
-        """Make a re-sync the latest of its request, unless another one became so meanwhile.
-
-        Return the id of the latest one.
-        """
-        row = {"kind": "running", "id": resync.id, "created_at": resync.created_at}
+        """Make a re-sync the latest of its request and remove its predecessor, unless another
+        one became the latest meanwhile. Return the id of the latest one."""
+        row = {
+            "kind": "running",
+            "id": resync.id,
+            "created_at": resync.created_at,
+            "fingerprint": fingerprint,
+        }
         known = await self._rows.read(_RUNNING, fingerprint)
-        if (known.data["id"] if known else "") == instead_of:
-            with contextlib.suppress(ConflictError):
-                await self._rows.write(_RUNNING, fingerprint, row, known)
-                return resync.id
-        return await self.running(fingerprint)
+        if (known.data["id"] if known else "") != instead_of:
+            return await self.running(fingerprint)
+        try:
+            await self._rows.write(_RUNNING, fingerprint, row, known)
+        except ConflictError:
+            return await self.running(fingerprint)
+        if instead_of:
+            await self.remove(instead_of)
+        return resync.id
 
     async def latest(self) -> list[tuple[str, float]]:
         """Return id and time (unix seconds) of the latest re-sync of each request, newest first."""
         found = [(row["id"], row["created_at"]) async for row in self._rows.rows(_RUNNING)]
         return sorted(found, key=lambda pair: pair[1], reverse=True)
 
+    async def purge(self, before: float) -> None:
+        """Remove the re-syncs that were requested before this time (unix seconds)."""
+        async for row in self._rows.rows(_RUNNING):
+            if row["created_at"] < before:
+                await self.remove(row["id"])
+                await self._rows.delete(_RUNNING, row["fingerprint"])
+
 
 def _row(item: ResyncItem) -> dict[str, Any]:
     results = item.results
     while results and len(orjson.dumps(results)) > _TOO_LONG:
         results = results[:-1]
-    return {"kind": "item", **to_json(replace(item, results=results))}
+    return {"kind": "item", **asdict(replace(item, results=results))}

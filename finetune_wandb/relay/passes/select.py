@@ -7,6 +7,7 @@ from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import JobSeen
 from finetune_wandb.model.job import is_job_id
 from finetune_wandb.model.job_object import reduce_job
+from finetune_wandb.model.messages import RelayMessage
 
 JOBS_PER_MESSAGE: Final = 20
 _MESSAGE_BYTES: Final = 40_000
@@ -47,12 +48,12 @@ def messages(
     sent_at: float,
     trigger: str,
     size: Any,
-) -> list[dict[str, Any]]:
+) -> list[RelayMessage]:
     """Return the messages that carry these jobs, at most JOBS_PER_MESSAGE each.
 
     `size` returns a value's length in bytes as JSON. Jobs too large for a message travel by id.
     """
-    result: list[dict[str, Any]] = []
+    result: list[RelayMessage] = []
     batch: list[dict[str, Any]] = []
     used = 0
 
@@ -60,7 +61,7 @@ def messages(
         nonlocal batch, used
         if batch:
             result.append(
-                {"account": str(account.id), "jobs": batch, "sent_at": sent_at, "trigger": trigger}
+                RelayMessage(account=str(account.id), jobs=batch, sent_at=sent_at, trigger=trigger)
             )
         batch, used = [], 0
 

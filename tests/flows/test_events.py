@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from finetune_wandb.flows.refusals import MOST_NAMED, OTHERS
+from finetune_wandb.flows.events import MOST_NAMED, OTHERS
 from finetune_wandb.model.errors import UnavailableError
-from handlers.account_event import account_event
+from handlers.account_event import handle
 from tests.handlers.events import event
 from tests.handlers.stage import FakeApp
 
@@ -25,7 +25,7 @@ def junk(kind: str = "Contoso.Things.Happened") -> Any:
 
 async def test_flood_costs_a_write_for_each_cause_when_it_comes_at_once(app: FakeApp) -> None:
     kinds = ["Contoso.Things.Happened", "Microsoft.Resources.ResourceWriteFailure"]
-    flood = (account_event(junk(kinds[number % 2]), app) for number in range(MANY))
+    flood = (handle(junk(kinds[number % 2]), app) for number in range(MANY))
     assert sum(await asyncio.gather(*flood)) == 0
     assert app.problems.writes <= 2 * len(kinds)
     assert sorted(app.problems.known.values()) == [MANY // 2, MANY // 2]
@@ -33,7 +33,7 @@ async def test_flood_costs_a_write_for_each_cause_when_it_comes_at_once(app: Fak
 
 
 async def test_first_kinds_are_named_when_every_event_is_of_another(app: FakeApp) -> None:
-    flood = (account_event(junk(f"Contoso.Thing{number}"), app) for number in range(MANY))
+    flood = (handle(junk(f"Contoso.Thing{number}"), app) for number in range(MANY))
     await asyncio.gather(*flood)
     assert app.problems.writes <= 2 * (MOST_NAMED + 1)
     assert sum(app.problems.known.values()) == MANY
@@ -45,33 +45,31 @@ async def test_first_kinds_are_named_when_every_event_is_of_another(app: FakeApp
 
 async def test_kinds_are_named_again_when_the_flood_is_long_over(app: FakeApp) -> None:
     for number in range(MOST_NAMED + 1):
-        await account_event(junk(f"Contoso.Thing{number}"), app)
+        await handle(junk(f"Contoso.Thing{number}"), app)
     app.now += 2 * 3600
-    await account_event(junk("Contoso.Later"), app)
+    await handle(junk("Contoso.Later"), app)
     assert "type of Contoso.Later" in [subject for _, subject, _ in app.problems.known]
 
 
 async def test_writes_are_apart_when_events_come_one_after_the_other(app: FakeApp) -> None:
     began = app.now
     for _ in range(9):
-        await account_event(junk(), app)
+        await handle(junk(), app)
     assert app.now - began >= 2
     assert list(app.problems.known.values()) == [9]
 
 
 async def test_every_event_is_delivered_again_when_storage_is_away(app: FakeApp) -> None:
     app.problems.fails = True
-    found = await asyncio.gather(
-        *(account_event(junk(), app) for _ in range(100)), return_exceptions=True
-    )
+    found = await asyncio.gather(*(handle(junk(), app) for _ in range(100)), return_exceptions=True)
     assert {type(one) for one in found} == {UnavailableError}
     app.problems.fails = False
-    await asyncio.gather(*(account_event(junk(), app) for _ in range(100)))
+    await asyncio.gather(*(handle(junk(), app) for _ in range(100)))
     assert list(app.problems.known.values()) == [100]
 
 
 async def test_others_are_counted_when_one_caller_is_given_up(app: FakeApp) -> None:
-    tasks = [asyncio.create_task(account_event(junk(), app)) for _ in range(3)]
+    tasks = [asyncio.create_task(handle(junk(), app)) for _ in range(3)]
     await asyncio.sleep(0)
     tasks[0].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,7 +10,7 @@ import orjson
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.cursor import JobSeen
 from finetune_wandb.model.errors import MissingError
-from finetune_wandb.model.messages import ReconcileMessage, RelayMessage, read_relay
+from finetune_wandb.model.messages import AccountMessage, Message, RelayMessage, read_relay
 from finetune_wandb.model.relay_ports import Listing
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.telemetry import NoTelemetry
@@ -78,10 +78,8 @@ class Resyncs:
     async def claim(self, fingerprint: str, resync: Resync, *, instead_of: str) -> str:
         if self.latest_of.get(fingerprint, "") == instead_of:
             self.latest_of[fingerprint] = resync.id
+            await self.remove(instead_of)
         return self.latest_of[fingerprint]
-
-    async def latest(self) -> list[tuple[str, float]]:
-        return []
 
 
 class Queue:
@@ -92,13 +90,12 @@ class Queue:
         self.delays: list[float] = []
         self.dies_at = 0
 
-    async def send(self, messages: Iterable[dict[str, Any]], *, delay_s: float = 0) -> None:
-        for message in messages:
-            if len(self.sent) + 1 == self.dies_at:
-                self.dies_at = 0
-                raise HostDiedError
-            self.sent.append(message)
-            self.delays.append(delay_s)
+    def put(self, message: Message, delay_s: float) -> None:
+        if len(self.sent) + 1 == self.dies_at:
+            self.dies_at = 0
+            raise HostDiedError
+        self.sent.append(orjson.loads(message.to_json()))
+        self.delays.append(delay_s)
 
 
 class Stage:
@@ -116,8 +113,7 @@ class Stage:
             App,
             SimpleNamespace(
                 resyncs=self.resyncs,
-                relay_queue=self.relay_queue,
-                reconcile_queue=self.reconcile_queue,
+                queues=self,
                 accounts=SimpleNamespace(
                     find_for_relay=self._account, list_all=self._known_accounts
                 ),
@@ -131,6 +127,12 @@ class Stage:
                 telemetry=NoTelemetry(),
             ),
         )
+
+    async def send(self, messages: Iterable[Message], *, delay_s: float = 0) -> None:
+        """Be the WorkPort: each message goes to its own queue."""
+        queues = {"reconcile-accounts": self.reconcile_queue, "relay-jobs": self.relay_queue}
+        for message in messages:
+            queues[message.queue].put(message, delay_s)
 
     async def _account(self, account: Any) -> Any:
         return ACCOUNT if account.key == ACCOUNT.key else None
@@ -155,10 +157,8 @@ class Stage:
         self.jobs = [_job(len(self.jobs) + number) for number in range(count)] + self.jobs
 
     @property
-    def message(self) -> ReconcileMessage:
-        return ReconcileMessage(
-            kind="account", account=str(ACCOUNT.id), trigger="resync", resync=ID
-        )
+    def message(self) -> AccountMessage:
+        return AccountMessage(account=str(ACCOUNT.id), trigger="resync", resync=ID)
 
     @property
     def items(self) -> dict[str, ResyncItem]:

@@ -8,39 +8,44 @@ from typing import Any, Final
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
 from finetune_wandb.model.resync import MODES, PARTS, SCOPES, ResyncRequest
+from handlers.problem_details import Refusal
 
 _FIELDS: Final = frozenset({"scope", "account", "job", "parts", "mode", "since", "force"})
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,23}")
-"""A name that somebody made up: no digits and no length, as every key has them."""
+"""A plausible field name: without the digits and the length that every key has."""
 _JOB: Final = re.compile(r"^[^\s/\\?#%\x00-\x1f\x7f]{1,200}$")
 
 
 def request_from_body(body: object, *, subscriptions: tuple[str, ...]) -> ResyncRequest:
-    """Return the request in a JSON body. Raises NoticeError naming the field that is wrong."""
+    """Return the request in a JSON body. Raises Refusal naming the field that is wrong."""
     if not isinstance(body, Mapping):
-        raise NoticeError("the body must be a JSON object", subject="body")
+        raise Refusal(400, "the body must be a JSON object", field="body")
     if unknown := sorted(set(map(str, body)) - _FIELDS):
-        # What was pasted in the wrong place may be a secret; it is not to come back in an answer.
+        # A secret pasted in the wrong place must not come back in an answer.
         named = next(filter(_NAME.fullmatch, unknown), "body")
-        raise NoticeError(
-            "no such field", subject=named, remedy=f"known: {', '.join(sorted(_FIELDS))}"
+        raise Refusal(
+            400, "no such field", field=named, remedy=f"known: {', '.join(sorted(_FIELDS))}"
         )
     scope = _choice(body, "scope", SCOPES, "all")
     account, job = _text(body, "account"), _text(body, "job")
     if scope in ("account", "job"):
-        account_id = ids.parse_account_id(account)
+        try:
+            account_id = ids.parse_account_id(account)
+        except NoticeError as error:
+            raise Refusal(400, error.message, field=error.subject, remedy=error.remedy) from error
         if account_id.subscription.lower() not in subscriptions:
-            raise NoticeError(
-                "the account's subscription is not looked after",
-                subject="account",
+            raise Refusal(
+                400,
+                "the account's subscription is not watched",
+                field="account",
                 remedy="add its subscription to AZURE_SUBSCRIPTION_IDS",
             )
     elif account:
-        raise NoticeError("goes with scope account or job", subject="account")
+        raise Refusal(400, "goes with scope account or job", field="account")
     if scope == "job" and not _JOB.fullmatch(job):
-        raise NoticeError("must be the id of a job", subject="job")
+        raise Refusal(400, "must be the id of a job", field="job")
     if scope != "job" and job:
-        raise NoticeError("goes with scope job", subject="job")
+        raise Refusal(400, "goes with scope job", field="job")
     return ResyncRequest(
         scope=scope,
         account=account.rstrip("/"),
@@ -57,21 +62,21 @@ def _text(body: Mapping[str, Any], name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str) or len(value) > 2048:
-        raise NoticeError("must be text", subject=name)
+        raise Refusal(400, "must be text", field=name)
     return value.strip()
 
 
 def _flag(body: Mapping[str, Any], name: str) -> bool:
     value = body.get(name, False)
     if not isinstance(value, bool):
-        raise NoticeError("must be true or false", subject=name)
+        raise Refusal(400, "must be true or false", field=name)
     return value
 
 
 def _choice(body: Mapping[str, Any], name: str, choices: tuple[str, ...], default: str) -> str:
     value = body.get(name, default)
     if value not in choices:
-        raise NoticeError(f"must be one of {', '.join(choices)}", subject=name)
+        raise Refusal(400, f"must be one of {', '.join(choices)}", field=name)
     return str(value)
 
 
@@ -80,7 +85,7 @@ def _parts(body: Mapping[str, Any]) -> tuple[str, ...]:
     if value is None:
         return PARTS
     if not isinstance(value, list) or not value or any(part not in PARTS for part in value):
-        raise NoticeError(f"must be a list of {', '.join(PARTS)}", subject="parts")
+        raise Refusal(400, f"must be a list of {', '.join(PARTS)}", field="parts")
     return tuple(part for part in PARTS if part in value)
 
 
@@ -100,6 +105,6 @@ def _since(value: object) -> float | None:
             pass
         else:
             return seconds
-    raise NoticeError(
-        "must be a date", subject="since", remedy="write 2026-01-31 or 2026-01-31T12:00:00Z"
+    raise Refusal(
+        400, "must be a date", field="since", remedy="write 2026-01-31 or 2026-01-31T12:00:00Z"
     )

@@ -1,7 +1,7 @@
-"""What becomes of input that cannot be used: acknowledged, and counted once in the status.
+"""Events that cannot be used: acknowledged, and counted in the status once for each cause.
 
-Each event is an invocation of its own, and whoever may send events may send any number of them:
-what comes while a write is under way is counted by the next one.
+Each event is an invocation of its own, and a sender may send any number of them: what comes
+while a write is under way is counted by the next write.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_NAMED: Final = 20
-"""Kinds of refusals of a function that are told apart; what else comes is counted as one."""
+"""How many causes a function keeps apart; all others are counted as one."""
 _NAMED_FOR_S: Final = 3600.0
 _PAUSE_S: Final = 0.25
 OTHERS: Final = "others"
@@ -30,14 +30,14 @@ OTHERS: Final = "others"
 
 @dataclass(slots=True, eq=False)
 class _Round:
-    """Refusals that are written together. `written` ends when they are, or fails for all."""
+    """Refused events that are written together; `written` ends, or fails, for all of them."""
 
     counts: Counter[Problem]
     written: asyncio.Task[None]
 
 
-class Refusals:
-    """One per process. Writes each kind once a round, however often it came."""
+class RefusedEvents:
+    """One per process. Writes each cause once a round, however often it came."""
 
     def __init__(
         self,
@@ -50,20 +50,20 @@ class Refusals:
         self._clock = clock
         self._wait = wait
         self._open: _Round | None = None
-        """The round that still takes refusals."""
+        """The round that still takes events."""
         self._writing = asyncio.Lock()
         self._ended_at = float("-inf")
         self._named: dict[str, set[Problem]] = {}
         self._named_since = float("-inf")
 
     async def note(self, problem: Problem) -> None:
-        """Count a refusal; it is stored when this returns. Raises our errors, uncounted."""
+        """Count a refused event; it is stored when this returns. Raises our errors, uncounted."""
         if self._open is None:
             counts: Counter[Problem] = Counter()
             self._open = _Round(counts, asyncio.create_task(self._write(counts)))
         mine = self._open
         mine.counts[self._filed(problem)] += 1
-        # One caller that is given up takes the others' round not with it.
+        # A caller that is cancelled must not cancel the round of the others.
         await asyncio.shield(mine.written)
 
     async def _write(self, counts: Counter[Problem]) -> None:
@@ -92,15 +92,15 @@ class Refusals:
 
 
 async def refuse(app: App, source: str, error: NoticeError, *, subject: str = "") -> None:
-    """Record why input was refused; log it when it is the first of its kind.
+    """Record why an event was refused; log it when it is the first of its kind.
 
     `subject` is an id or a type that was checked for length; never a body.
     """
-    await app.refusals.note(
+    await app.refused_events.note(
         Problem(
             source=source,
             subject=(subject or error.subject)[:200],
             cause=error.message,
-            remedy=error.remedy or "check who sends these to the function app",
+            remedy=error.remedy or "check which sender delivers these to the function app",
         )
     )

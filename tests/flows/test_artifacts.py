@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.artifacts import NAME, handle
+from finetune_wandb.flows.artifacts import handle
 from finetune_wandb.model.artifact import ArtifactResult, JobArtifacts
 from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.messages import ArtifactMessage, read_artifacts
@@ -65,12 +65,12 @@ async def app_with(artifacts: Any) -> Any:
         clock=lambda: 1_764_000_000.0,
         settings=SimpleNamespace(datasets="metadata"),
         problems=Problems(),
-        artifact_queue=fakes.FakeQueue(),
+        queues=fakes.FakeQueue(),
     )
 
 
 def message(attempt: int = 0) -> ArtifactMessage:
-    return ArtifactMessage(account=fakes.relay_account().id, jobs=["ftjob-1"], attempt=attempt)
+    return ArtifactMessage(account=str(fakes.relay_account().id), jobs=["ftjob-1"], attempt=attempt)
 
 
 @pytest.mark.parametrize(("attempt", "pause"), [(0, 30.0), (3, 240.0)])
@@ -79,10 +79,10 @@ async def test_job_is_sent_again_later_when_another_try_can_help(
 ) -> None:
     app = await app_with(Failing(lost=True))
     await handle(message(attempt), cast("App", app))
-    (sent,) = app.artifact_queue.sent
+    (sent,) = app.queues.sent
     again = read_artifacts(json.dumps(sent))
     assert (again.jobs, again.attempt) == (["ftjob-1"], attempt + 1)
-    assert app.artifact_queue.delays == [pause]
+    assert app.queues.delays == [pause]
     assert app.problems.noted == []
 
 
@@ -91,14 +91,14 @@ async def test_cause_is_shown_when_there_is_no_other_try(attempt: int, lost: boo
     app = await app_with(Failing(lost=lost))
     (outcome,) = await handle(message(attempt), cast("App", app))
     assert outcome.error == "it failed"
-    assert app.artifact_queue.sent == []
+    assert app.queues.sent == []
     (problem,) = app.problems.noted
-    assert (problem.source, problem.subject) == (NAME, "ftjob-1")
+    assert (problem.source, problem.subject) == ("job_artifacts", "ftjob-1")
     assert "it failed" in problem.cause
     assert problem.remedy
 
 
 async def test_nothing_is_done_when_the_account_is_not_looked_after() -> None:
     app = await app_with(Failing(lost=True))
-    other = ArtifactMessage(account=fakes.relay_account("another").id, jobs=["ftjob-1"])
+    other = ArtifactMessage(account=str(fakes.relay_account("another").id), jobs=["ftjob-1"])
     assert await handle(other, cast("App", app)) == []

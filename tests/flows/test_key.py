@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
-from finetune_wandb.flows.account_work import prove_key
+from finetune_wandb.flows.key import handle
 from finetune_wandb.model.errors import ConflictError
-from finetune_wandb.model.messages import ReconcileMessage
+from finetune_wandb.model.messages import key_message
 from tests.accounts.fakes import BETTER, NOW, PLACE, Topic, World, settings, version, world
-from tests.fakes import FakeQueue
+from tests.fakes import FakeQueue, relay_account
+
+DEPENDENT = str(relay_account().id)
 
 
 def make_app(azure: World) -> Any:
     entry = SimpleNamespace(
-        id="the-account",
+        id=DEPENDENT,
         secret=PLACE,
         in_scope=True,
         deleted=False,
@@ -30,26 +32,26 @@ def make_app(azure: World) -> Any:
         reconcile=azure.ports(),
         notices=Topic(azure),
         accounts=SimpleNamespace(list_all=list_all),
-        reconcile_queue=FakeQueue(),
+        queues=FakeQueue(),
         now=lambda: NOW,
         clock=NOW.timestamp,
     )
 
 
-MESSAGE = ReconcileMessage(kind="key", secret=PLACE, trigger="a test")
+MESSAGE = key_message(PLACE, trigger="a test", now=0.0)
 
 
 async def test_dependents_are_sent_when_the_first_try_broke_off_at_the_queue() -> None:
     azure = world()
     app = make_app(azure)
-    await prove_key(MESSAGE, app)
+    await handle(MESSAGE, app)
     azure.secrets[PLACE].append(version("v2", BETTER))
     app = make_app(azure)
-    app.reconcile_queue.full = True
+    app.queues.full = True
     with pytest.raises(ConflictError):
-        await prove_key(MESSAGE, app)
+        await handle(MESSAGE, app)
     app = make_app(azure)
-    await prove_key(MESSAGE, app)
-    assert [sent["account"] for sent in app.reconcile_queue.sent] == ["the-account"]
-    await prove_key(MESSAGE, app)
-    assert len(app.reconcile_queue.sent) == 1
+    await handle(MESSAGE, app)
+    assert [sent["account"] for sent in app.queues.sent] == [DEPENDENT]
+    await handle(MESSAGE, app)
+    assert len(app.queues.sent) == 1

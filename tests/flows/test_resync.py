@@ -2,16 +2,15 @@
 
 import pytest
 
-from finetune_wandb.flows import resync_jobs, resync_work, set_aside
+from finetune_wandb.flows import resync, resync_jobs
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.messages import ReconcileMessage, RelayMessage
-from finetune_wandb.model.resync import ResyncItem, ResyncRequest
+from finetune_wandb.model.messages import RelayMessage, ResyncMessage
+from finetune_wandb.model.resync import ResyncItem, ResyncRequest, is_done
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.outcome import JobOutcome
 from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
-from handlers import resync
-from handlers.resync_view import is_done, view
-from tests.handlers.resync_stage import ID, HostDiedError, Stage
+from handlers.resync_view import view
+from tests.flows.resync_stage import ACCOUNT, ID, HostDiedError, Stage
 
 MANY = 3 * JOBS_PER_MESSAGE - 2
 
@@ -36,10 +35,10 @@ async def test_all_jobs_are_done_once_when_host_dies_at_a_write(dies_at: int) ->
     stage.put_account_item()
     stage.resyncs.dies_at = dies_at
     with pytest.raises(HostDiedError):
-        await resync_work.account(stage.message, stage.app)
+        await resync.handle_account(stage.message, stage.app)
     # Meanwhile the listing moved: every message would begin with other jobs.
     stage.add_newest(5)
-    await resync_work.account(stage.message, stage.app)
+    await resync.handle_account(stage.message, stage.app)
     await work(stage)
     stage.spread()
     jobs = MANY + 5 if dies_at < 5 else MANY
@@ -53,9 +52,9 @@ async def test_all_jobs_are_done_once_when_host_dies_while_sending(dies_at: int)
     stage.put_account_item()
     stage.relay_queue.dies_at = dies_at
     with pytest.raises(HostDiedError):
-        await resync_work.account(stage.message, stage.app)
+        await resync.handle_account(stage.message, stage.app)
     stage.add_newest(5)
-    await resync_work.account(stage.message, stage.app)
+    await resync.handle_account(stage.message, stage.app)
     await work(stage)
     assert counts(stage) == (MANY + 1, MANY + 1, 0)
 
@@ -65,10 +64,10 @@ async def test_leftover_items_go_when_a_second_listing_is_shorter() -> None:
     stage.put_account_item()
     stage.resyncs.dies_at = 6  # when all is stored and not yet marked as listed
     with pytest.raises(HostDiedError):
-        await resync_work.account(stage.message, stage.app)
+        await resync.handle_account(stage.message, stage.app)
     assert len(stage.job_items) == 5
     stage.seen = {raw["id"]: "complete" for raw in stage.jobs[20:]}
-    await resync_work.account(stage.message, stage.app)
+    await resync.handle_account(stage.message, stage.app)
     await work(stage)
     assert counts(stage) == (21, 21, 0)
 
@@ -82,7 +81,7 @@ async def test_skipped_jobs_are_taken_when_native_jobs_are_relayed_now(
     first, second, _ = (raw["id"] for raw in stage.jobs)
     stage.seen = {first: "complete", second: "skipped"}
     stage.put_account_item()
-    await resync_work.account(stage.message, stage.app)
+    await resync.handle_account(stage.message, stage.app)
     (message,) = stage.messages()
     assert len(message.jobs) == sent
 
@@ -90,9 +89,9 @@ async def test_skipped_jobs_are_taken_when_native_jobs_are_relayed_now(
 async def test_nothing_is_sent_when_message_comes_again_after_its_end() -> None:
     stage = Stage(jobs=3)
     stage.put_account_item()
-    await resync_work.account(stage.message, stage.app)
+    await resync.handle_account(stage.message, stage.app)
     assert len(stage.messages()) == 1
-    await resync_work.account(stage.message, stage.app)
+    await resync.handle_account(stage.message, stage.app)
     assert stage.messages() == []
 
 
@@ -100,19 +99,19 @@ async def test_accounts_keep_their_progress_when_spread_twice() -> None:
     stage = Stage(jobs=3)
     stage.resyncs.dies_at = 2  # before the head says that all accounts are known
     with pytest.raises(HostDiedError):
-        await resync_work.spread(ID, stage.app)
-    await resync_work.account(stage.message, stage.app)
+        await resync.spread(ResyncMessage(resync=ID), stage.app)
+    await resync.handle_account(stage.message, stage.app)
     await work(stage)
-    await resync_work.spread(ID, stage.app)
+    await resync.spread(ResyncMessage(resync=ID), stage.app)
     assert len(stage.reconcile_queue.sent) == 2
     assert counts(stage) == (4, 4, 0)
-    await resync_work.spread(ID, stage.app)
+    await resync.spread(ResyncMessage(resync=ID), stage.app)
     assert len(stage.reconcile_queue.sent) == 2
 
 
 async def one_message(stage: Stage) -> RelayMessage:
     stage.put_account_item()
-    await resync_work.account(stage.message, stage.app)
+    await resync.handle_account(stage.message, stage.app)
     (message,) = stage.messages()
     return message
 
@@ -168,28 +167,29 @@ async def test_job_fails_when_no_outcome_names_it() -> None:
     assert counts(stage) == (2, 1, 1)
 
 
-async def test_items_end_with_advice_when_their_messages_are_set_aside() -> None:
+async def test_items_end_when_their_messages_are_set_aside() -> None:
     stage = Stage(jobs=2)
     message = await one_message(stage)
-    away = UnavailableError("storage is away")
-    await resync_jobs.jobs_left(message, away, stage.app, advice=set_aside.ADVICE)
+    away = UnavailableError("storage is away", remedy="wait")
+    await resync.give_up(message, away, stage.app)
     (item,) = stage.job_items
     assert (item.state, item.failed) == ("failed", 2)
-    assert "/api/resync" in item.results[0]["remedy"]
+    assert item.results[0]["remedy"] == "wait"
 
 
-async def test_account_ends_with_advice_when_its_message_is_set_aside() -> None:
+async def test_account_ends_when_its_message_is_set_aside() -> None:
     stage = Stage(jobs=2)
     stage.put_account_item()
-    await resync_work.give_up(stage.message, UnavailableError("storage is away"), stage.app)
+    away = UnavailableError("storage is away", remedy="wait")
+    await resync.give_up(stage.message, away, stage.app)
     assert stage.account_item.state == "failed"
-    assert "/api/resync" in stage.account_item.results[0]["remedy"]
+    assert stage.account_item.results[0]["remedy"] == "wait"
 
 
 async def test_resync_ends_when_its_accounts_can_never_be_listed() -> None:
     stage = Stage()
-    message = ReconcileMessage(kind="resync", resync=ID)
-    await resync_work.give_up(message, UnavailableError("ARM is away"), stage.app)
+    message = ResyncMessage(resync=ID)
+    await resync.give_up(message, UnavailableError("ARM is away"), stage.app)
     assert is_done(*(await stage.resyncs.read(ID) or ()))
     assert counts(stage) == (1, 0, 1)
 
@@ -197,7 +197,7 @@ async def test_resync_ends_when_its_accounts_can_never_be_listed() -> None:
 async def test_account_fails_when_its_job_is_not_there() -> None:
     stage = Stage(jobs=1, scope="job", job="ftjob-none")
     stage.put_account_item()
-    await resync_work.account(stage.message, stage.app)
+    await resync.handle_account(stage.message, stage.app)
     assert stage.account_item.state == "failed"
     assert "no such job" in stage.account_item.results[0]["error"]
     assert stage.messages() == []
@@ -205,7 +205,7 @@ async def test_account_fails_when_its_job_is_not_there() -> None:
 
 async def test_spread_is_sent_again_when_a_joined_resync_is_stuck() -> None:
     stage = Stage()
-    request = ResyncRequest(scope="account", account="/a")
+    request = ResyncRequest(scope="account", account=str(ACCOUNT.id))
     first = await resync.start(request, stage.app, requested_by="")
     stage.now += 60
     again = await resync.start(request, stage.app, requested_by="")
@@ -222,7 +222,7 @@ async def test_set_aside_messages_are_taken_up_only_when_all_is_applied() -> Non
     for request, wanted in (
         (ResyncRequest(), ["requeue", "resync"]),
         (ResyncRequest(mode="check"), ["resync"]),
-        (ResyncRequest(scope="account", account="/a"), ["resync"]),
+        (ResyncRequest(scope="account", account=str(ACCOUNT.id)), ["resync"]),
     ):
         stage = Stage()
         await resync.start(request, stage.app, requested_by="")

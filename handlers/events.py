@@ -1,32 +1,42 @@
-"""Events as they arrive, in either schema, reduced to what may be looked at.
+"""Event Grid triggers: events in either schema, reduced to the parts that may be used.
 
 An event is a hint and its sender is unknown: it can carry personal data and anything else, so
 only named, checked parts leave this file and bodies are never logged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import azure.functions as func
 
+from finetune_wandb.flows.app import App, Deps
 from finetune_wandb.model.errors import NoticeError
+from finetune_wandb.model.problem import Source
+
+type Event = func.EventGridEvent | func.CloudEvent
+
+
+async def handle(
+    event: Event, take: Callable[[Event, App], Awaitable[int]], source: Source, deps: Deps
+) -> None:
+    """Handle one delivery; `take` returns how many messages it sent."""
+    app = await deps.app()
+    with app.telemetry.span(source, **{"event.id": str(event.id)[:100]}) as span:
+        span.note(messages=await take(event, app))
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One event. `data` has lower-case names; `at` is unix seconds, None without a usable time."""
+    """One event. `data` has lower-case names."""
 
-    id: str
     type: str
     topic: str
     subject: str
-    at: float | None
     data: Mapping[str, Any]
 
 
-def read_notice(event: func.EventGridEvent | func.CloudEvent) -> Notice:
+def read_notice(event: Event) -> Notice:
     """Return what the event says. Raises NoticeError for one that cannot be understood.
 
     The worker decides by the payload which class it gives, whatever the annotation says.
@@ -38,17 +48,15 @@ def read_notice(event: func.EventGridEvent | func.CloudEvent) -> Notice:
     if not isinstance(body, Mapping):
         raise NoticeError("the event's data is not an object", subject="data")
     if isinstance(event, func.CloudEvent):
-        kind, topic, moment = event.type, event.source, event.time
+        kind, topic = event.type, event.source
     else:
-        kind, topic, moment = event.event_type, event.topic, event.event_time
+        kind, topic = event.event_type, event.topic
     if not isinstance(kind, str) or not kind:
         raise NoticeError("the event has no type", subject="type")
     return Notice(
-        id=_text(event.id),
         type=kind.strip(),
         topic=_text(topic),
         subject=_text(event.subject),
-        at=_seconds(moment),
         # Key Vault's own examples have blanks around names and values.
         data={str(name).strip().lower(): value for name, value in body.items()},
     )
@@ -56,12 +64,6 @@ def read_notice(event: func.EventGridEvent | func.CloudEvent) -> Notice:
 
 def _text(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
-
-
-def _seconds(moment: object) -> float | None:
-    if not isinstance(moment, datetime):
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def data_text(notice: Notice, name: str) -> str:

@@ -1,0 +1,92 @@
+"""One look at one account: check it, apply its plan, end or reopen its runs, report.
+
+What is not ready yet is put off by a delayed message; nothing here waits.
+"""
+
+import logging
+from datetime import UTC, datetime
+from typing import Final
+
+from finetune_wandb.accounts import record
+from finetune_wandb.accounts.reconcile import reconcile_account
+from finetune_wandb.flows.app import App
+from finetune_wandb.flows.outcomes import report_account
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.messages import AccountMessage, key_message
+from finetune_wandb.model.plan import AccountEntry, AccountReport
+from finetune_wandb.relay.passes.closing import close_runs, reopen_runs
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S: Final = 15.0
+_LONGEST_PAUSE_S: Final = 1800.0
+_MOST_ATTEMPTS: Final = 8
+"""After these the drift timer keeps looking, for a day after the deletion."""
+
+
+async def handle(message: AccountMessage, app: App) -> AccountReport:
+    """Check one account and, where allowed, apply its plan; return the report as stored."""
+    target = message.target
+    async with app.reconcile.shared.turn(target.key):
+        before = await app.accounts.read(target)
+        report = await reconcile_account(
+            target,
+            ports=app.reconcile,
+            settings=app.settings,
+            now=app.now(),
+            apply=message.apply,
+            fresh_after=datetime.fromtimestamp(message.sent_at, UTC),
+            native_seen=before is not None and before.native_seen,
+            attempt=message.attempt,
+        )
+        stored = await record.record_report(report, accounts=app.accounts, notices=app.notices)
+        if before is not None and message.apply:
+            await _settle_runs(before, report, message, app)
+    if report.retry_after_s is not None:
+        await app.queues.send([message.deferred()], delay_s=report.retry_after_s)
+    await _send_key_news(report, app)
+    report_account(stored, app)
+    return stored
+
+
+async def _settle_runs(
+    before: AccountEntry, after: AccountReport, message: AccountMessage, app: App
+) -> None:
+    """End the open runs of an account that is gone; reopen those of one that is relayed.
+
+    Reopening is tried with every pass: what an earlier pass stored does not say whether it got
+    this far. Raises TemporaryError when the app's own tables cannot be read or written.
+    """
+    if after.deleted:
+        await _close(before, message, app)
+    elif after.in_scope and (reopened := await reopen_runs(after.key, app.relay)):
+        log.info("account %s is back: %d jobs go on", after.id, reopened)
+
+
+async def _close(entry: AccountEntry, message: AccountMessage, app: App) -> None:
+    account = RelayAccount(
+        id=entry.id,
+        name=entry.name,
+        endpoint=entry.endpoint,
+        region=entry.region,
+        subscription=entry.id.subscription,
+        entity=entry.entity,
+        project=entry.project,
+        # An account whose own choice of a secret was not allowed has only the default key.
+        secret=entry.secret or app.settings.default_secret,
+    )
+    closed = await close_runs(account, app.relay, now=app.clock())
+    if closed.ended:
+        log.info("account %s is gone: %d open runs ended", entry.id, closed.ended)
+    if closed.waiting and message.attempt < _MOST_ATTEMPTS:
+        pause = min(_FIRST_PAUSE_S * 2**message.attempt, _LONGEST_PAUSE_S)
+        await app.queues.send([message.deferred()], delay_s=pause)
+
+
+async def _send_key_news(report: AccountReport, app: App) -> None:
+    """Have subscribers notified of what the look at an account found out about its key."""
+    if not report.in_scope or report.secret is None:
+        return
+    if record.is_untold(await app.reconcile.keys.read(report.secret)):
+        message = key_message(report.secret, trigger="account pass", now=app.clock())
+        await app.queues.send([message])

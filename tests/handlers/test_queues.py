@@ -1,0 +1,147 @@
+"""One delivery of a queue message: what cannot be read or fails for good is in the status."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from finetune_wandb.flows import resync
+from finetune_wandb.model.errors import RejectedError, UnavailableError
+from finetune_wandb.model.messages import (
+    AccountMessage,
+    ArtifactMessage,
+    KeyMessage,
+    Message,
+    RelayMessage,
+    RequeueMessage,
+)
+from finetune_wandb.model.telemetry import NoTelemetry
+from handlers.queues import ARTIFACTS, LAST_TRY, RECONCILE, RELAY, Queue, handle
+from tests.accounts.fakes import NOW
+from tests.flows.resync_stage import ACCOUNT, Stage
+from tests.handlers.stage import FakeProblems
+
+
+class Broken:
+    """Whatever is asked of it fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._error
+
+
+def delivery(body: str | bytes, tries: int = 1) -> Any:
+    return SimpleNamespace(get_body=lambda: body, dequeue_count=tries)
+
+
+def deps_of(app: Any) -> Any:
+    async def connected() -> Any:
+        return app
+
+    return SimpleNamespace(app=connected)
+
+
+def broken(error: Exception, stage: Stage | None = None) -> Any:
+    """Return an app whose accounts cannot be read; its problems and re-syncs can."""
+    stage = stage or Stage()
+    stage.put_account_item()
+    return SimpleNamespace(
+        resyncs=stage.resyncs,
+        clock=stage.app.clock,
+        now=lambda: NOW,
+        problems=FakeProblems(),
+        telemetry=NoTelemetry(),
+        settings=Broken(error),
+        reconcile=Broken(error),
+        accounts=Broken(error),
+    )
+
+
+ERRORS = [UnavailableError("storage is away"), RejectedError("too large"), KeyError("a secret")]
+WORK: list[tuple[Queue[Any], Message, str]] = [
+    (RECONCILE, AccountMessage(account=str(ACCOUNT.id)), "reconcile_account"),
+    (
+        RECONCILE,
+        KeyMessage(vault="kv-main.vault.azure.net", secret="wandb-api-key"),
+        "reconcile_account",
+    ),
+    (RELAY, RelayMessage(account=str(ACCOUNT.id), jobs=[{"id": "ftjob-1"}]), "relay_jobs"),
+    (ARTIFACTS, ArtifactMessage(account=str(ACCOUNT.id), jobs=["ftjob-1"]), "job_artifacts"),
+]
+
+
+@pytest.mark.parametrize(("queue", "message", "function"), WORK, ids=["account", "key", "j", "a"])
+@pytest.mark.parametrize("error", ERRORS, ids=["temporary", "permanent", "unexpected"])
+async def test_message_is_in_the_status_when_its_last_try_failed(
+    queue: Queue[Any], message: Message, function: str, error: Exception
+) -> None:
+    app = broken(error)
+    for tries in range(1, LAST_TRY + 1):
+        assert not app.problems.known
+        with pytest.raises(type(error)):
+            await handle(delivery(message.to_json(), tries), queue, deps_of(app))
+    ((source, subject, cause),) = app.problems.known
+    assert (source, subject) == (function, message.subject)
+    assert "secret" not in cause
+    assert "/api/resync" in app.problems.remedies[0]
+
+
+@pytest.mark.parametrize("queue", [RECONCILE, RELAY, ARTIFACTS], ids=["reconcile", "relay", "a"])
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [(b"{", "body"), (b'{"kind":"account"}', "account"), (b'{"kind":"key","vault":"x"}', "")],
+    ids=str,
+)
+async def test_message_is_acknowledged_and_in_the_status_when_it_cannot_be_read(
+    queue: Queue[Any], body: bytes, field: str
+) -> None:
+    app = broken(KeyError("never asked"))
+    await handle(delivery(body), queue, deps_of(app))
+    ((source, subject, cause),) = app.problems.known
+    assert source == queue.source
+    assert subject == field or not field
+    assert cause
+    assert app.problems.remedies[0]
+
+
+async def test_resync_ends_when_an_account_failed_of_something_unexpected() -> None:
+    stage = Stage()
+    app = broken(KeyError("a secret"), stage)
+    with pytest.raises(KeyError):
+        await handle(delivery(stage.message.to_json(), LAST_TRY), RECONCILE, deps_of(app))
+    assert stage.account_item.state == "failed"
+    assert "/api/resync" in stage.account_item.results[0]["remedy"]
+    assert app.problems.known
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["temporary", "permanent", "unexpected"])
+async def test_jobs_of_a_resync_end_when_their_message_failed_at_its_last_try(
+    error: Exception,
+) -> None:
+    stage = Stage(jobs=1)
+    stage.put_account_item()
+    await resync.handle_account(stage.message, stage.app)
+    (message,) = stage.messages()
+    app = broken(error, stage)
+    with pytest.raises(type(error)):
+        await handle(delivery(message.to_json(), LAST_TRY), RELAY, deps_of(app))
+    (item,) = stage.job_items
+    assert (item.state, item.failed) == ("failed", 1)
+    ((source, subject, _),) = app.problems.known
+    assert (source, subject) == ("relay_jobs", message.account)
+
+
+async def test_poison_queues_are_emptied_when_a_message_asks_for_it() -> None:
+    asked: list[bool] = []
+
+    async def requeue() -> int:
+        asked.append(True)
+        return 3
+
+    app = SimpleNamespace(queues=SimpleNamespace(requeue=requeue), telemetry=NoTelemetry())
+    await handle(delivery(orjson.dumps({"kind": "requeue"})), RECONCILE, deps_of(app))
+    await handle(delivery(RequeueMessage(sent_at=5.0).to_json()), RECONCILE, deps_of(app))
+    assert asked == [True, True]
