@@ -45,7 +45,7 @@ def _functions() -> dict[str, func.Function]:
     return {one.get_function_name(): one for one in app.get_functions()}
 
 
-def _function_names() -> set[str]:
+def function_names() -> set[str]:
     return set(_functions())
 
 
@@ -162,7 +162,7 @@ def test_containers_are_those_of_package_and_dead_letters() -> None:
 def test_function_of_an_event_subscription_exists(path: Path) -> None:
     body = json.loads(path.read_text())["properties"]
     function = body["destination"]["properties"]["resourceId"].rpartition("/")[2]
-    assert function in _function_names()
+    assert function in function_names()
 
 
 @pytest.mark.parametrize("hook", ["postdeploy.sh", "postdeploy.ps1"])
@@ -170,7 +170,7 @@ def test_functions_waited_for_exist(hook: str) -> None:
     text = (INFRA / "hooks" / hook).read_text()
     waited = set(re.findall(r"^(?:wait_for_function|Wait-Function) '?(\w+)'?$", text, re.M))
     assert waited == {"account_event", "vault_event"}
-    assert waited <= _function_names()
+    assert waited <= function_names()
 
 
 @pytest.mark.parametrize("hook", ["postdeploy.sh", "postdeploy.ps1"])
@@ -236,4 +236,4 @@ def test_alerts_name_causes_and_functions_that_exist() -> None:
     assert set(codes.group(1).split("|")) <= set(causes())
     functions = set(re.findall(r'Name == "(\w+)"', alerts.source.decode()))
     assert functions
-    assert functions <= _function_names()
+    assert functions <= function_names()

@@ -2,7 +2,6 @@
 
 import ast
 import importlib.metadata
-import re
 import subprocess
 import sys
 import venv
@@ -16,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from dev.tools import package
 from tests.infra.bicep import ROOT
+from tests.infra.test_matches_code import function_names
 
 PARTS = {"handlers", "finetune_wandb"}
 ROOT_FILES = {
@@ -79,11 +79,6 @@ def _needed(lines: list[str]) -> Iterator[importlib.metadata.Distribution]:
                 open_.append(needed)
 
 
-def _function_names() -> set[str]:
-    triggers = (ROOT / "handlers" / "triggers.py").read_text()
-    return set(re.findall(r'function_name\("(\w+)"\)', triggers))
-
-
 def test_zip_holds_the_app_and_nothing_else() -> None:
     names = package.packed_files()
     assert {name.partition("/")[0] for name in names if "/" in name} == PARTS
@@ -117,7 +112,7 @@ def test_nothing_is_packed_when_there_is_no_funcignore(tmp_path: Path) -> None:
 
 def test_app_starts_when_only_its_own_packages_are_there(unpacked: Path, python: Path) -> None:
     found = package.probe(python, unpacked)
-    assert set(found["functions"]) == _function_names()
+    assert set(found["functions"]) == function_names()
     # A cold start pays for what is imported: clients load their SDKs when first used.
     assert found["loaded"] == []
     assert found["import_s"] < 10
