@@ -1,4 +1,4 @@
-"""The status answer: filters, pages, and nothing sent twice to whoever has it already."""
+"""The status answer: filters, pages, and 304 for a caller that already has it."""
 
 from collections.abc import AsyncIterator
 
@@ -52,7 +52,7 @@ ALL = [f"ftjob-{number}" for number in (4, 3, 2, 1, 0)]
         ("?limit=2&page=9", [], []),
     ],
 )
-async def test_only_what_is_asked_for_is_shown(
+async def test_answer_holds_only_what_matches_when_filtered(
     driver: Driver, query: str, accounts: list[str], jobs: list[str]
 ) -> None:
     answer = await shown(driver, query)
@@ -71,7 +71,7 @@ async def test_pages_are_counted_when_limited(driver: Driver) -> None:
     assert paging == {"page": 1, "limit": 2, "pages": 3, "accounts": 2, "jobs": 5}
 
 
-async def test_answer_is_empty_when_caller_has_it_and_full_when_it_changed(
+async def test_answer_is_304_until_something_changes_when_caller_sends_its_tag(
     driver: Driver,
 ) -> None:
     url = f"{driver.host_url}/api/status?job=ftjob-1"
@@ -109,5 +109,5 @@ async def test_parameter_is_named_when_it_is_wrong(driver: Driver, query: str, f
     assert (code, answer["field"]) == (400, field)
 
 
-async def test_health_tells_nothing_more_when_up(driver: Driver) -> None:
+async def test_health_says_only_up_when_settings_are_usable(driver: Driver) -> None:
     assert await driver.app("GET", "/api/health") == (200, {"status": "up"})

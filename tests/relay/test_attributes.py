@@ -86,7 +86,8 @@ def test_run_is_described_when_the_job_says_all_there_is() -> None:
     )
     assert (found.display_name, found.group, found.job_type) == ("mine", "gpt-4o", "fine-tune")
     assert found.tags == ("azure-openai", "a", "b")
-    assert found.notes.startswith("[Fine-tuning job ftjob-1 in the Azure portal](https://portal")
+    portal = f"https://portal.azure.com/#resource{relay_account().id}/overview"
+    assert found.notes == f"Fine-tuning job ftjob-1 of this [Azure account]({portal})"
     assert found.config["method"] == "dpo"
     assert found.config["hyperparameters"] == {"beta": 0.1, "n_epochs": "auto"}
     assert found.config["metadata"] == {"team": "nlp"}

@@ -89,13 +89,13 @@ def run_attributes(
         group=job.model[:128],
         job_type=JOB_TYPE,
         tags=tuple(clean),
-        notes=f"[Fine-tuning job {job.id} in the Azure portal]({portal_url(account)})",
+        notes=f"Fine-tuning job {job.id} of this [Azure account]({portal_url(account)})",
         config={**_config(job, account, asked), **files},
     )
 
 
 def portal_url(account: RelayAccount) -> str:
-    """Return the account's page in the Azure portal."""
+    """Return the account's page in the Azure portal; jobs have no stable address there."""
     return f"https://portal.azure.com/#resource{account.id}/overview"
 
 
