@@ -59,6 +59,10 @@ class Job:
         return self.status == "paused"
 
     @property
+    def is_reinforcement(self) -> bool:
+        return self.method in ("reinforcement", "rl_environment")
+
+    @property
     def is_waiting(self) -> bool:
         return self.status in WAITING
 

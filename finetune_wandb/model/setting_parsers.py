@@ -14,7 +14,7 @@ from finetune_wandb.model.errors import NoticeError
 Prices = Mapping[str, Mapping[str, float]]
 _MOST_USD = 1e9
 """No hour and no thousand tokens cost as much; what is no finite number is no price either."""
-ALERTS = ("failed", "stalled", "diverging", "cost", "pause")
+ALERTS = ("failed", "stalled", "diverging", "gap", "cost", "pause")
 
 
 def text(value: str) -> str:

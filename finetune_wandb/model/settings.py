@@ -116,22 +116,23 @@ class Settings:
         "", parse.text, "set BEST_CHECKPOINT_METRIC to the name of a metric"
     )
     """Metric that the best checkpoint is chosen by: losses low, all others high. Default: the
-    first that the checkpoints have of full_valid_loss, valid_loss, full_valid_mean_reward,
-    valid_reward_mean, train_loss."""
+    first that there is of full_valid_loss, valid_loss, train_loss; for reinforcement jobs the last
+    validation reward before the checkpoint, else its train_mean_reward. The default is also used,
+    with a note, for a job that has no such metric."""
     prices: parse.Prices = _setting(
         "", parse.prices, 'set PRICES to JSON such as {"o4-mini": {"usd_per_hour": 100}}'
     )
     """Prices by model (a name's beginning is enough) or training type: `usd_per_hour` of training
     or `usd_per_1k_tokens` trained. Default none: nobody's price list stays true by itself."""
     alerts: tuple[str, ...] = _setting(
-        "failed,stalled,diverging,cost,pause",
+        "failed,stalled,diverging,gap,cost,pause",
         parse.alerts,
-        "set ALERTS to any of failed, stalled, diverging, cost, pause, or to none",
+        "set ALERTS to any of failed, stalled, diverging, gap, cost, pause, or to none",
     )
     """Which alerts are raised, as W&B alert on the run and as notice: each once per job. `none`
     switches all off."""
     cost_alert_usd: float = _setting("0", parse.number, "set COST_ALERT_USD to an amount in USD")
-    """Cost of a job from which the `cost` alert is raised; 0 raises none."""
+    """Cost of a job, estimated while it runs, from which the `cost` alert is raised; 0 raises none."""
     stall_factor: float = _setting("10", parse.number, "set STALL_FACTOR to a number above 1")
     """How many times its usual interval a job may be without a new value before it counts as
     stalled (and at least ten minutes)."""

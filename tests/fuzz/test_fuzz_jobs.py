@@ -8,12 +8,14 @@ from hypothesis import given
 
 from finetune_wandb.clients.http import Answer
 from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.job import Job
 from finetune_wandb.model.job_object import parse_job, reduce_job
 from finetune_wandb.relay.passes.ledger import Ledger
-from finetune_wandb.relay.published.checkpoints import add_checkpoints, best_checkpoint
+from finetune_wandb.relay.published.checkpoints import add_checkpoints
 from finetune_wandb.relay.published.events import console_line, parse_event
 from finetune_wandb.relay.published.rows import Row, history_line, rows_of_events
 from finetune_wandb.relay.run.attributes import run_attributes, run_path
+from finetune_wandb.relay.run.summary import Summary
 from tests.fakes import relay_account
 from tests.fuzz.inputs import bodies, fuzzed, raises_only
 
@@ -106,6 +108,8 @@ def test_checkpoints_are_counted_when_they_are_damaged(body: bytes) -> None:
     listed = [item for item in items if isinstance(item, dict)]
     rows: dict[int, Row] = {}
     assert 0 <= add_checkpoints(rows, listed) <= len(listed)
-    orjson.dumps(best_checkpoint(listed, ""))
+    summary = Summary()
+    summary.take_checkpoints(listed, Job("j", "running", hyperparameters={"n_epochs": 2}), "")
+    orjson.dumps(summary.state())
     for row in rows.values():
         json.loads(history_line(row, 0, row.at or 0.0, 0.0))

@@ -43,12 +43,14 @@ class Ours:
             **more,
         }
         job = self.stage.api.put(body("running", **settings))
-        job.events = [event(step, **metrics(step)) for step in STEPS[:7]][::-1]
+        began = {"id": "ev-0", "created_at": T0, "message": "Training started."}
+        done = {"id": "ev-end", "created_at": T0 + 99, "message": "Completed results file."}
+        job.events = [*(event(step, **metrics(step)) for step in STEPS[:7][::-1]), began]
         await self.tick()
-        job.events = [event(step, **metrics(step)) for step in STEPS[:20]][::-1]
+        job.events = [*(event(step, **metrics(step)) for step in STEPS[:20][::-1]), began]
         await self.tick()
         job.body = body(status, **settings)
-        job.events = [event(step, **metrics(step)) for step in STEPS][::-1]
+        job.events = [done, *(event(step, **metrics(step)) for step in STEPS[::-1]), began]
         await self.tick()
 
     async def close(self) -> None:

@@ -19,13 +19,14 @@ _SDK = """
     run = start("sdk", name="nice", group="gpt-4o-mini", job_type="fine-tune",
                 tags=["azure-openai", "a", "b"], notes={notes!r}, config={config!r})
     run.define_metric("*", step_metric="step")
+    run.write_logs("Training started.\\n")
     for step in range(1, 31):
         row = {{"step": step, "train_loss": 2.0 / step,
                 "train_mean_token_accuracy": 1 - 1 / step}}
         if step % 10 == 0:
             row["valid_loss"] = 2.5 / step
         run.log(row)
-        run.write_logs(f"Step {{step}}\\n")
+    run.write_logs("Completed results file.\\n")
     run.finish(exit_code={code})
 """
 

@@ -73,7 +73,7 @@ async def publish(on: Stage) -> None:
         "object": "fine_tuning.job.event",
         "created_at": int(START) + 10,
         "level": "info",
-        "message": "Job started",
+        "message": "Training started.",
         "type": "message",
     }
     await on.put(over, events=[event], result_csv=csv_of(20), files=files)

@@ -1,12 +1,9 @@
-"""Checkpoints: values, table, and the best one by a chosen metric."""
+"""Checkpoints: their values as rows, and as a table."""
 
 from typing import Any
 
-import pytest
-
 from finetune_wandb.relay.published.checkpoints import (
     add_checkpoints,
-    best_checkpoint,
     checkpoint_table,
 )
 from finetune_wandb.relay.published.rows import Row
@@ -29,27 +26,6 @@ BROKEN: list[Any] = [
     checkpoint(1.5, loss=1),
     {"step_number": 3},
 ]
-
-
-@pytest.mark.parametrize(
-    ("metric", "step", "value"),
-    [
-        ("", 30, 0.4),
-        ("full_valid_loss", 30, 0.4),
-        ("reward", 10, 0.9),
-        ("train_accuracy", 10, 0.9),
-        ("train_mean_token_accuracy", 10, 0.9),
-    ],
-    ids=["usual", "low-is-best-later-of-equals", "high-is-best", "old-name", "one-vocabulary"],
-)
-def test_best_is_chosen_by_the_metric(metric: str, step: int, value: float) -> None:
-    best = best_checkpoint([*THREE, *BROKEN], metric)
-    assert (best["step"], best["value"], best["model"]) == (step, value, f"ft:{step}")
-
-
-def test_there_is_no_best_when_none_has_the_metric() -> None:
-    assert best_checkpoint(THREE, "unknown") == {}
-    assert best_checkpoint(BROKEN, "") == {}
 
 
 def test_table_is_in_step_order_with_every_metric() -> None:

@@ -1,59 +1,152 @@
-"""The meter: hours trained, cost so far and projected, by the user's price list."""
+"""The meter: time by phase, hours trained, cost so far and projected, by the user's price list."""
 
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
+from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.setting_parsers import Prices
-from finetune_wandb.relay.run.cost import cost_so_far, meter, price_of
+from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.published.events import parse_event
+from finetune_wandb.relay.run.cost import Meter, Usage, price_of
+from tests.relay.stage import Stage, body, event
 
 HOUR = 3600.0
 JOB = Job("ftjob-1", "running", model="o4-mini-2025-04-16", created_at=0.0)
+TOKENS = replace(JOB, model="gpt-4.1", hyperparameters={"n_epochs": 2})
 PRICES: Prices = {
     "o4-mini": {"usd_per_hour": 100.0},
     "gpt-4.1": {"usd_per_1k_tokens": 0.025},
     "gpt-4.1-mini": {"usd_per_1k_tokens": 0.005, "usd_per_hour": 1.0},
     "developertier": {"usd_per_1k_tokens": 0.001},
 }
+# The messages of a published job, in the order of their times.
+LIFE = (
+    (0.0, "Job enqueued. Waiting for jobs ahead to complete."),
+    (1.0, "Preprocessing running for file training file."),
+    (1.2, "Preprocessing completed for file training file."),
+    (1.5, "Job started."),
+    (1.5, "Data Import started."),
+    (2.0, "Finetuning started."),
+    (2.0, "Job queued, waiting for GPUs."),
+    (3.0, "Training started."),
+)
 
 
-def metered(job: Job = JOB, prices: Prices = PRICES, **more: Any) -> Any:
-    given = {"started_at": HOUR, "billed_hours": None, "paused_s": 0.0, "progress": None}
-    return meter(job, prices, **{**given, "now": 3.5 * HOUR, **more})
+def usage(*messages: tuple[float, str], state: dict[str, Any] | None = None) -> Usage:
+    """Return the usage that events with these messages, at these hours, make."""
+    found = Usage(state)
+    for at, message in messages:
+        said = parse_event({"id": message, "created_at": at * HOUR, "message": message})
+        assert said is not None
+        found.take_event(said)
+    return Usage(orjson.loads(orjson.dumps(found.state())))
 
 
-def test_hours_are_by_the_clock_while_a_job_runs() -> None:
-    assert metered().hours == 2.5
-    assert metered().cost == 250.0
+def metered(
+    of: Usage, job: Job = JOB, *, prices: Prices = PRICES, now: float = 5.5, **more: Any
+) -> Meter:
+    given: dict[str, Any] = {"paused_s": 0.0, "progress": None, **more}
+    return of.meter(job, prices, now=now * HOUR, **given)
+
+
+def test_waiting_is_not_training_when_the_messages_tell_them_apart() -> None:
+    over = replace(JOB, status="succeeded", finished_at=10 * HOUR)
+    for order in (LIFE, LIFE[::-1]):
+        found = usage(*order)
+        assert found.times(over, paused_s=2 * HOUR) == {
+            "queue_seconds": 2 * HOUR,
+            "preprocessing_seconds": HOUR,
+            "training_seconds": 5 * HOUR,
+            "total_seconds": 10 * HOUR,
+        }
+        assert metered(found).hours == 2.5
+        assert metered(found).cost == 250.0
+
+
+def test_job_started_is_no_training_yet() -> None:
+    found = usage(*LIFE[:4])
+    assert metered(found, now=9).hours is None
+    assert metered(found, now=9).cost is None
+
+
+def test_first_value_begins_the_training_when_no_message_does() -> None:
+    found = usage(*LIFE[:5])
+    value = parse_event({"id": "v", "created_at": 4 * HOUR, "data": {"step": 1, "train_loss": 1.0}})
+    assert value is not None
+    found.take_event(value)
+    assert metered(found).hours == 1.5
+
+
+def test_second_queue_is_not_training_when_a_job_is_resumed() -> None:
+    again = ((4.0, "Job queued, waiting for GPUs."), (5.0, "Training started."))
+    assert metered(usage(*LIFE, *again)).hours == 1.5
+
+
+@pytest.mark.parametrize(
+    ("count", "status", "state"),
+    [
+        (0, "pending", "queued"),
+        (0, "validating_files", "preprocessing"),
+        (1, "pending", "queued"),
+        (2, "pending", "preprocessing"),
+        (7, "running", "waiting for GPUs"),
+        (8, "running", ""),
+        (7, "cancelled", ""),
+        (0, "running", ""),
+    ],
+)
+def test_queue_state_says_what_a_job_waits_for(count: int, status: str, state: str) -> None:
+    assert usage(*LIFE[:count]).queue_state(replace(JOB, status=status)) == state
 
 
 def test_hours_end_with_the_job_when_it_is_over() -> None:
-    over = replace(JOB, status="succeeded", finished_at=2 * HOUR)
-    assert metered(over).hours == 1.0
+    over = replace(JOB, status="succeeded", finished_at=4 * HOUR)
+    assert metered(usage(*LIFE), over).hours == 1.0
 
 
-def test_hours_are_those_billed_when_azure_has_said_them() -> None:
-    assert metered(billed_hours=24.75).cost == 2475.0
+def test_cost_is_no_estimate_once_azure_says_what_it_bills() -> None:
+    assert metered(usage(*LIFE)).is_estimate
+    billed = metered(usage(*LIFE, (9, "Training hours billed: 24.75")))
+    assert (billed.cost, billed.is_estimate) == (2475.0, False)
+    tokens = usage(*LIFE, (9, "Training tokens billed: 10440"))
+    billed = metered(tokens, replace(TOKENS, status="succeeded", trained_tokens=8000))
+    assert (billed.cost, billed.is_estimate) == (0.261, False)
+
+
+@pytest.mark.parametrize("amount", ["", ".", "x", "9" * 400])
+def test_bill_without_a_sensible_amount_is_not_taken(amount: str) -> None:
+    found = usage((0.0, f"Training tokens billed: {amount}"))
+    assert found.billed_tokens is None or found.billed_tokens < 1e21
 
 
 def test_pauses_cost_nothing() -> None:
-    assert metered(paused_s=1.5 * HOUR).hours == 1.0
-    assert metered(paused_s=9 * HOUR).hours == 0.0
-
-
-def test_nothing_is_known_before_training_starts() -> None:
-    assert metered(started_at=None).hours is None
-    assert metered(started_at=None).cost is None
+    assert metered(usage(*LIFE), paused_s=1.5 * HOUR).hours == 1.0
+    assert metered(usage(*LIFE), paused_s=9 * HOUR).hours == 0.0
 
 
 def test_whole_cost_is_projected_while_a_job_runs() -> None:
-    assert metered(progress=0.25).projected == 1000.0
-    assert metered(progress=0.0).projected is None
-    assert metered(progress=None).projected is None
-    over = replace(JOB, status="failed", finished_at=2 * HOUR)
-    assert metered(over, progress=0.5).projected is None
+    found = usage(*LIFE)
+    assert metered(found, progress=0.25).projected == 1000.0
+    assert metered(found, progress=0.0).projected is None
+    assert metered(found, progress=None).projected is None
+    over = replace(JOB, status="failed", finished_at=4 * HOUR)
+    assert metered(found, over, progress=0.5).projected is None
+
+
+def test_tokens_cost_while_the_job_runs() -> None:
+    found = usage(*LIFE, state={"file_bytes": 4_000_000})
+    running = metered(found, TOKENS, progress=0.25)
+    # A file of a million tokens, twice; a quarter of the steps is done.
+    assert (running.cost, running.projected, running.is_estimate) == (12.5, 50.0, True)
+    assert metered(found, TOKENS).projected == 50.0
+    counted = metered(found, replace(TOKENS, trained_tokens=400_000), progress=0.25)
+    assert (counted.cost, counted.projected) == (10.0, 40.0)
+    unknown = replace(TOKENS, hyperparameters={"n_epochs": "auto"})
+    assert metered(found, unknown, progress=0.25).cost is None
 
 
 @pytest.mark.parametrize(
@@ -73,6 +166,47 @@ def test_price_is_the_one_that_fits_best(model: str, training_type: str, price: 
 
 def test_tokens_and_hours_add_up_when_both_have_a_price() -> None:
     job = replace(JOB, model="gpt-4.1-mini", trained_tokens=2_000_000)
-    assert cost_so_far(job, PRICES, hours=2.0) == 12.0
-    assert cost_so_far(replace(job, trained_tokens=None), PRICES, hours=None) is None
-    assert cost_so_far(job, {}, hours=2.0) is None
+    found = usage(*LIFE)
+    assert metered(found, job, now=5).cost == 12.0
+    assert metered(found, job, progress=0.5, now=5).projected == 24.0
+    assert metered(usage(), replace(job, trained_tokens=None)).cost is None
+    assert metered(found, job, prices={}).cost is None
+
+
+async def test_running_job_has_a_cost_and_its_file_is_measured_once() -> None:
+    stage = Stage()
+    stage.options = RelayOptions(
+        prices={"gpt-4o-mini": {"usd_per_1k_tokens": 1.0}},
+        alerts=frozenset({"cost"}),
+        cost_alert_usd=1.0,
+    )
+    stage.api.files["file-1"] = b"x" * 8000
+    job = body(training_file="file-1", hyperparameters={"n_epochs": 2})
+    first = stage.api.put(job, events=[event(1, train_loss=1.0, total_steps=4)])
+    await stage.tick()
+    summary = stage.run.summary
+    assert (summary["cost_usd"], summary["cost_usd_projected"]) == (1.0, 4.0)
+    assert summary["cost_estimated"] is True
+    assert [alert.reason for alert in stage.run.alerts] == ["cost"]
+    first.events = [event(2, train_loss=1.0, total_steps=4), *first.events]
+    stage.now += 60
+    await stage.tick()
+    assert stage.run.summary["cost_usd"] == 2.0
+    assert stage.api.calls.count("describe_file") == 1
+
+
+async def test_values_arrive_when_the_file_cannot_be_measured() -> None:
+    class Down:
+        async def before(self, call: str) -> None:
+            if call == "describe_file":
+                raise UnavailableError("Azure is down", subject=call)
+
+        async def after(self, call: str) -> None: ...
+
+    stage = Stage()
+    stage.options = RelayOptions(prices={"gpt-4o-mini": {"usd_per_1k_tokens": 1.0}})
+    stage.api.gate = Down()
+    stage.api.put(body(training_file="file-1"), events=[event(1, train_loss=1.0)])
+    (outcome,) = await stage.tick()
+    assert (outcome.error, len(stage.values())) == ("", 1)
+    assert "cost_usd" not in stage.run.summary

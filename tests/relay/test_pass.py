@@ -5,18 +5,20 @@ import json
 import pytest
 
 from finetune_wandb.relay.options import RelayOptions
-from tests.relay.stage import JOB, Stage, body, event
+from tests.relay.stage import JOB, T0, Stage, body, event
 
 
 async def test_run_grows_when_events_come(stage: Stage) -> None:
-    job = stage.api.put(body(), events=[event(1, train_loss=2.0)])
+    started = {"id": "ev-0", "created_at": T0, "message": "Training started."}
+    job = stage.api.put(body(), events=[event(1, train_loss=2.0), started])
     await stage.tick()
     job.events = [event(2, train_loss=1.0), *job.events]
     (outcome,) = await stage.tick()
     assert stage.values() == [(1, "train_loss", 2.0), (2, "train_loss", 1.0)]
     assert (outcome.relay_state, outcome.values) == ("live", 1)
     assert (stage.run.state, stage.run.summary["train_loss"]) == ("running", 1.0)
-    assert [line.split(" ", 1)[1] for line in stage.run.output] == ["Step 1", "Step 2"]
+    # The values are in the charts; their sentences are not repeated.
+    assert [line.split(" ", 1)[1] for line in stage.run.output] == ["Training started."]
 
 
 async def test_nothing_is_sent_or_stored_when_nothing_is_new(stage: Stage) -> None:

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import orjson
-import pytest
 
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.job_object import parse_job
@@ -90,25 +89,57 @@ def test_state_stays_as_it_was_when_more_is_taken() -> None:
     assert orjson.dumps(state) == text
 
 
-@pytest.mark.parametrize(
-    "message",
-    ["Job started", "Training started", "Fine-tuning job started.", "fine tuning job started"],
-)
-def test_times_are_told_when_the_events_tell_them(message: str) -> None:
+def test_times_are_shown_when_the_events_tell_them() -> None:
     summary = Summary()
     events = [
-        parse_event({"id": "a", "created_at": T0 + 30, "message": message}),
+        parse_event({"id": "0", "created_at": T0 + 10, "message": "Job started."}),
+        parse_event({"id": "a", "created_at": T0 + 30, "message": "Training started."}),
         parse_event({"id": "b", "created_at": T0 + 90, "message": "Training hours billed: 1.25"}),
-        parse_event({"id": "c", "created_at": T0 + 91, "message": "Training hours billed: ."}),
+        parse_event({"id": "c", "created_at": T0 + 90, "message": "Training tokens billed: 700"}),
     ]
     summary.take_events([event for event in events if event])
     found = shown(stored(summary))
-    assert (found["queue_seconds"], found["training_seconds"]) == (30, 70)
-    assert (found["total_seconds"], found["billed_hours"]) == (100, 1.25)
+    assert (found["queue_seconds"], found["preprocessing_seconds"]) == (10, 20)
+    assert (found["training_seconds"], found["total_seconds"]) == (70, 100)
+    assert (found["billed_hours"], found["billed_tokens"]) == (1.25, 700)
 
 
 def test_times_are_left_out_when_they_contradict_each_other() -> None:
-    summary = Summary({"started_at": T0 + 500.0})
+    summary = Summary({"usage": {"phases": [[T0 + 500.0, 3]]}})
     found = shown(summary, job(finished_at=T0 - 100))
     assert not {"training_seconds", "total_seconds"} & set(found)
     assert found["_runtime"] >= 0
+
+
+def test_queue_state_is_shown_until_the_training_begins() -> None:
+    summary = Summary()
+    queued = parse_event({"id": "0", "created_at": T0 + 10, "message": "Job enqueued."})
+    started = parse_event({"id": "1", "created_at": T0 + 30, "message": "Training started."})
+    assert queued is not None
+    assert started is not None
+    summary.take_events([queued])
+    pending = job("pending", finished_at=None)
+    assert shown(summary, pending)["queue_state"] == "queued"
+    before = summary.facts_hash(pending)
+    summary.take_events([started])
+    assert "queue_state" not in shown(summary, pending)
+    assert summary.facts_hash(pending) != before
+
+
+def test_state_of_another_version_loads_when_it_has_more_or_less() -> None:
+    summary = Summary({"unknown": 1, "usage": {"other": 2}, "last": {"train_loss": [3, 1.0]}})
+    assert shown(summary)["train_loss"] == 1.0
+    assert shown(Summary({})).get("train_loss") is None
+
+
+def test_checkpoints_say_how_many_steps_there_will_be() -> None:
+    summary = Summary()
+    summary.take_rows([Row(60, {"train_loss": 1.0})])
+    running = job("running", hyperparameters={"n_epochs": 3})
+    points = [{"step_number": step, "metrics": {"train_loss": 1.0}} for step in (20, 40)]
+    summary.take_checkpoints(points, running, "")
+    assert summary.progress == 1.0
+    summary = Summary()
+    summary.take_rows([Row(30, {"train_loss": 1.0})])
+    summary.take_checkpoints(points[:1], running, "")
+    assert summary.progress == 0.5

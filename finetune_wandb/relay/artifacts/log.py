@@ -22,7 +22,6 @@ from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.ports import RelayPorts
 from finetune_wandb.relay.run import wire
 from finetune_wandb.relay.run.attributes import run_attributes
-from finetune_wandb.relay.run.cost import meter
 
 _TRIES: Final = 5
 
@@ -150,15 +149,7 @@ async def _give_back(
                 job,
                 rows=cursor.rows,
                 last_at=cursor.last_value_at,
-                meter=meter(
-                    job,
-                    options.prices,
-                    started_at=summary.started_at,
-                    billed_hours=summary.billed_hours,
-                    paused_s=memory.paused_for(now),
-                    progress=summary.progress,
-                    now=now,
-                ),
+                meter=summary.meter(job, options.prices, paused_s=memory.paused_for(now), now=now),
             ),
             exitcode=wire.exit_code(job.status),
         )

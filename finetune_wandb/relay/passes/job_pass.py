@@ -23,10 +23,9 @@ from finetune_wandb.relay.passes.settle import settle
 from finetune_wandb.relay.ports import RelayPorts
 from finetune_wandb.relay.published.sources import read_all, read_live, stream_rows
 from finetune_wandb.relay.run import wire
-from finetune_wandb.relay.run.alarm import Alarm
-from finetune_wandb.relay.run.cost import Meter, meter
+from finetune_wandb.relay.run.alerts import Alarm
+from finetune_wandb.relay.run.cost import Meter
 from finetune_wandb.relay.run.place import RunPlace
-from finetune_wandb.relay.run.summary import facts_hash
 
 HEARTBEAT_S: Final = 120.0
 """W&B calls a run crashed after about five minutes of silence."""
@@ -125,13 +124,11 @@ class JobPass:
         if self._waits:
             return
         jobs, hints = self._ports.jobs, memory.hints
+        await memory.summary.usage.measure_file(jobs, self._account, job, self._options.prices)
         whole = not memory.ended or self._full
         whole = whole or is_whole_look(job, cursor, memory, self._clock())
         if job.is_terminal and whole:
-            reading = await read_all(
-                jobs, self._account, job, hints, metric=self._options.best_checkpoint_metric
-            )
-            memory.summary.best_checkpoint = reading.best_checkpoint
+            reading = await read_all(jobs, self._account, job, hints)
         else:
             reading = await read_live(jobs, self._account, job, hints)
         if job.is_terminal:
@@ -139,7 +136,7 @@ class JobPass:
             reading.result_files = tuple(file for file in job.result_files if file not in done)
         patient = not memory.ended and cursor.failures < _PATIENT_PASSES
         rows = stream_rows(jobs, self._account, reading, patient=patient)
-        self._sources = Sources(job, reading, rows)
+        self._sources = Sources(job, reading, rows, self._options.best_checkpoint_metric)
 
     async def read_and_fill(self) -> bool:
         """Read, and put the first request into the outbox; say whether there is one."""
@@ -161,7 +158,7 @@ class JobPass:
         closes = sources.done and needs_closing(job, cursor, memory, now)
         if ends and (line := final_line(job, memory)):
             taken.lines.append(line)
-        changed = memory.facts != (facts := facts_hash(job))
+        changed = memory.facts != (facts := memory.summary.facts_hash(job))
         if not (taken.rows or taken.lines or ends or closes or changed):
             return False
         memory.ended = memory.ended or ends
@@ -180,15 +177,9 @@ class JobPass:
         return True
 
     def _meter(self) -> Meter:
-        now, summary = self._clock(), self.memory.summary
-        return meter(
-            self.job,
-            self._options.prices,
-            started_at=summary.started_at,
-            billed_hours=summary.billed_hours,
-            paused_s=self.memory.paused_for(now),
-            progress=summary.progress,
-            now=now,
+        now = self._clock()
+        return self.memory.summary.meter(
+            self.job, self._options.prices, paused_s=self.memory.paused_for(now), now=now
         )
 
     @property

@@ -31,8 +31,12 @@ class Taken:
 class Sources:
     """What one pass has read and not yet put into a request."""
 
-    def __init__(self, job: Job, reading: Reading, rows: AsyncIterator[list[Row]]) -> None:
+    def __init__(
+        self, job: Job, reading: Reading, rows: AsyncIterator[list[Row]], metric: str
+    ) -> None:
+        """`metric` is what the best checkpoint is chosen by; empty for the usual ones."""
         self._job = job
+        self._metric = metric
         self._reading = reading
         self._rows: AsyncIterator[list[Row]] | None = rows
         self._waiting: list[Row] = []
@@ -56,6 +60,9 @@ class Sources:
         taken = Taken()
         self._take_lines(memory, taken)
         await self._take_rows(memory, taken, offset)
+        if self.rows_done and (checkpoints := self._reading.checkpoints):
+            note = memory.summary.take_checkpoints(checkpoints, self._job, self._metric)
+            self._reading.notes.extend(filter(None, (note,)))
         if self.done:
             # Not before: the next pass must read again what a dying one leaves.
             memory.hints = self._reading.events.hints
@@ -68,6 +75,8 @@ class Sources:
             if size > wire.MAX_BODY // 4:
                 break
             count += 1
+            if event.metrics and not event.is_error:
+                continue  # its values are in the charts
             if not event.message or not memory.claim_line(event):
                 continue
             line = console_line(event, event.at or self._job.created_at or 0.0)

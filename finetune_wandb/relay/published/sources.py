@@ -13,7 +13,7 @@ from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import MissingError, RejectedError, TemporaryError
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.relay_ports import JobsPort, Listing
-from finetune_wandb.relay.published.checkpoints import add_checkpoints, best_checkpoint
+from finetune_wandb.relay.published.checkpoints import add_checkpoints
 from finetune_wandb.relay.published.listing import MAX_PAGES, EventRead, Hints, Page, read_events
 from finetune_wandb.relay.published.results import ResultCount, read_rows
 from finetune_wandb.relay.published.rows import Row, rows_of_events
@@ -36,7 +36,8 @@ class Reading:
     """Those that need no second look: read to their end, or of no use."""
     broken: TemporaryError | None = None
     """Why a result file was not read to its end; another look may bring the rest."""
-    best_checkpoint: dict[str, Any] = field(default_factory=dict)
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    """The job's checkpoints as they are now, where they were read."""
 
 
 async def read_live(
@@ -52,7 +53,6 @@ async def read_all(
     job: Job,
     hints: Hints,
     *,
-    metric: str = "",
     pages: int = MAX_PAGES,
 ) -> Reading:
     """Read all events, in at most so many pages, and checkpoints; the result files are left to
@@ -61,7 +61,7 @@ async def read_all(
     checkpoints, unusable, problem = await list_checkpoints(jobs, account, job.id)
     if problem:
         reading.notes.append(f"checkpoints could not be read: {problem}")
-    reading.best_checkpoint = best_checkpoint(checkpoints, metric)
+    reading.checkpoints = checkpoints
     unusable += add_checkpoints(reading.rows, checkpoints)
     if unusable:
         reading.notes.append(f"{unusable} checkpoints had no step or no metrics")

@@ -1,16 +1,38 @@
-"""Which alerts a job is due: each reason once per job, none about long ago."""
+"""Which alerts a job is due, and raising them: each reason once per job, none about long ago.
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+An alert has two halves, the W&B alert on the run and the notice on the topic. Each is raised once:
+what the one service does not take now is tried again without troubling the other.
+"""
 
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from statistics import median
+from typing import Final
+
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.job import Job
+from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.relay.notes import joined_notes
 from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.passes.memory import Memory
+from finetune_wandb.relay.ports import RelayPorts
 from finetune_wandb.relay.run.cost import AUTO_PAUSE_USD
+from finetune_wandb.relay.run.summary import PAIRS, Summary
 
-_NEAR_PAUSE = 0.9
-_LEAST_SILENCE_S = 600.0
-_RECENT_S = 86_400.0
-_DIVERGED = 3.0
+_MAX_TITLE: Final = 63
+_NEAR_PAUSE: Final = 0.9
+_LEAST_SILENCE_S: Final = 600.0
+_FIRST_VALUE_S: Final = 7200.0
+"""Imports and the wait for GPUs take up to an hour, the first step of a large model another."""
+_RECENT_S: Final = 86_400.0
+_DIVERGED: Final = 3.0
+_PATIENCE: Final = 3
+"""So many validations without a better one before a gap to training counts."""
+_WIDE_LOSS: Final = 1.5
+_WIDE_REWARD: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +52,30 @@ class Facts:
 
     now: float
     previous_status: str
-    first_value_at: float | None
+    summary: Summary
     last_value_at: float | None
     value_seen_at: float | None
     """When the relay last met a new value: silence counts from there, whatever Azure's clock says
     and however old the job was when it was first seen."""
     steps: int
     """How many steps have values."""
-    first_loss: float | None
-    lowest_loss: float | None
-    last_loss: float | None
-    not_finite: bool
-    """A value that is not a number was published."""
     cost: float | None
 
 
 def due_alerts(
     job: Job, facts: Facts, options: RelayOptions, raised: Collection[str]
 ) -> list[Alert]:
-    """Return the alerts that are switched on and were not raised for this job before."""
+    """Return the alerts that are switched on and of which a half was not raised before."""
     return [
-        alert
+        replace(alert, title=alert.title[:_MAX_TITLE])
         for alert in _alerts(job, facts, options)
-        if alert.kind in options.alerts and alert.reason not in raised
+        if alert.kind in options.alerts and not {alert.reason, _on_topic(alert)} <= set(raised)
     ]
+
+
+def _on_topic(alert: Alert) -> str:
+    """Return what the notice of an alert is remembered by; the W&B alert is by its reason."""
+    return f"{alert.reason}@topic"
 
 
 def _alerts(job: Job, facts: Facts, options: RelayOptions) -> Iterator[Alert]:
@@ -63,26 +85,18 @@ def _alerts(job: Job, facts: Facts, options: RelayOptions) -> Iterator[Alert]:
         return  # relayed late, or once more: nobody can do anything about it now
     if job.status == "failed":
         cause = ": ".join(part for part in (job.error_code, job.error_message) if part)
-        yield Alert(
-            "failed", "failed", f"{name} failed"[:63], cause or "Azure gave no reason.", "ERROR"
-        )
-    if facts.not_finite or _diverging(facts):
-        what = "a value that is not a number" if facts.not_finite else "a training loss that grows"
+        yield Alert("failed", "failed", f"{name} failed", cause or "Azure gave no reason.", "ERROR")
+    if cause := _divergence(job, facts.summary):
         yield Alert(
             "diverging",
             "diverging",
-            f"{name} diverges"[:63],
-            f"The job published {what}. Consider cancelling it and lowering the learning rate.",
+            f"{name} diverges",
+            f"The job published {cause}. Consider cancelling it and lowering the learning rate.",
         )
-    if job.status == "running" and (silence := _silence(facts)) is not None:
-        usual = _interval(facts)
-        if silence > max(options.stall_factor * usual, _LEAST_SILENCE_S):
-            yield Alert(
-                "stalled",
-                "stalled",
-                f"{name} is stalled"[:63],
-                f"No new value for {silence / 60:.0f} minutes; usual are {usual:.0f} seconds.",
-            )
+    if job.status == "running":
+        yield from _silence(job, facts, options, name)
+    for gap in _gaps(job, facts.summary):
+        yield Alert("gap", "gap", f"{name} may be overfitting", gap)
     yield from _money(job, facts, options, name)
 
 
@@ -92,16 +106,16 @@ def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator
         yield Alert(
             "cost",
             "cost",
-            f"{name} passed {options.cost_alert_usd:.0f} USD"[:63],
+            f"{name} passed {options.cost_alert_usd:.0f} USD",
             f"By the price list it has cost {cost:.2f} USD so far.",
         )
-    if job.method != "reinforcement" or job.is_terminal:
+    if not job.is_reinforcement or job.is_terminal:
         return
     if cost is not None and cost >= _NEAR_PAUSE * AUTO_PAUSE_USD and job.status != "paused":
         yield Alert(
             "pause",
             "pause:near",
-            f"{name} will be paused soon"[:63],
+            f"{name} will be paused soon",
             f"It has cost about {cost:.0f} USD; Azure pauses reinforcement jobs at"
             f" {AUTO_PAUSE_USD:.0f} USD. After a resume there is no further cap.",
         )
@@ -109,7 +123,7 @@ def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator
         yield Alert(
             "pause",
             "pause:paused",
-            f"{name} is paused"[:63],
+            f"{name} is paused",
             f"Azure pauses reinforcement jobs at {AUTO_PAUSE_USD:.0f} USD; somebody may also have"
             " paused it. It goes on once it is resumed.",
         )
@@ -117,24 +131,139 @@ def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator
         yield Alert(
             "pause",
             "pause:resumed",
-            f"{name} was resumed"[:63],
+            f"{name} was resumed",
             "The job goes on after a pause. Azure does not pause it for its cost again.",
         )
 
 
-def _diverging(facts: Facts) -> bool:
-    first, low, last = facts.first_loss, facts.lowest_loss, facts.last_loss
-    if first is None or low is None or last is None or low <= 0:
-        return False
-    return last > _DIVERGED * low and last > _DIVERGED * first
+def _divergence(job: Job, summary: Summary) -> str:
+    if summary.not_finite:
+        return "a value that is not a number"
+    first, low, last = summary.losses
+    # The loss of a reinforcement job is its policy's, and crosses zero all the time.
+    if first is None or low is None or last is None or low <= 0 or job.is_reinforcement:
+        return ""
+    grows = last > _DIVERGED * low and last > _DIVERGED * first
+    return "a training loss that grows" if grows else ""
 
 
 def _interval(facts: Facts) -> float:
-    first, last = facts.first_value_at, facts.last_value_at
+    first, last = facts.summary.first_value_at, facts.last_value_at
     if first is None or last is None or facts.steps < 2:
         return 0.0
     return max(last - first, 0.0) / (facts.steps - 1)
 
 
-def _silence(facts: Facts) -> float | None:
-    return None if facts.value_seen_at is None else max(facts.now - facts.value_seen_at, 0.0)
+def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator[Alert]:
+    title = f"{name} is stalled"
+    if not facts.steps:
+        usage = facts.summary.usage
+        began = filter(None, (facts.summary.running_at, usage.last_phase_at))
+        silence = facts.now - max(began, default=facts.now)
+        if silence > _FIRST_VALUE_S:
+            phase = usage.queue_state(job) or "training"
+            text = f"No value yet, and no news for {silence / 3600:.0f} hours; phase: {phase}."
+            yield Alert("stalled", "stalled:no_value", title, text)
+    elif facts.value_seen_at is not None:
+        silence, usual = facts.now - facts.value_seen_at, _interval(facts)
+        if silence > max(options.stall_factor * usual, _LEAST_SILENCE_S):
+            text = f"No new value for {silence / 60:.0f} minutes; usual are {usual:.0f} seconds."
+            yield Alert("stalled", "stalled", title, text)
+
+
+def _gaps(job: Job, summary: Summary) -> Iterator[str]:
+    """Yield what has come apart between training and validation: validation has not improved for
+    some time, and is clearly worse than training."""
+    for word, trains, valids in PAIRS:
+        train = next((name for name in trains if summary.recent.get(name)), None)
+        valid = next((name for name in valids if summary.recent.get(name)), None)
+        if train is None or valid is None or (word == "loss" and job.is_reinforcement):
+            continue
+        best_step, best = summary.best[valid]
+        later = [value for step, value in summary.recent[valid] if step > best_step]
+        if len(later) < _PATIENCE:
+            continue
+        now = median(later[-_PATIENCE:])
+        trained = median(value for _, value in summary.recent[train])
+        if word == "loss":
+            is_wide = now > _WIDE_LOSS * trained
+        else:
+            is_wide = trained - now > _WIDE_REWARD * abs(trained)
+        if is_wide:
+            yield (
+                f"{valid} is {now:.4g} while {train} is {trained:.4g}; its best was {best:.4g} at"
+                f" step {best_step}. Consider the checkpoint before it, or fewer epochs."
+            )
+
+
+class Alarm:
+    """The alerts of one job in one pass: found first, raised once the values are sent."""
+
+    def __init__(
+        self,
+        job: Job,
+        account: RelayAccount,
+        memory: Memory,
+        *,
+        ports: RelayPorts,
+        options: RelayOptions,
+        key: RunKey,
+    ) -> None:
+        self._job = job
+        self._account = account
+        self._memory = memory
+        self._ports = ports
+        self._options = options
+        self._key = key
+        self._due: list[Alert] = []
+
+    @property
+    def is_due(self) -> bool:
+        return bool(self._due)
+
+    def find(self, cursor: Cursor, *, now: float, previous_status: str, cost: float | None) -> None:
+        """Find the alerts that are due. Times are unix seconds, cost is in USD."""
+        summary = self._memory.summary
+        if self._job.status != "running":
+            summary.running_at = None
+        elif summary.running_at is None:
+            summary.running_at = now
+        facts = Facts(
+            now=now,
+            previous_status=previous_status,
+            summary=summary,
+            last_value_at=cursor.last_value_at,
+            value_seen_at=self._memory.value_seen_at,
+            steps=cursor.rows,
+            cost=cost,
+        )
+        self._due = due_alerts(self._job, facts, self._options, self._memory.alerted)
+
+    async def raise_due(self, cursor: Cursor, *, now: float) -> None:
+        """Raise them on the run and as notices; what cannot be raised now is due again later."""
+        assert cursor.run is not None, "only a job with a run has alerts"
+        ports, run = self._ports, cursor.run
+        for alert in self._due:
+            halves: tuple[tuple[str, str, Callable[[], Awaitable[None]]], ...] = (
+                (alert.reason, "W&B", partial(ports.sink.alert, run, alert, key=self._key)),
+                (
+                    _on_topic(alert),
+                    "the topic",
+                    partial(ports.tell, self._account, self._job, run, alert, now),
+                ),
+            )
+            for mark, place, send in halves:
+                if mark in self._memory.alerted:
+                    continue
+                problem = f"alert {alert.reason} could not be raised in {place}"
+                notes = [note for note in cursor.notes if not note.startswith(problem)]
+                is_done = True
+                try:
+                    await send()
+                except AppError as error:
+                    # Values must not wait for an alert that cannot be delivered.
+                    notes.append(f"{problem}: {error.message}")
+                    is_done = not isinstance(error, TemporaryError)
+                cursor.notes = joined_notes((), notes)
+                if is_done:
+                    self._memory.alerted.append(mark)

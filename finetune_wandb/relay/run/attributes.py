@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
+
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.job import Job
@@ -17,7 +19,13 @@ DEFAULT_TAG: Final = "azure-openai"
 JOB_TYPE: Final = "fine-tune"
 _SHOWN_AS_TAG: Final = ("cancelled", "paused")
 """Statuses that W&B has no state for."""
+_MAX_NAME: Final = 128
 _MAX_TAG: Final = 64
+_MAX_CONFIG: Final = 15_000_000
+"""Bytes; W&B answers 400 to a run with more, and to a name, group or tag that is longer.
+
+Source: reports in W&B's issue tracker and documentation, read 2026-11-24.
+"""
 _MAX_RUN_ID: Final = 64
 _BAD_IN_ID: Final = str.maketrans(dict.fromkeys(":;,#?/'\\%", "-"))
 _BAD_IN_PROJECT: Final = set("/\\#?%:")
@@ -83,15 +91,34 @@ def run_attributes(
     tags += [tag for tag in job.metadata.get("wandb_tags", "").split(",") if tag.strip()]
     if job.status in _SHOWN_AS_TAG:
         tags.append(job.status)
-    clean = dict.fromkeys(tag.strip()[:_MAX_TAG] for tag in tags if tag.strip())
+    clean = dict.fromkeys(cut for tag in tags if (cut := _cut(tag, _MAX_TAG)))
     return RunAttributes(
-        display_name=display[:128],
-        group=job.model[:128],
+        display_name=_cut(display, _MAX_NAME) or _cut(job.id, _MAX_NAME),
+        group=_cut(job.model, _MAX_NAME),
         job_type=JOB_TYPE,
         tags=tuple(clean),
         notes=f"Fine-tuning job {job.id} of this [Azure account]({portal_url(account)})",
-        config={**_config(job, account, asked), **files},
+        config=_fitting({**_config(job, account, asked), **files}),
     )
+
+
+def _cut(text: str, most: int) -> str:
+    """Return as many whole characters of a text as its first `most` bytes hold."""
+    return text.strip().encode("utf-8", "ignore")[:most].decode("utf-8", "ignore").strip()
+
+
+def _fitting(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config without its largest fields, as far as it is more than W&B takes."""
+    if len(orjson.dumps(config)) <= _MAX_CONFIG:
+        return config
+    sizes = {name: len(orjson.dumps({name: value})) for name, value in config.items()}
+    left_out: list[str] = []
+    while sum(sizes.values()) > _MAX_CONFIG:
+        largest = max(sizes, key=lambda name: sizes[name])
+        del sizes[largest]
+        left_out.append(largest)
+    fitting = {name: config[name] for name in sizes}
+    return {**fitting, "left_out": left_out}
 
 
 def portal_url(account: RelayAccount) -> str:

@@ -1,19 +1,50 @@
-"""How long a job has trained, what it has cost and what it will, by the user's price list.
+"""What a job has used: time by phase, tokens, and what that costs by the user's price list.
 
-An estimate from training time and tokens; Azure's invoice is what counts.
+An estimate until Azure says what it bills; Azure's invoice is what counts.
 """
 
+import re
+from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.job import Job
+from finetune_wandb.model.relay_ports import JobsPort
 from finetune_wandb.model.setting_parsers import Prices
+from finetune_wandb.relay.published.events import Event
 
-AUTO_PAUSE_USD = 5000.0
+AUTO_PAUSE_USD: Final = 5000.0
 """Azure pauses reinforcement jobs at this cost.
 
 Source: MicrosoftDocs fine-tuning-cost-management.md (facts/peers.md, finding 10).
 """
+_QUEUED, _PREPROCESSING, _WAITING, _TRAINING = range(4)
+_QUEUE_STATES: Final = ("queued", "preprocessing", "waiting for GPUs")
+_PHASES: Final = (
+    (_WAITING, re.compile(r"waiting for gpus", re.IGNORECASE)),
+    (_QUEUED, re.compile(r"\b(enqueued|queued)\b", re.IGNORECASE)),
+    (_TRAINING, re.compile(r"^(training|fine[- ]tuning job) started", re.IGNORECASE)),
+    (
+        _PREPROCESSING,
+        re.compile(
+            r"^(preprocessing|validating|job started|data import|finetuning started)", re.IGNORECASE
+        ),
+    ),
+)
+"""Messages that begin a phase. "Job started" and "Finetuning started" come before the wait for
+GPUs; only "Training started" begins the training.
+
+Source: the messages of Azure jobs in the samples 24 and 30.
+"""
+_BILLED: Final = re.compile(
+    r"training (hours|tokens) billed:\s*([0-9][0-9,]{0,14}(?:\.[0-9]{1,9})?)(?![0-9,])",
+    re.IGNORECASE,
+)
+_BYTES_PER_TOKEN: Final = 4.0
+"""English text with its JSON. Only an estimate is made with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,33 +52,183 @@ class Meter:
     """Training time and cost of a job so far; None for what is not known."""
 
     hours: float | None = None
-    """As billed once Azure says so; by the clock, without pauses, until then."""
+    """As billed once Azure says so; until then by the clock, without waiting and pauses."""
     cost: float | None = None
     """In USD."""
+    is_estimate: bool = True
+    """The cost is not made of what Azure says it bills."""
     projected: float | None = None
-    """In USD, of the whole job, as long as it goes on at its present pace."""
+    """In USD, of the whole job, while it runs."""
     paused_s: float = 0.0
 
 
-def meter(
-    job: Job,
-    prices: Prices,
-    *,
-    started_at: float | None,
-    billed_hours: float | None,
-    paused_s: float,
-    progress: float | None,
-    now: float,
-) -> Meter:
-    """Return a job's meter. `progress` is the share of its steps that are done, 0 to 1."""
-    hours = training_hours(
-        job, started_at=started_at, billed_hours=billed_hours, paused_s=paused_s, now=now
-    )
-    cost = cost_so_far(job, prices, hours=hours)
-    projected = None
-    if cost is not None and progress and not job.is_terminal:
-        projected = round(cost / progress, 4)
-    return Meter(hours, cost, projected, paused_s)
+class Usage:
+    """Grows with events; `state` is what the cursor keeps of it."""
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        state = state or {}
+        self._phases: list[tuple[float, int]] = [
+            (float(at), int(phase)) for at, phase in state.get("phases", ())
+        ]
+        """When each phase began (unix seconds), in order; no two neighbours are the same."""
+        self.billed_hours: float | None = state.get("billed_hours")
+        self.billed_tokens: int | None = state.get("billed_tokens")
+        self._file_bytes: int | None = state.get("file_bytes")
+        """Size of the training file; 0 where Azure does not say it."""
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "phases": [list(phase) for phase in self._phases],
+            "billed_hours": self.billed_hours,
+            "billed_tokens": self.billed_tokens,
+            "file_bytes": self._file_bytes,
+        }
+
+    def take_event(self, event: Event) -> None:
+        """Take note of a phase that begins with an event, or of what it says is billed."""
+        if event.step is not None:
+            # A value says that training is on, whatever the messages said.
+            if event.at is not None and (not self._phases or self._phases[-1][1] != _TRAINING):
+                self._begin(event.at, _TRAINING)
+            return
+        if billed := _BILLED.search(event.message):
+            amount = float(billed[2].replace(",", ""))
+            if billed[1].lower() == "hours":
+                self.billed_hours = amount
+            else:
+                self.billed_tokens = int(amount)
+        elif event.at is not None:
+            phase = next((one for one, said in _PHASES if said.search(event.message)), None)
+            if phase is not None:
+                self._begin(event.at, phase)
+
+    def _begin(self, at: float, phase: int) -> None:
+        insort(self._phases, (at, phase))
+        before: list[tuple[float, int]] = []
+        for one in self._phases:
+            if not before or before[-1][1] != one[1]:
+                before.append(one)
+        self._phases = before
+
+    async def measure_file(
+        self, jobs: JobsPort, account: RelayAccount, job: Job, prices: Prices
+    ) -> None:
+        """Ask once for the size of the training file, where its tokens have a price."""
+        price = price_of(job, prices) or {}
+        if self._file_bytes is not None or job.is_terminal or "usd_per_1k_tokens" not in price:
+            return
+        try:
+            said = (await jobs.describe_file(account, job.training_file)).get("bytes")
+            self._file_bytes = said if isinstance(said, int) and said > 0 else 0
+        except TemporaryError:
+            return  # asked again with the next pass; values do not wait for an estimate
+        except AppError:
+            self._file_bytes = 0
+
+    @property
+    def last_phase_at(self) -> float | None:
+        """When the present phase began (unix seconds)."""
+        return self._phases[-1][0] if self._phases else None
+
+    def queue_state(self, job: Job) -> str:
+        """Return what a job that does not train yet is waiting for; empty for any other."""
+        if job.is_terminal or job.is_paused:
+            return ""
+        if self._phases:
+            phase = self._phases[-1][1]
+            return "" if phase == _TRAINING else _QUEUE_STATES[phase]
+        if job.status == "validating_files":
+            return _QUEUE_STATES[_PREPROCESSING]
+        return _QUEUE_STATES[_QUEUED] if job.is_waiting else ""
+
+    def times(self, job: Job, paused_s: float) -> dict[str, float]:
+        """Return the summary's durations in seconds: those that are over."""
+        start, end = job.created_at, job.finished_at if job.is_terminal else None
+        found: dict[str, float] = {}
+        if start is None or (end is not None and end < start):
+            return found
+        has_trained = any(phase == _TRAINING for _, phase in self._phases)
+        if has_trained or (end is not None and self._phases):
+            spent = self._spent(start, self._phases[-1][0] if end is None else end)
+            found["queue_seconds"] = spent[_QUEUED] + spent[_WAITING]
+            if spent[_PREPROCESSING]:
+                found["preprocessing_seconds"] = spent[_PREPROCESSING]
+            if has_trained and end is not None:
+                found["training_seconds"] = max(spent[_TRAINING] - paused_s, 0.0)
+        if end is not None:
+            found["total_seconds"] = end - start
+        return found
+
+    def _spent(self, start: float, end: float) -> list[float]:
+        """Return the seconds of each phase between two times; before the first it is queued."""
+        spent = [0.0] * 4
+        began, phase = start, _QUEUED
+        for at, following in [*self._phases, (end, _QUEUED)]:
+            at = min(max(at, began), end)
+            spent[phase] += max(at - began, 0.0)
+            began, phase = at, following
+        return spent
+
+    def meter(
+        self, job: Job, prices: Prices, *, paused_s: float, progress: float | None, now: float
+    ) -> Meter:
+        """Return a job's meter. `progress` is the share of its steps that are done, 0 to 1."""
+        hours = self._hours(job, paused_s, now)
+        price = price_of(job, prices) or {}
+        done = 1.0 if job.status == "succeeded" else progress
+        parts: list[tuple[float | None, float | None]] = []
+        """What each price comes to: until now, and for the whole job."""
+        if (rate := price.get("usd_per_hour")) is not None and hours is not None:
+            parts.append((rate * hours, rate * hours / done if done else None))
+        if (rate := price.get("usd_per_1k_tokens")) is not None:
+            tokens, whole = self._tokens(job, done)
+            parts.append(
+                (
+                    None if tokens is None else rate * tokens / 1000,
+                    None if whole is None else rate * whole / 1000,
+                )
+            )
+        spent = [cost for cost, _ in parts if cost is not None]
+        wholes = [cost for _, cost in parts if cost is not None]
+        projects = wholes and len(wholes) == len(price) and not job.is_terminal
+        is_billed = ("usd_per_hour" not in price or self.billed_hours is not None) and (
+            "usd_per_1k_tokens" not in price or self.billed_tokens is not None
+        )
+        return Meter(
+            hours,
+            round(sum(spent), 4) if spent else None,
+            not is_billed,
+            round(sum(wholes), 4) if projects else None,
+            paused_s,
+        )
+
+    def _tokens(self, job: Job, done: float | None) -> tuple[float | None, float | None]:
+        """Return the tokens that are paid for until now, and those of the whole job."""
+        if self.billed_tokens is not None:
+            return self.billed_tokens, None
+        expected = self._expected_tokens(job)
+        tokens: float | None = job.trained_tokens
+        if not tokens and not job.is_terminal:
+            tokens = None  # not counted yet
+        if tokens is None and expected is not None and done is not None:
+            tokens = expected * done
+        return tokens, tokens / done if tokens and done else expected
+
+    def _hours(self, job: Job, paused_s: float, now: float) -> float | None:
+        if self.billed_hours is not None:
+            return self.billed_hours
+        began = next((at for at, phase in self._phases if phase == _TRAINING), None)
+        if began is None:
+            return None
+        end = job.finished_at if job.is_terminal and job.finished_at is not None else now
+        return max(self._spent(began, end)[_TRAINING] - paused_s, 0.0) / 3600
+
+    def _expected_tokens(self, job: Job) -> float | None:
+        """Return about how many tokens the whole job trains: its file, once in each epoch."""
+        epochs = job.hyperparameters.get("n_epochs")
+        if not self._file_bytes or not isinstance(epochs, int | float) or epochs <= 0:
+            return None
+        return self._file_bytes / _BYTES_PER_TOKEN * epochs
 
 
 def price_of(job: Job, prices: Prices) -> Mapping[str, float] | None:
@@ -59,33 +240,3 @@ def price_of(job: Job, prices: Prices) -> Mapping[str, float] | None:
     model = job.model.lower()
     matching = [name for name in prices if name and model.startswith(name)]
     return prices[max(matching, key=len)] if matching else None
-
-
-def training_hours(
-    job: Job,
-    *,
-    started_at: float | None,
-    billed_hours: float | None,
-    paused_s: float,
-    now: float,
-) -> float | None:
-    """Return the hours trained: as billed once Azure says so, by the clock until then."""
-    if billed_hours is not None:
-        return billed_hours
-    if started_at is None:
-        return None
-    end = job.finished_at if job.is_terminal and job.finished_at is not None else now
-    return max(end - started_at - paused_s, 0.0) / 3600
-
-
-def cost_so_far(job: Job, prices: Prices, *, hours: float | None) -> float | None:
-    """Return the cost in USD, None where no price or nothing to count is known."""
-    price = price_of(job, prices)
-    if price is None:
-        return None
-    parts: list[float] = []
-    if "usd_per_hour" in price and hours is not None:
-        parts.append(price["usd_per_hour"] * hours)
-    if "usd_per_1k_tokens" in price and job.trained_tokens is not None:
-        parts.append(price["usd_per_1k_tokens"] * job.trained_tokens / 1000)
-    return round(sum(parts), 4) if parts else None

@@ -44,18 +44,13 @@ class Curve:
 
     def _add(self, name: str, points: list[tuple[int, float]]) -> None:
         one = self._series.setdefault(name, {"every": 1, "count": 0, "points": [], "last": None})
-        place = 0
-        while place < len(points):
-            skip = -one["count"] % one["every"]
-            if place + skip >= len(points):
-                one["count"] += len(points) - place
-                break
-            one["count"] += skip + 1
-            place += skip + 1
-            one["points"].append(_short(points[place - 1]))
-            if len(one["points"]) > MOST_POINTS:
-                one["points"] = one["points"][::2]
-                one["every"] *= 2
+        for point in points:
+            if one["count"] % one["every"] == 0:
+                one["points"].append(_short(point))
+                if len(one["points"]) > MOST_POINTS:
+                    one["points"] = one["points"][::2]
+                    one["every"] *= 2
+            one["count"] += 1
         one["last"] = _short(points[-1])
 
     def dump(self) -> dict[str, Any]:

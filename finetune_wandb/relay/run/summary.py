@@ -1,59 +1,98 @@
-"""The run's summary: last and best values, the job's outcome, and how long things took.
+"""The run's summary: last and best values, the best checkpoint, the job's outcome, its times.
 
 Computed here and kept in the cursor, because W&B derives nothing for a run that is written
 directly, and a resumed SDK run forgets its earlier minima.
 """
 
 import math
-import re
 import zlib
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final
 
 from finetune_wandb.model.job import Job
+from finetune_wandb.model.setting_parsers import Prices
+from finetune_wandb.relay.published.checkpoints import read_checkpoints
 from finetune_wandb.relay.published.events import Event
-from finetune_wandb.relay.published.metrics import Number
+from finetune_wandb.relay.published.metrics import Number, metric_name
 from finetune_wandb.relay.published.rows import Row
-from finetune_wandb.relay.run.cost import Meter
+from finetune_wandb.relay.run.cost import Meter, Usage
 
-_STARTED = re.compile(r"\b(job|training) started\b|^fine[- ]tuning job started", re.IGNORECASE)
-_BILLED = re.compile(r"training hours billed:\s*([0-9.]+)", re.IGNORECASE)
-_LOSS = "train_loss"
-_BIGGER_IS_BETTER = ("accuracy", "reward", "score")
+_BIGGER_IS_BETTER: Final = ("accuracy", "reward", "score")
+_LOSS: Final = "train_loss"
+_VALID_LOSSES: Final = ("full_valid_loss", "valid_loss")
+_TRAIN_REWARDS: Final = (
+    "train_mean_reward",
+    "train_reward_mean",
+    "scores/train_reward_mean",
+)
+_VALID_REWARDS: Final = (
+    "full_valid_mean_reward",
+    "valid_mean_reward",
+    "valid_reward_mean",
+    "scores/valid_reward_mean",
+)
+PAIRS: Final = (
+    ("loss", (_LOSS,), _VALID_LOSSES),
+    ("reward", _TRAIN_REWARDS, _VALID_REWARDS),
+)
+"""What is compared between training and validation: the word for it, and its names, of which the
+first that a job has counts. Published spellings differ; see docs/run-contents.md."""
+_RECENT: Final = 10
+_RECENT_REWARDS: Final = 200
+"""Checkpoints of reinforcement jobs are judged by the last validation before them."""
+_KEPT: Final = {
+    _LOSS: _RECENT,
+    **dict.fromkeys(_VALID_LOSSES, _RECENT),
+    **dict.fromkeys(_TRAIN_REWARDS, _RECENT),
+    **dict.fromkeys(_VALID_REWARDS, _RECENT_REWARDS),
+}
 
 
 class Summary:
-    """Grows with rows and events; `state` is what the cursor keeps of it."""
+    """Grows with rows, events and checkpoints; `state` is what the cursor keeps of it."""
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         state = state or {}
         self._last = _loaded(state.get("last", {}))
-        """[step, value] by metric."""
-        self._best = _loaded(state.get("best", {}))
+        """(step, value) by metric."""
+        self.best = _loaded(state.get("best", {}))
+        """(step, value) of the best validation value, the first step that had it."""
+        self.recent = {
+            name: [(step, float(value)) for step, value in points]
+            for name, points in state.get("recent", {}).items()
+        }
+        """The newest (step, value) of the metrics in PAIRS, in step order."""
         self._loss: list[float] = [float(value) for value in state.get("loss", [])]
         """[first, lowest] training loss."""
-        self.started_at: float | None = state.get("started_at")
-        self.billed_hours: float | None = state.get("billed_hours")
+        self.usage = Usage(state.get("usage"))
         self.first_value_at: float | None = state.get("first_value_at")
-        self.total_steps: int | None = state.get("total_steps")
-        """How many steps the job will have, once an event has said it."""
+        self.running_at: float | None = state.get("running_at")
+        """Since when the relay has seen the job running (unix seconds); None while it is not."""
+        self._total_steps: int | None = state.get("total_steps")
+        """How many steps the job will have, once an event or its checkpoints have said it."""
         self.not_finite: bool = state.get("not_finite", False)
-        self.best_checkpoint: dict[str, Any] = state.get("best_checkpoint", {})
+        self._best_checkpoint: dict[str, Any] = state.get("best_checkpoint", {})
         """Step, metric, value and deployable model of the best checkpoint."""
 
     def state(self) -> dict[str, Any]:
         """Return what `Summary` is made of again: strict JSON, shared with nothing."""
         return {
             "last": _dumped(self._last),
-            "best": _dumped(self._best),
+            "best": _dumped(self.best),
+            "recent": {
+                name: [[step, _finite(value)] for step, value in points]
+                for name, points in self.recent.items()
+            },
             "loss": [_finite(value) for value in self._loss],
+            "usage": self.usage.state(),
             "first_value_at": self.first_value_at,
-            "total_steps": self.total_steps,
+            "running_at": self.running_at,
+            "total_steps": self._total_steps,
             "not_finite": self.not_finite,
-            "best_checkpoint": self.best_checkpoint,
-            "started_at": self.started_at,
-            "billed_hours": self.billed_hours,
+            "best_checkpoint": dict(self._best_checkpoint),
         }
 
     def take_rows(self, rows: Sequence[Row]) -> None:
@@ -61,49 +100,100 @@ class Summary:
             return
         if self.first_value_at is None:
             self.first_value_at = next((row.at for row in rows if row.at is not None), None)
-        losses = [loss for row in rows if (loss := row.values.get(_LOSS)) is not None]
-        if losses:
-            first, lowest = self._loss or (losses[0], losses[0])
-            self._loss = [first, min(lowest, *losses)]
         # The values of the highest step, of equals the later ones; rows mostly come in order.
-        newest: dict[str, tuple[int, Number]] = {}
-        for row in sorted(rows, key=_step):
-            step = row.step
-            for name, value in row.values.items():
-                newest[name] = (step, value)
-                if _is_ranked(name):
-                    self._take_best(name, step, value)
-        for name, (step, value) in newest.items():
+        rows = sorted(rows, key=_step)
+        values: dict[str, Number] = {}
+        steps: dict[str, int] = {}
+        for row in rows:
+            values.update(row.values)
+            steps.update(dict.fromkeys(row.values, row.step))
+        for name, value in values.items():
             entry = self._last.get(name)
-            if entry is None or step >= entry[0]:
-                self._last[name] = [step, value]
+            if entry is None or steps[name] >= entry[0]:
+                self._last[name] = (steps[name], value)
+            keeps = _KEPT.get(name)
+            if keeps or _is_ranked(name):
+                points = [(row.step, row.values[name]) for row in rows if name in row.values]
+                if keeps:
+                    known = self.recent.get(name, [])
+                    self.recent[name] = sorted([*known, *points[-keeps:]], key=_first)[-keeps:]
+                if name == _LOSS:
+                    lowest = min(value for _, value in points)
+                    first, low = self._loss or (points[0][1], lowest)
+                    self._loss = [first, min(low, lowest)]
+                elif _is_ranked(name):
+                    self._take_best(name, points)
 
-    def _take_best(self, name: str, step: int, value: Number) -> None:
-        bigger = _is_bigger_better(name)
-        entry = self._best.get(name)
-        if (
-            entry is None
-            or (value > entry[1] if bigger else value < entry[1])
-            or (value == entry[1] and step < entry[0])
-        ):
-            self._best[name] = [step, value]
+    def _take_best(self, name: str, points: list[tuple[int, Number]]) -> None:
+        sign = -1 if _is_bigger_better(name) else 1
+        known = [self.best[name]] if name in self.best else []
+        self.best[name] = min((*known, *points), key=lambda point: (sign * point[1], point[0]))
 
     def take_events(self, events: Iterable[Event]) -> None:
         for event in events:
             self.not_finite = self.not_finite or event.not_finite
             if event.total_steps:
-                self.total_steps = max(event.total_steps, self.total_steps or 0)
-            if event.step is not None:
-                if event.at is not None and self.started_at is None:
-                    self.started_at = event.at  # a first value says that training is on
-                continue
-            if event.at is not None and _STARTED.search(event.message):
-                self.started_at = min(self.started_at or event.at, event.at)
-            elif billed := _BILLED.search(event.message):
-                try:
-                    self.billed_hours = float(billed[1])
-                except ValueError:
-                    continue
+                self._total_steps = max(event.total_steps, self._total_steps or 0)
+            self.usage.take_event(event)
+
+    def take_checkpoints(self, checkpoints: Iterable[object], job: Job, metric: str) -> str:
+        """Choose the best of the checkpoints that there are now, once the job's rows are taken.
+
+        By `metric` where it is named and any of them has it; else by what people judge a model of
+        this kind by. Return a note where none has the metric, empty for none.
+        """
+        known = sorted(read_checkpoints(checkpoints), key=_first)
+        if not known:
+            return ""
+        self._expect_steps([step for step, _, _ in known], job)
+        # Azure publishes no validation reward with a checkpoint, only with events before it.
+        judged = [
+            (step, {**self._rewards_at(step), **values}, model) for step, values, model in known
+        ]
+        names = {name for _, values, _ in judged for name in values}
+        rewarded = job.is_reinforcement or any(
+            name in names for name in (*_TRAIN_REWARDS, *_VALID_REWARDS)
+        )
+        # The loss of a reinforcement job is its policy's: near zero, and no measure of the model.
+        usual = (*_VALID_REWARDS, *_TRAIN_REWARDS) if rewarded else (*_VALID_LOSSES, _LOSS)
+        wanted = metric_name(metric) if metric else ""
+        fits = wanted in names and not (rewarded and "loss" in wanted)
+        chosen = wanted if fits else next((name for name in usual if name in names), "")
+        self._best_checkpoint = {}
+        if chosen:
+            sign = 1 if _is_bigger_better(chosen) or "loss" not in chosen else -1
+            step, values, model = max(
+                (one for one in judged if chosen in one[1]),
+                key=lambda one: (sign * one[1][chosen], one[0]),
+            )
+            self._best_checkpoint = {
+                "step": step,
+                "metric": chosen,
+                "value": _finite(values[chosen]),
+                "model": model,
+            }
+        if fits or not wanted:
+            return ""
+        instead = f"the best is chosen by {chosen}" if chosen else "none is chosen"
+        return f"BEST_CHECKPOINT_METRIC {wanted} fits no checkpoint of this job: {instead}"
+
+    def _rewards_at(self, step: int) -> dict[str, Number]:
+        """Return the last validation rewards at or before a step."""
+        found: dict[str, Number] = {}
+        for name in _VALID_REWARDS:
+            points = self.recent.get(name, [])
+            place = bisect_right(points, step, key=_first)
+            if place:
+                found[name] = points[place - 1][1]
+        return found
+
+    def _expect_steps(self, steps: Sequence[int], job: Job) -> None:
+        """Learn how many steps there will be, where no event says it: a checkpoint is an epoch."""
+        epochs = job.hyperparameters.get("n_epochs")
+        if self._total_steps is None and type(epochs) is int and not job.is_reinforcement:
+            each = min(after - before for before, after in zip((0, *steps), steps, strict=False))
+            if each * epochs >= steps[-1] > 0:
+                self._total_steps = each * epochs
 
     @property
     def losses(self) -> tuple[float | None, float | None, float | None]:
@@ -115,48 +205,54 @@ class Summary:
     @property
     def progress(self) -> float | None:
         """The share of the job's steps that are done, 0 to 1; None while that is unknown."""
-        if not self.total_steps or not self._last:
+        if not self._total_steps or not self._last:
             return None
-        return min(max(step for step, _ in self._last.values()) / self.total_steps, 1.0)
+        return min(self._top_step() / self._total_steps, 1.0)
+
+    def _top_step(self) -> int:
+        return max(step for step, _ in self._last.values())
+
+    def meter(self, job: Job, prices: Prices, *, paused_s: float, now: float) -> Meter:
+        """Return what the job has used and what that costs, until `now` (unix seconds)."""
+        return self.usage.meter(job, prices, paused_s=paused_s, progress=self.progress, now=now)
 
     def render(self, job: Job, *, rows: int, last_at: float | None, meter: Meter) -> dict[str, Any]:
         """Return the whole summary as W&B shows it. Durations are in seconds, cost is in USD."""
         shown: dict[str, Any] = {name: value for name, (_, value) in self._last.items()}
-        for name, (step, value) in self._best.items():
+        for name, (step, value) in self.best.items():
             shown[f"best/{name}"] = value
             shown[f"best/{name}_step"] = step
             # Validation is rarer than training: its last value is seldom of the highest step.
             shown[f"last/{name}_step"] = self._last[name][0]
         if self._last:
-            shown["step"] = max(step for step, _ in self._last.values())
+            shown["step"] = self._top_step()
         shown["status"] = job.status
         if job.fine_tuned_model:
             shown["fine_tuned_model"] = job.fine_tuned_model
         if job.trained_tokens is not None:
             shown["trained_tokens"] = job.trained_tokens
-        if self.billed_hours is not None:
-            shown["billed_hours"] = self.billed_hours
+        if queue_state := self.usage.queue_state(job):
+            shown["queue_state"] = queue_state
+        if self.usage.billed_hours is not None:
+            shown["billed_hours"] = self.usage.billed_hours
+        if self.usage.billed_tokens is not None:
+            shown["billed_tokens"] = self.usage.billed_tokens
         if meter.cost is not None:
             shown["cost_usd"] = meter.cost
+            shown["cost_estimated"] = meter.is_estimate
         if meter.projected is not None:
             shown["cost_usd_projected"] = meter.projected
         if self.progress is not None:
             shown["progress"] = round(self.progress, 4)
         if meter.paused_s:
             shown["paused_seconds"] = meter.paused_s
-        for name, value in self.best_checkpoint.items():
+        for name, value in self._best_checkpoint.items():
             shown[f"best_checkpoint/{name}"] = value
         if job.error_code or job.error_message:
             shown["error_code"] = job.error_code
             shown["error_message"] = job.error_message
-        start, end, began = job.created_at, job.finished_at, self.started_at
-        if start is not None and began is not None and began >= start:
-            shown["queue_seconds"] = began - start
-        if job.is_terminal and end is not None:
-            if began is not None and end >= began:
-                shown["training_seconds"] = max(end - began - meter.paused_s, 0.0)
-            if start is not None and end >= start:
-                shown["total_seconds"] = end - start
+        shown.update(self.usage.times(job, meter.paused_s))
+        start, end = job.created_at, job.finished_at
         moment = (end if job.is_terminal else None) or last_at or start or 0.0
         runtime = max(moment - (start if start is not None else moment), 0.0)
         if rows:
@@ -165,6 +261,18 @@ class Summary:
         shown["_runtime"] = runtime
         shown["_wandb"] = {"runtime": int(runtime)}
         return shown
+
+    def facts_hash(self, job: Job) -> int:
+        """Return a hash of what the summary holds beside values and what grows with the clock."""
+        facts = (
+            *(job.status, job.fine_tuned_model, job.trained_tokens),
+            *(job.error_code, job.error_message, job.created_at, job.finished_at),
+            *(self._best_checkpoint, self.usage.queue_state(job)),
+        )
+        return zlib.crc32(repr(facts).encode("utf-8", "replace"))
+
+
+_first = itemgetter(0)
 
 
 def _step(row: Row) -> int:
@@ -182,7 +290,7 @@ def _is_ranked(name: str) -> bool:
     return "valid" in name and (_is_bigger_better(name) or "loss" in name.lower())
 
 
-def _dumped(entries: dict[str, list[Number]]) -> dict[str, list[Any]]:
+def _dumped(entries: Mapping[str, tuple[int, Number]]) -> dict[str, Any]:
     # Strict JSON has no infinity: a value that came back as null could not be compared.
     return {name: [step, _finite(value)] for name, (step, value) in entries.items()}
 
@@ -191,17 +299,8 @@ def _finite(value: Number) -> Number | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _loaded(entries: dict[str, list[Any]]) -> dict[str, list[Number]]:
+def _loaded(entries: Mapping[str, Sequence[Any]]) -> dict[str, tuple[int, Number]]:
     return {
-        name: [step, float(value) if isinstance(value, str) else value]
+        name: (step, float(value) if isinstance(value, str) else value)
         for name, (step, value) in entries.items()
     }
-
-
-def facts_hash(job: Job) -> int:
-    """Return a hash of what the summary takes from the job object itself."""
-    facts = (
-        *(job.status, job.fine_tuned_model, job.trained_tokens),
-        *(job.error_code, job.error_message, job.created_at, job.finished_at),
-    )
-    return zlib.crc32(repr(facts).encode("utf-8", "replace"))

@@ -182,14 +182,14 @@ def _ends(name: str, method: Json, kind: Any, model: str) -> list[Scenario]:
     }
     running = {
         "job": make_job("running", model=model, method=method),
-        "events": [said("Job enqueued", 1), said("Job started", 500), *part],
+        "events": [said("Job enqueued", 1), said("Training started.", 500), *part],
     }
 
     def job(status: str, **more: Any) -> Json:
         return {"job": make_job(status, model=model, method=method, **more)}
 
     def end(*more: Json) -> list[Json]:
-        return [said("Job enqueued", 1), said("Job started", 500), *more]
+        return [said("Job enqueued", 1), said("Training started.", 500), *more]
 
     common: Json = {"config": {"model": model, "method": method["type"]}}
     return [

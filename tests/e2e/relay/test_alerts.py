@@ -7,7 +7,7 @@ import pytest
 from finetune_wandb.relay.options import RelayOptions
 from tests.e2e.relay.stage import START, Stage, job, message, metric
 
-ALL = frozenset({"failed", "stalled", "diverging", "cost", "pause"})
+ALL = frozenset({"failed", "stalled", "diverging", "gap", "cost", "pause"})
 OPTIONS = RelayOptions(
     alerts=ALL, prices={"o4-mini": {"usd_per_hour": 100.0}}, cost_alert_usd=1000.0
 )
@@ -55,7 +55,7 @@ async def test_stall_and_divergence_are_told_once(on_stage: Stage) -> None:
 
 async def test_cost_pause_and_resume_are_told_once_each(on_stage: Stage) -> None:
     on_stage.options = OPTIONS
-    events = [message("Job started", 0), metric(1, train_reward_mean=0.5, total_steps=100)]
+    events = [message("Training started.", 0), metric(1, train_reward_mean=0.5, total_steps=100)]
     for hour in range(0, 47, 2):
         step = hour + 2
         events.append(metric(step, train_reward_mean=step / 100, total_steps=100))

@@ -83,7 +83,7 @@ async def test_planted_secrets_are_nowhere_when_a_job_is_relayed(on_stage: Stage
     run = on_stage.run("ftjob-1")
     assert run["alerts"]
     assert run["artifacts_logged"]
-    assert len(run["output"]) == 6
+    assert len(run["output"]) == 5
     blobs = [blob.data or b"" for blob in on_stage.hub.blobs.by_token.values()]
     assert blobs
     listed = (await on_stage.ports.jobs.list_jobs(on_stage.account, None, 100)).items

@@ -138,7 +138,9 @@ async def test_summary_and_config_are_the_jobs(one: Scenario, seen: Seen) -> Non
 async def test_output_is_what_the_job_said(one: Scenario, seen: Seen) -> None:
     lines = seen[one.name]["output"]
     events = {item["id"]: item for item in one.last.get("events", ())}.values()
-    wanted = sorted(_line(item) for item in events) if one.state != "pending" else []
+    # Values are in the charts; the sentence that repeats them is not in the console.
+    wanted = sorted(_line(item) for item in events if not _has_values(item))
+    wanted = wanted if one.state != "pending" else []
     error = one.last["job"].get("error")
     if error:
         assert lines[-1].endswith(f"Job failed: {error['code']}: {error['message']}")
@@ -147,6 +149,14 @@ async def test_output_is_what_the_job_said(one: Scenario, seen: Seen) -> None:
     times = [_plain(line)[0] for line in lines]
     if len(one.phases) == 1:
         assert times == sorted(times)
+
+
+def _has_values(item: Json) -> bool:
+    data = item.get("data") or {}
+    return data.get("step") != "third" and any(
+        name not in ("step", "total_steps") and value is not None and value == value
+        for name, value in data.items()
+    )
 
 
 def _line(item: Json) -> tuple[str, str]:
