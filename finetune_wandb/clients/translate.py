@@ -1,7 +1,7 @@
 """Maps every error of the Azure SDKs to one of ours; no SDK type leaves `clients/`.
 
-Decides only by class, status and the service's own code. Messages carry status and code, not
-the answer's text: that may hold personal data.
+Decides by class, then by the service's own code, then by status. Messages carry status and code,
+not the answer's text: that may hold personal data.
 """
 
 import asyncio
@@ -24,10 +24,25 @@ from finetune_wandb.model.errors import (
 )
 
 _NOT_READY = frozenset({"PrincipalNotFound"})
-"""Codes of a refusal that time mends: the directory does not know a new identity yet."""
-
-_LOCKED = frozenset({"ScopeLocked", "ReadOnlyDisabledSubscription"})
-"""Codes of a 409 that no waiting mends: somebody locked it on purpose."""
+"""The directory does not know a new identity yet."""
+_REFUSED = frozenset(
+    {
+        "ScopeLocked",
+        "ReadOnlyDisabledSubscription",
+        "RequestDisallowedByPolicy",
+        "LinkedAuthorizationFailed",
+        "LinkedAccessCheckFailed",
+        "SubscriptionNotFound",
+        "SubscriptionNotRegistered",
+        "MissingSubscriptionRegistration",
+    }
+)
+"""Refusals whose status says something else: a lock, a policy, a right on another resource, a
+subscription. Neither a role of the app's own nor waiting changes them."""
+_LIMITS = ("LimitExceeded", "QuotaExceeded")
+"""Ends of codes for something that is full: role assignments, tags, accounts."""
+_GONE = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "SecretNotFound"})
+"""The only codes of a 404 that say that the thing asked for does not exist."""
 
 
 @contextmanager
@@ -89,10 +104,15 @@ def _by_status(error: Any, status: int, subject: str, service: str) -> AppError:
     pause = retry_after(error)
     if code in _NOT_READY:
         return NotReadyError(message, subject=subject, code=code, retry_after=pause)
-    if status in (401, 403) or code in _LOCKED:
-        return DeniedError(message, subject=subject, code=code)
-    if status == 404:
+    if code in _REFUSED or (status != 429 and code.endswith(_LIMITS)):
+        return RejectedError(message, subject=subject, code=code)
+    if code in _GONE:
         return MissingError(message, subject=subject, code=code)
+    if status in (401, 403):
+        return DeniedError(message, subject=subject, code=code)
+    if status == 404 and not code:
+        # Written by something on the way: it says nothing about the resource.
+        return UnavailableError(message, subject=subject, code="404", retry_after=pause)
     if status == 429:
         return ThrottledError(message, subject=subject, code=code, retry_after=pause)
     if status in (304, 409, 412, 423):

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import aiohttp
     from azure.core.credentials import AccessToken
     from azure.core.credentials_async import AsyncTokenCredential
-    from azure.core.pipeline.transport import AsyncHttpTransport
 
 _TOKEN_MARGIN_S = 300.0
 SANDBOX_PRINCIPAL = "00000000-0000-0000-0000-00000000a99a"
@@ -60,7 +59,7 @@ class Transport:
         return f"{self._sandbox_url}/_host/{parts.netloc}{parts.path}{query}"
 
     def session(self) -> "aiohttp.ClientSession":
-        """Return the process's one HTTP session, for the fine-tuning API and W&B.
+        """Return the process's one HTTP session, which the Azure SDKs share.
 
         Certificate bundles come from the usual environment variables (SSL_CERT_FILE); proxies
         are looked up by `by_proxy`, since the session's own way would also read ~/.netrc and could
@@ -104,12 +103,6 @@ class Transport:
 
                 self._credential = DefaultAzureCredential()
         return self._credential
-
-    def sdk_transport(self) -> "AsyncHttpTransport[Any, Any]":
-        """Return the transport to hand to an Azure SDK client; the client closes it."""
-        from finetune_wandb.clients.azure.sdk_transport import SeamTransport
-
-        return SeamTransport(self.url, self.on_call)
 
     async def token(self, scope: str) -> str:
         """Return a bearer token for `scope`, from the cache until five minutes before its end.

@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from finetune_wandb.clients.azure.sdk_options import sdk_options
 from finetune_wandb.clients.network import share_ca_bundle
 from finetune_wandb.clients.translate import translated
 from finetune_wandb.clients.transport import Transport
@@ -40,6 +39,8 @@ async def _sdk(transport: Transport, url: str) -> None:
     """Ask as the Azure SDKs' clients do: pipeline, transport and translation are theirs."""
     from azure.core import AsyncPipelineClient
     from azure.core.rest import HttpRequest
+
+    from finetune_wandb.clients.azure.sdk import sdk_options
 
     options = sdk_options(transport)
     policies = [options["retry_policy"]]

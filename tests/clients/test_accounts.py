@@ -1,7 +1,5 @@
 """Accounts over real HTTP: what is read, that writes keep what is there, how waits end."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from finetune_wandb.clients.azure.accounts import Accounts
@@ -29,10 +27,8 @@ pytestmark = pytest.mark.sandbox_only
 
 
 @pytest.fixture
-async def accounts(transport: Transport) -> AsyncIterator[Accounts]:
-    made = Accounts(transport, wait_s=2.0)
-    yield made
-    await made.close()
+async def accounts(transport: Transport) -> Accounts:
+    return Accounts(transport, wait_s=2.0)
 
 
 async def test_account_is_read_in_full(sandbox: Client, accounts: Accounts) -> None:

@@ -16,7 +16,6 @@ MODULES = (
     "key_ring",
     "azure.notices",
     "translate",
-    "azure.sdk_options",
 )
 HEAVY = ("azure.core", "azure.mgmt", "azure.keyvault", "azure.eventgrid", "azure.data", "aiohttp")
 

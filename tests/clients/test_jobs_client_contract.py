@@ -8,7 +8,7 @@ import pytest
 
 from finetune_wandb.clients.azure.jobs import Jobs
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.errors import DeniedError, MissingError
+from finetune_wandb.model.errors import MissingError
 from finetune_wandb.model.relay_ports import JobsPort
 from tests.dev.sandbox.stage import Client
 from tests.fakes import FakeJobs, relay_account
@@ -141,15 +141,3 @@ async def test_job_is_cancelled_when_it_is_asked_for(api: tuple[JobsPort, Put]) 
     await port.cancel_job(ACCOUNT, "ftjob-1")
     assert (await port.read_job(ACCOUNT, "ftjob-1"))["status"] == "cancelled"
     await port.cancel_job(ACCOUNT, "ftjob-1")  # over already is as good
-
-
-async def test_role_is_named_when_the_api_denies_the_app(
-    sandbox: Client, transport: Transport
-) -> None:
-    action = {"status": 403, "body": {"error": {"code": "PermissionDenied", "message": "no"}}}
-    fault = {"service": "openai", "path_contains": "/jobs", "times": 1, "action": action}
-    await sandbox.control("POST", "faults", fault)
-    with pytest.raises(DeniedError) as caught:
-        await Jobs(transport, SCOPE).list_jobs(ACCOUNT, None, 1)
-    assert caught.value.code == "403"
-    assert "Cognitive Services OpenAI User" in caught.value.remedy

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
@@ -133,11 +132,9 @@ async def test_no_value_is_in_an_error_or_a_log(
 
 
 @pytest.fixture
-async def vault(sandbox: Client, transport: Transport) -> AsyncIterator[KeyVault]:
+async def vault(sandbox: Client, transport: Transport) -> KeyVault:
     await make_vault(sandbox)
-    made = KeyVault(transport)
-    yield made
-    await made.close()
+    return KeyVault(transport)
 
 
 async def test_new_version_is_stored_with_its_end_and_found_by_its_tag(

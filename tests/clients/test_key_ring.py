@@ -1,7 +1,6 @@
 """The key that requests carry: always the recorded version, read from the vault once."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -68,13 +67,9 @@ def records() -> Records:
 
 
 @pytest.fixture
-async def ring(
-    sandbox: Client, transport: Transport, records: Records, clock: Clock
-) -> AsyncIterator[KeyRing]:
+async def ring(sandbox: Client, transport: Transport, records: Records, clock: Clock) -> KeyRing:
     await make_vault(sandbox)
-    vault = KeyVault(transport)
-    yield KeyRing(records, vault, clock)
-    await vault.close()
+    return KeyRing(records, KeyVault(transport), clock)
 
 
 async def in_use(sandbox: Client, records: Records, value: str) -> str:

@@ -1,6 +1,5 @@
 """Secrets over real HTTP: newest, a given version, and the reasons of a refusal."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -24,11 +23,9 @@ pytestmark = pytest.mark.sandbox_only
 
 
 @pytest.fixture
-async def vault(sandbox: Client, transport: Transport) -> AsyncIterator[KeyVault]:
+async def vault(sandbox: Client, transport: Transport) -> KeyVault:
     await make_vault(sandbox)
-    made = KeyVault(transport)
-    yield made
-    await made.close()
+    return KeyVault(transport)
 
 
 async def test_newest_version_is_read_with_its_dates(sandbox: Client, vault: KeyVault) -> None:

@@ -24,7 +24,6 @@ NOTICE = OutgoingNotice(
 async def test_cloud_event_arrives_as_published(sandbox: Client, transport: Transport) -> None:
     notices = Notices(transport, TOPIC)
     await notices.publish(NOTICE)
-    await notices.close()
     (received,) = await sandbox.control("GET", "notices")
     assert received["schema"] == "CloudEventSchemaV1_0"
     event = received["event"]
@@ -41,7 +40,6 @@ async def test_nothing_is_sent_when_there_is_no_topic(
 ) -> None:
     notices = Notices(transport, "")
     await notices.publish(NOTICE)
-    await notices.close()
     assert await requests(sandbox, "eventgrid") == []
 
 
@@ -52,4 +50,3 @@ async def test_unavailable_is_raised_when_the_topic_is_down(
     await fault(sandbox, "eventgrid", {"status": 503}, times=9)
     with pytest.raises(UnavailableError):
         await notices.publish(NOTICE)
-    await notices.close()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -44,12 +43,10 @@ pytestmark = pytest.mark.sandbox_only
 
 
 @pytest.fixture
-async def ports(
-    sandbox: Client, transport: Transport, storage: Storage
-) -> AsyncIterator[ReconcilePorts]:
+async def ports(sandbox: Client, transport: Transport, storage: Storage) -> ReconcilePorts:
     accounts, roles = Accounts(transport, wait_s=2), Roles(transport)
     vaults, secrets = VaultResources(transport, (SUBSCRIPTION,)), KeyVault(transport)
-    yield ReconcilePorts(
+    return ReconcilePorts(
         accounts=accounts,
         vaults=vaults,
         secrets=secrets,
@@ -57,8 +54,6 @@ async def ports(
         prover=KeyProver(transport, sandbox.process.wandb_url),
         keys=KeyTable(storage),
     )
-    for client in (accounts, roles, vaults, secrets):
-        await client.close()
 
 
 def settings(sandbox: Client, **more: str) -> Settings:
@@ -133,7 +128,6 @@ async def test_account_is_healthy_after_one_pass_and_the_next_writes_nothing(
 
     vault = KeyVault(transport)
     key = await KeyRing(KeyTable(storage), vault).key_in_use(PLACE)
-    await vault.close()
     assert (key.value, key.entity) == (Secret(KEY), "team-a")
 
 

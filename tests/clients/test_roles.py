@@ -1,7 +1,5 @@
 """Role assignments over real HTTP: given once, found again, told apart when not ready."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from finetune_wandb.clients.azure.accounts import Accounts
@@ -23,10 +21,8 @@ pytestmark = pytest.mark.sandbox_only
 
 
 @pytest.fixture
-async def roles(transport: Transport) -> AsyncIterator[Roles]:
-    made = Roles(transport)
-    yield made
-    await made.close()
+async def roles(transport: Transport) -> Roles:
+    return Roles(transport)
 
 
 @pytest.fixture
@@ -34,7 +30,6 @@ async def principal(sandbox: Client, transport: Transport) -> str:
     await make_account(sandbox, identity={"type": "SystemAssigned"})
     accounts = Accounts(transport)
     found = await accounts.read(ALPHA)
-    await accounts.close()
     return found.principal_id
 
 
@@ -89,7 +84,6 @@ async def test_not_ready_is_raised_when_the_directory_does_not_know_the_principa
     await make_account(sandbox, identity={"type": "SystemAssigned"})
     accounts = Accounts(transport)
     unknown = (await accounts.read(ALPHA)).principal_id
-    await accounts.close()
     with pytest.raises(NotReadyError) as caught:
         await roles.assign(scope, ROLE_IDS[USER], unknown, "x")
     assert caught.value.code == "PrincipalNotFound"

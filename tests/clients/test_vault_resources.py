@@ -1,7 +1,5 @@
 """Vaults in ARM over real HTTP: found by address, in any subscription, with their facts."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from finetune_wandb.clients.azure.vaults import VaultResources
@@ -23,10 +21,8 @@ OTHER = "66666666-6666-4666-8666-666666666666"
 
 
 @pytest.fixture
-async def vaults(transport: Transport) -> AsyncIterator[VaultResources]:
-    made = VaultResources(transport, (SUBSCRIPTION,))
-    yield made
-    await made.close()
+async def vaults(transport: Transport) -> VaultResources:
+    return VaultResources(transport, (SUBSCRIPTION,))
 
 
 async def test_facts_are_read(sandbox: Client, vaults: VaultResources) -> None:

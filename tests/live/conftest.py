@@ -50,11 +50,10 @@ async def arm(transport: Transport) -> Arm:
 
 
 @pytest.fixture
-async def key(transport: Transport, settings: Places) -> AsyncIterator[Secret]:
+async def key(transport: Transport, settings: Places) -> Secret:
     vault = KeyVault(transport)
     found = await vault.read_newest(SecretRef(parse_vault_url(settings.vault_url), settings.secret))
-    yield found.value
-    await vault.close()
+    return found.value
 
 
 @pytest.fixture

@@ -90,7 +90,6 @@ async def test_identity_is_switched_on(
         if not before.system_identity:
             kind = "UserAssigned" if before.user_identities else "None"
             await arm.call("PATCH", settings.account, ACCOUNTS_API, {"identity": {"type": kind}})
-        await accounts.close()
 
 
 async def test_jobs_are_read_with_the_role(
@@ -98,7 +97,6 @@ async def test_jobs_are_read_with_the_role(
 ) -> None:
     accounts = Accounts(transport)
     account = await accounts.read(parse_account_id(settings.account))
-    await accounts.close()
     scope = text("OPENAI_TOKEN_SCOPE") or "https://cognitiveservices.azure.com/.default"
     jobs = Jobs(transport, scope)
     relayed = RelayAccount(
@@ -151,7 +149,6 @@ async def test_account_event_arrives(
         assert rows
     finally:
         await arm.call("PATCH", settings.account, ACCOUNTS_API, {"tags": dict(before.tags)})
-        await accounts.close()
 
 
 async def test_poison_message_is_logged_as_expected(

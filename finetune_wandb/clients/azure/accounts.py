@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.clients.azure.sdk_options import sdk_options
 from finetune_wandb.clients.translate import answered
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.account import OPENAI_KINDS, Account, openai_endpoint
@@ -93,6 +92,8 @@ class Accounts:
         if key not in self._clients:
             from azure.mgmt.cognitiveservices.aio import CognitiveServicesManagementClient
 
+            from finetune_wandb.clients.azure.sdk import sdk_options
+
             self._clients[key] = CognitiveServicesManagementClient(
                 self._transport.credential(),
                 key,
@@ -100,11 +101,6 @@ class Accounts:
                 **sdk_options(self._transport),
             )
         return self._clients[key]
-
-    async def close(self) -> None:
-        """Close every client that was made."""
-        for client in self._clients.values():
-            await client.close()
 
 
 def _spelled(answered: str, asked: AccountId) -> AccountId:

@@ -4,17 +4,23 @@ Source: facts/azure.md 4.1 (OpenAI.v1 specification): lists are paged by `after`
 say `has_more`; result files come as octet streams.
 """
 
-import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from finetune_wandb.clients.http import Answer, Http
+from finetune_wandb.clients.http import Answer, Http, error_code
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, UnavailableError
+from finetune_wandb.model.errors import (
+    AppError,
+    DeniedError,
+    NotReadyError,
+    RejectedError,
+    UnavailableError,
+)
+from finetune_wandb.model.job import TERMINAL
 from finetune_wandb.model.relay_ports import Listing
 
 _HOSTS = (
@@ -27,6 +33,10 @@ _HOSTS = (
     ".cognitiveservices.azure.cn",
 )
 """A token for the fine-tuning API is sent to no other host, whatever an account's endpoint says."""
+_COGNITIVE = "https://cognitiveservices.azure.com/.default"
+_FOUNDRY = "https://ai.azure.com/.default"
+_ROLE_WAIT_S = 60.0
+"""A fresh role takes minutes to spread; until then each account costs one request a minute."""
 _NAME = re.compile(r"^[a-z0-9.-]+$")
 """Not every reader of URLs takes a backslash for a part of the name."""
 
@@ -37,6 +47,8 @@ class Jobs:
     def __init__(self, transport: Transport, token_scope: str) -> None:
         self._transport = transport
         self._scope = token_scope
+        self._scopes: dict[str, str] = {}
+        """The scope that an endpoint took, where it refused the first one."""
         self._bases: dict[str, str] = {}
         """Where requests to an endpoint begin, once it was found to be Azure's."""
         self._http = Http(transport, "the fine-tuning API", _explain)
@@ -47,24 +59,18 @@ class Jobs:
         return await self._list(account, "fine_tuning/jobs", after, limit, known)
 
     async def read_job(self, account: RelayAccount, job: str) -> dict[str, Any]:
-        return await self._http.request(
-            "GET",
-            self._url(account, f"fine_tuning/jobs/{quote(job, safe='')}"),
-            _object,
-            headers=await self._headers(),
-            subject=job,
+        return await self._ask(
+            "GET", account, f"fine_tuning/jobs/{quote(job, safe='')}", _object, job
         )
 
     async def cancel_job(self, account: RelayAccount, job: str) -> None:
-        """Cancel a job; one that is over already is as good."""
-        with contextlib.suppress(RejectedError):
-            await self._http.request(
-                "POST",
-                self._url(account, f"fine_tuning/jobs/{quote(job, safe='')}/cancel"),
-                _object,
-                headers=await self._headers(),
-                subject=job,
-            )
+        """Cancel a job; a no-op where it is over already. Raises RejectedError where it goes on."""
+        path = f"fine_tuning/jobs/{quote(job, safe='')}/cancel"
+        try:
+            await self._ask("POST", account, path, _object, job)
+        except RejectedError:
+            if (await self.read_job(account, job)).get("status") not in TERMINAL:
+                raise
 
     async def list_events(
         self, account: RelayAccount, job: str, after: str | None, limit: int
@@ -79,17 +85,12 @@ class Jobs:
         return await self._list(account, path, after, limit)
 
     async def describe_file(self, account: RelayAccount, file_id: str) -> dict[str, Any]:
-        return await self._http.request(
-            "GET",
-            self._url(account, f"files/{quote(file_id, safe='')}"),
-            _object,
-            headers=await self._headers(),
-            subject=file_id,
-        )
+        return await self._ask("GET", account, f"files/{quote(file_id, safe='')}", _object, file_id)
 
     async def read_file(self, account: RelayAccount, file_id: str) -> AsyncIterator[bytes]:
         url = self._url(account, f"files/{quote(file_id, safe='')}/content")
-        async for chunk in self._http.stream(url, headers=await self._headers(), subject=file_id):
+        headers = await self._headers(self._scope_of(account))
+        async for chunk in self._http.stream(url, headers=headers, subject=file_id):
             yield chunk
 
     async def _list(
@@ -101,13 +102,38 @@ class Jobs:
         known: bytes | None = None,
     ) -> Listing:
         place = f"&after={quote(after, safe='')}" if after else ""
-        return await self._http.request(
+        return await self._ask(
             "GET",
-            f"{self._url(account, path)}?limit={limit}{place}",
+            account,
+            f"{path}?limit={limit}{place}",
             lambda answer: _listing(answer, known),
-            headers=await self._headers(),
-            subject=account.name,
+            account.name,
         )
+
+    async def _ask[T](
+        self,
+        method: str,
+        account: RelayAccount,
+        path: str,
+        read: Callable[[Answer], T],
+        subject: str,
+    ) -> T:
+        """Send a request; where its token has the wrong audience, once more with the other one."""
+        url, scope = self._url(account, path), self._scope_of(account)
+        other = _FOUNDRY if scope != _FOUNDRY else _COGNITIVE
+        try:
+            headers = await self._headers(scope)
+            return await self._http.request(method, url, read, headers=headers, subject=subject)
+        except DeniedError as error:
+            if error.code != "audience":
+                raise
+        headers = await self._headers(other)
+        answer = await self._http.request(method, url, read, headers=headers, subject=subject)
+        self._scopes[account.endpoint] = other
+        return answer
+
+    def _scope_of(self, account: RelayAccount) -> str:
+        return self._scopes.get(account.endpoint, self._scope)
 
     def _url(self, account: RelayAccount, path: str) -> str:
         base = self._bases.get(account.endpoint)
@@ -115,8 +141,8 @@ class Jobs:
             base = self._bases[account.endpoint] = self._transport.url(_base_url(account))
         return f"{base}/{path}"
 
-    async def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {await self._transport.token(self._scope)}"}
+    async def _headers(self, scope: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {await self._transport.token(scope)}"}
 
 
 def _base_url(account: RelayAccount) -> str:
@@ -134,19 +160,39 @@ def _base_url(account: RelayAccount) -> str:
 
 
 def _explain(answer: Answer, subject: str) -> AppError | None:
-    """Name a refused token, so that nobody takes it for a W&B key that was refused; and a right
-    that is missing, with its remedy."""
+    """Name a missing role, a token of the wrong audience and a firewall.
+
+    Source: Azure/azure-docs issue 114370 and Microsoft's page on troubleshooting Azure OpenAI
+    errors (checked 2026-11-24): 401 with `PermissionDenied` is a missing or fresh role, 403 the
+    network.
+    """
+    if answer.status not in (401, 403):
+        return None
+    if error_code(answer) == "PermissionDenied":
+        return NotReadyError(
+            "the app's identity has no role on the account yet",
+            subject=subject,
+            code="PermissionDenied",
+            retry_after=_ROLE_WAIT_S,
+            remedy="give the app's identity the role Cognitive Services OpenAI User on the account or"
+            " its subscription (OpenAI Contributor for ON_WANDB_STOP=cancel); a new role takes some"
+            " minutes to spread, and the relay starts with it",
+        )
     if answer.status == 403:
         return DeniedError(
-            "the fine-tuning API says that the app's identity may not do this",
+            "the account's network rules do not let the app in",
             subject=subject,
             code="403",
-            remedy="give the app's identity the role Cognitive Services OpenAI User on the account or"
-            " its subscription (OpenAI Contributor for ON_WANDB_STOP=cancel; roles take some minutes"
-            " to spread); where the account has a firewall, let the app in",
+            remedy="let the app through the account's firewall: its virtual network, its private"
+            " endpoint, or the outbound addresses of the function app",
         )
-    if answer.status != 401:
-        return None
+    if b"audience is incorrect" in answer.body.lower():
+        return DeniedError(
+            "the fine-tuning API does not accept tokens of this audience",
+            subject=subject,
+            code="audience",
+            remedy=f"set OPENAI_TOKEN_SCOPE to {_COGNITIVE} or {_FOUNDRY}",
+        )
     return DeniedError(
         "the fine-tuning API does not accept the app's token",
         subject=subject,

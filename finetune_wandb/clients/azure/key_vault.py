@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.clients.azure.sdk_options import sdk_options
 from finetune_wandb.clients.translate import answered
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import UnavailableError
@@ -78,15 +77,12 @@ class KeyVault:
         if vault.host not in self._clients:
             from azure.keyvault.secrets.aio import SecretClient
 
+            from finetune_wandb.clients.azure.sdk import sdk_options
+
             self._clients[vault.host] = SecretClient(
                 vault.url, self._transport.credential(), **sdk_options(self._transport)
             )
         return self._clients[vault.host]
-
-    async def close(self) -> None:
-        """Close every client that was made."""
-        for client in self._clients.values():
-            await client.close()
 
 
 def _version_of(found: Any) -> SecretVersion:

@@ -41,17 +41,11 @@ class Notices:
         if self._client is None:
             from azure.eventgrid.aio import EventGridPublisherClient
 
+            from finetune_wandb.clients.azure.sdk import sdk_options
+
             self._client = EventGridPublisherClient(
                 self._endpoint,
                 self._transport.credential(),
-                transport=self._transport.sdk_transport(),
-                retry_total=2,
-                retry_backoff_max=3,
-                permit_redirects=False,
+                **sdk_options(self._transport),
             )
         return self._client
-
-    async def close(self) -> None:
-        """Close the client, if one was made."""
-        if self._client is not None:
-            await self._client.close()

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.clients.azure.sdk_options import sdk_options
 from finetune_wandb.clients.translate import answered, error_code
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.ids import subscription_of
@@ -72,15 +71,12 @@ class Roles:
         if subscription not in self._clients:
             from azure.mgmt.authorization.v2022_04_01.aio import AuthorizationManagementClient
 
+            from finetune_wandb.clients.azure.sdk import sdk_options
+
             self._clients[subscription] = AuthorizationManagementClient(
                 self._transport.credential(), subscription, **sdk_options(self._transport)
             )
         return self._clients[subscription]
-
-    async def close(self) -> None:
-        """Close every client that was made."""
-        for client in self._clients.values():
-            await client.close()
 
 
 def _assignment_of(item: Any) -> RoleAssignment:

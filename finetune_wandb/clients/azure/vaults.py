@@ -6,7 +6,6 @@ facts are not.
 
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.clients.azure.sdk_options import sdk_options
 from finetune_wandb.clients.translate import answered
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import AppError, MissingError, UnavailableError
@@ -106,15 +105,12 @@ class VaultResources:
         if subscription not in self._clients:
             from azure.mgmt.keyvault.aio import KeyVaultManagementClient
 
+            from finetune_wandb.clients.azure.sdk import sdk_options
+
             self._clients[subscription] = KeyVaultManagementClient(
                 self._transport.credential(), subscription, **sdk_options(self._transport)
             )
         return self._clients[subscription]
-
-    async def close(self) -> None:
-        """Close every client that was made."""
-        for client in self._clients.values():
-            await client.close()
 
 
 def _parts(vault_id: str) -> tuple[str, str, str]:

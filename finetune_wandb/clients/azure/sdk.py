@@ -1,0 +1,80 @@
+"""What every Azure SDK client of the app is made with: transport, retries, no redirects.
+
+Imported when the first SDK client is made: azure-core is a part of a cold start otherwise.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from azure.core.pipeline.policies import AsyncRetryPolicy
+from azure.core.pipeline.transport import AioHttpTransport
+
+from finetune_wandb.clients.transport import Transport
+
+LONGEST_PAUSE_S = 5.0
+
+
+def sdk_options(transport: Transport) -> dict[str, Any]:
+    """Return keyword arguments for an SDK client."""
+    return {
+        "transport": SeamTransport(transport),
+        "retry_policy": BoundedRetryPolicy(),
+        # A credential must not travel to a host that an answer names.
+        "permit_redirects": False,
+    }
+
+
+class SeamTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core loads it lazily, untyped
+    """azure-core's transport over the process's own session, proxies and addresses.
+
+    Lies below the SDKs' own retry, authentication and logging policies.
+    """
+
+    def __init__(self, seam: Transport) -> None:
+        super().__init__(session=seam.session(), session_owner=False)
+        self._seam = seam
+
+    async def send(self, request: Any, **config: Any) -> Any:
+        asked = request.url
+        request.url = self._seam.url(asked)
+        status = 0
+        try:
+            answer = await super().send(request, **config, **self._seam.by_proxy(request.url))
+            status = answer.status_code
+            return answer
+        finally:
+            self._seam.on_call(_service(asked), status)
+            # Policies above compare and log the URL that was meant.
+            request.url = asked
+
+
+class BoundedRetryPolicy(AsyncRetryPolicy[Any, Any]):
+    """azure-core's policy, except that it does not wait for more than a few seconds.
+
+    The SDKs' own sleeps for as long as `Retry-After` says, minutes included; a worker that sleeps
+    is paid for and does nothing. A longer pause is left to the caller as an error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            retry_total=3,
+            retry_connect=2,
+            retry_read=2,
+            retry_status=3,
+            retry_backoff_factor=0.3,
+            retry_backoff_max=3,
+            timeout=20,
+        )
+
+    def is_retry(self, settings: dict[str, Any], response: Any) -> bool:
+        """Return whether to try again, which a pause too long forbids."""
+        pause = self.get_retry_after(response)
+        if pause is not None and pause > LONGEST_PAUSE_S:
+            return False
+        return bool(super().is_retry(settings, response))
+
+
+def _service(url: str) -> str:
+    """Return which service a URL belongs to: its domain, without the name of one resource."""
+    host = urlsplit(url).hostname or ""
+    return host if host.startswith("management.") else host.partition(".")[2] or host
