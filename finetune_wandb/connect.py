@@ -33,7 +33,7 @@ from finetune_wandb.clients.wandb.sink import WandbSink
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.events import RefusedEvents
 from finetune_wandb.flows.native_jobs import NativeJobs
-from finetune_wandb.keys.rotation_ports import RotationPorts
+from finetune_wandb.keys.ports import RotationPorts
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
@@ -78,7 +78,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         own_principal=transport.principal_id,
         reconcile=reconcile,
         rotation=RotationPorts(
-            reconcile=reconcile,
+            look=reconcile,
             minter=KeyMinter(transport, settings.wandb_base_url),
             writer=vault,
             mints=MintTable(storage),

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
-from finetune_wandb.keys.rotation_rules import rotation_findings
+from finetune_wandb.keys.rotation import rotation_findings
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.key import KeyChange, KeyRecord
 from finetune_wandb.model.mint import KeyMint

@@ -90,20 +90,6 @@ def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired
     )
 
 
-def choice_cause(secret: SecretRef, settings: Settings) -> str:
-    """Return why a secret may not be used, empty when it may.
-
-    The suffix must be the configured vault's: in another cloud the same name is somebody else's.
-    """
-    if not _vault_allowed(secret.vault, settings):
-        return "vault_not_allowed"
-    return "" if secret.name.lower() in settings.allowed_secrets else "secret_not_allowed"
-
-
-def _vault_allowed(vault: VaultAddress, settings: Settings) -> bool:
-    return vault.name in settings.allowed_vaults and vault.suffix == settings.key_vault_url.suffix
-
-
 def _vault(tag: str, settings: Settings) -> tuple[VaultAddress | None, str, str]:
     if not tag:
         vault = settings.key_vault_url
@@ -112,7 +98,7 @@ def _vault(tag: str, settings: Settings) -> tuple[VaultAddress | None, str, str]
             vault = parse_vault_url(tag)
         except NoticeError:
             return None, "vault_url_malformed", ""
-    if not _vault_allowed(vault, settings):
+    if not settings.allows_vault(vault):
         return None, "vault_not_allowed", vault.name
     return vault, "", vault.name
 

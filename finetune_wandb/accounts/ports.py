@@ -3,24 +3,19 @@
 from dataclasses import dataclass, field
 
 from finetune_wandb.accounts.shared import SharedReads
+from finetune_wandb.keys.ports import KeyPorts
 from finetune_wandb.model.ports import (
     AccountPort,
-    KeyStore,
-    ProverPort,
     RolePort,
-    SecretPort,
     VaultPort,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReconcilePorts:
+class ReconcilePorts(KeyPorts):
     """Everything a pass reads and writes through."""
 
     accounts: AccountPort
     vaults: VaultPort
-    secrets: SecretPort
     roles: RolePort
-    prover: ProverPort
-    keys: KeyStore
     shared: SharedReads = field(default_factory=SharedReads)

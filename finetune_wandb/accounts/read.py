@@ -10,7 +10,7 @@ from finetune_wandb.accounts.desired import Desired
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.shared import assignments_key, key_key, vault_key
 from finetune_wandb.accounts.state import ReadFailure, State, failure_of
-from finetune_wandb.keys.newest import prove_newest
+from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.account import Account
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import VaultAddress

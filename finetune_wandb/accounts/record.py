@@ -8,7 +8,7 @@ import uuid
 from dataclasses import replace
 from datetime import datetime
 
-from finetune_wandb.keys.rules import nearness
+from finetune_wandb.keys.proof import nearness
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.key import KeyRecord, KeyReport
 from finetune_wandb.model.notice import NoticeType, OutgoingNotice

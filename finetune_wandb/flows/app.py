@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from finetune_wandb.accounts.ports import ReconcilePorts
     from finetune_wandb.flows.events import RefusedEvents
-    from finetune_wandb.keys.rotation_ports import RotationPorts
+    from finetune_wandb.keys.ports import RotationPorts
     from finetune_wandb.model.messages import Message
     from finetune_wandb.model.ports import AccountStore, NoticePort
     from finetune_wandb.model.problem import Problem

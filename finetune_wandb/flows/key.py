@@ -11,11 +11,9 @@ from typing import Final
 import msgspec
 
 from finetune_wandb.accounts import record, shared
-from finetune_wandb.accounts.desired import choice_cause
 from finetune_wandb.flows.app import App
-from finetune_wandb.keys import newest as keys
-from finetune_wandb.keys.rotation import rotate
-from finetune_wandb.keys.rotation_rules import rotation_findings
+from finetune_wandb.keys import in_use as keys
+from finetune_wandb.keys.rotation import rotate, rotation_findings
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.key import KeyReport
 from finetune_wandb.model.messages import AccountMessage, KeyMessage
@@ -89,8 +87,6 @@ async def _rotates(secret: SecretRef, app: App) -> bool:
 
     What went wrong is in the status; a look at the key never fails for it.
     """
-    if app.settings.rotation != "mint" or choice_cause(secret, app.settings):
-        return False
     try:
         mint = await rotate(secret, ports=app.rotation, settings=app.settings)
     except AppError as error:

@@ -1,120 +1,203 @@
-"""Rotation with a key that the app makes itself: make, prove, store, switch, delete the old one.
+"""Rotation with a key that the app creates: when it is due, the switch, and the old key's end.
 
-Every step is written down before the next one begins, under a claim that one process holds at a
-time. Wherever it is interrupted, the old key stays in use until a new one is proved; a key whose
-value was lost on the way is found again by its name and deleted. Which version is in use is
-decided in `keys.py` alone, as for a key that a person stored.
+Every step is recorded before the next one begins, under a claim that one process holds at a
+time. Wherever it is interrupted, the old key stays in use until a new one is proved. Which
+version is in use is decided in `in_use.py` alone, as for a key that a person stored. An old key
+is deleted only if the app created it and no record in use has the same value.
 """
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from finetune_wandb.keys.newest import prove_newest
-from finetune_wandb.keys.rotation_make import begin, clean_up, find_or_begin_again, make
-from finetune_wandb.keys.rotation_ports import RotationPorts
-from finetune_wandb.keys.rotation_rules import grace_is_over, has_work
-from finetune_wandb.keys.rotation_work import TRIGGER, Stop, Work
-from finetune_wandb.model.errors import AppError, ConflictError
-from finetune_wandb.model.key import KeyReport
-from finetune_wandb.model.mint import TAG_ID, KeyMint
-from finetune_wandb.model.secret import SecretRef
+from finetune_wandb.keys.in_use import prove_newest
+from finetune_wandb.keys.new_key import (
+    SETTLING_S,
+    TRIGGER,
+    Rotation,
+    Stop,
+    begin,
+    clean_up,
+    find_or_begin_again,
+    make,
+)
+from finetune_wandb.keys.ports import RotationPorts
+from finetune_wandb.keys.proof import is_refused
+from finetune_wandb.model.causes import finding
+from finetune_wandb.model.errors import AppError, ConflictError, UnavailableError
+from finetune_wandb.model.finding import Finding
+from finetune_wandb.model.key import KeyRecord, KeyReport
+from finetune_wandb.model.mint import KeyMint
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 
-CLAIM: Final = timedelta(minutes=10)
-"""How long one process may work on a rotation; far longer than its calls take together."""
+_CLAIM: Final = timedelta(minutes=10)
+"""How long one process may work on a rotation; far longer than all its calls take."""
 
 
 async def rotate(secret: SecretRef, *, ports: RotationPorts, settings: Settings) -> KeyMint | None:
-    """Begin a rotation that is due, or go on with one as far as it gets now.
+    """Begin a rotation that is due, or take one that has begun as far as it gets now.
 
-    Returns what stands in the table afterwards, None where nothing was to be done or another
+    Returns the stored row; None where the settings do not ask for it, nothing is due, or another
     process is at it. Raises TemporaryError only when the app's own tables cannot be used.
     """
-    record = await ports.reconcile.keys.read(secret)
+    if settings.rotation != "mint" or settings.apply_mode == "observe" or settings.why_not(secret):
+        return None
+    record = await ports.look.keys.read(secret)
     before = await ports.mints.read(secret)
     mint = before or KeyMint(secret=secret)
     now = ports.clock()
-    if record is None or not record.version or not has_work(mint, record, settings, now):
+    if record is None or not record.version or not _has_work(mint, record, settings, now):
         return None
-    work = Work(secret, ports=ports, settings=settings, record=record, stored=before)
+    rotation = Rotation(secret, ports=ports, settings=settings, record=record, stored=before)
     try:
-        mint = await work.write(replace(mint, claimed_until=now + CLAIM, cause="", retry_at=None))
+        claim = replace(mint, claimed_until=now + _CLAIM, cause="", retry_at=None)
+        mint = await rotation.write(claim)
         try:
-            mint = await _advance(work, mint)
+            mint = await _advance(rotation, mint)
         except Stop as stop:
             mint = stop.mint
         except ConflictError:
             raise
         except AppError:
-            mint = replace(work.stored or mint, cause="mint_unavailable")
-        return await work.write(replace(mint, claimed_until=None))
+            mint = replace(rotation.stored or mint, cause="mint_unavailable")
+        return await rotation.write(replace(mint, claimed_until=None))
     except ConflictError:
-        # Another process has taken it over; it finds everything in the row.
+        # Another process took over; the row has everything it needs.
         return None
 
 
-async def _advance(work: Work, mint: KeyMint) -> KeyMint:
+async def _advance(rotation: Rotation, mint: KeyMint) -> KeyMint:
     """Go through the states as far as possible. Raises Stop or our errors where it ends."""
     if mint.state == "idle":
-        mint = await make(work, await begin(work, mint))
+        mint = await make(rotation, await begin(rotation, mint))
     elif mint.state == "intent":
-        mint = await make(work, await clean_up(work, mint))
+        mint = await make(rotation, await clean_up(rotation, mint))
     elif mint.state == "minted":
-        mint = await find_or_begin_again(work, mint)
+        mint = await find_or_begin_again(rotation, mint)
     if mint.state == "stored":
-        mint = await _switch(work, mint)
-    if mint.state == "switched" and grace_is_over(mint, work.settings, work.ports.clock()):
-        mint = await _end(work, mint)
+        mint = await _switch(rotation, mint)
+    if mint.state == "switched" and _grace_is_over(mint, rotation.settings, rotation.ports.clock()):
+        mint = await _end(rotation, mint)
     return mint
 
 
-async def _look(work: Work) -> KeyReport:
+def _has_work(mint: KeyMint, record: KeyRecord, settings: Settings, now: datetime) -> bool:
+    """Return whether a rotation is to begin or to continue now."""
+    if mint.claimed_until is not None and now < mint.claimed_until:
+        return False
+    if mint.retry_at is not None and now < mint.retry_at:
+        return False
+    if mint.state == "idle":
+        return _is_due(record, settings, now)
+    if mint.state == "switched":
+        return _grace_is_over(mint, settings, now)
+    return True
+
+
+def _is_due(record: KeyRecord, settings: Settings, now: datetime) -> bool:
+    """Return whether the key in use expires soon enough to be replaced.
+
+    A key with no expiry date is never due, and one that W&B refuses cannot create another.
+    """
+    if record.refused_at or record.expires_at is None:
+        return False
+    # At most half of its life before the end, or a new key would be due at once.
+    days = min(settings.rotation_before_days, settings.rotation_lifetime_days / 2)
+    return record.expires_at - now <= timedelta(days=days)
+
+
+def _grace_is_over(mint: KeyMint, settings: Settings, now: datetime) -> bool:
+    grace = timedelta(hours=settings.rotation_grace_hours)
+    return mint.switched_at is not None and now - mint.switched_at >= grace
+
+
+async def _look(rotation: Rotation) -> KeyReport:
     report = await prove_newest(
-        work.secret,
-        ports=work.ports.reconcile,
-        settings=work.settings,
-        now=work.ports.clock(),
+        rotation.secret,
+        ports=rotation.ports.look,
+        settings=rotation.settings,
+        now=rotation.ports.clock(),
         trigger=TRIGGER,
     )
-    work.record = report.record
+    rotation.record = report.record
     return report
 
 
-async def _switch(work: Work, mint: KeyMint) -> KeyMint:
-    """Have the stored version taken into use, as any other that is new."""
-    report = await _look(work)
+async def _switch(rotation: Rotation, mint: KeyMint) -> KeyMint:
+    """Put the stored version into use, as any other new one."""
+    report = await _look(rotation)
     record = report.record
     if record.version == mint.version:
-        switched_at = record.accepted_at or work.ports.clock()
-        return await work.write(replace(mint, state="switched", switched_at=switched_at))
+        switched_at = record.accepted_at or rotation.ports.clock()
+        return await rotation.write(replace(mint, state="switched", switched_at=switched_at))
     if record.version != mint.old_version:
-        # A person's key is in use, so that the one made here never will be.
-        raise Stop(await work.discard(mint, "mint_overtaken", pause=False))
+        # A person's key is in use, so the app's own never will be.
+        raise Stop(await rotation.discard(mint, "mint_overtaken", pause=False))
     if report.temporary:
         raise Stop(replace(mint, cause="mint_unavailable"))
     is_newest = report.newest_version == mint.version
     raise Stop(replace(mint, cause="mint_not_accepted" if is_newest else "mint_waits"))
 
 
-async def _end(work: Work, mint: KeyMint) -> KeyMint:
-    """Delete the old key, once the new one is known to be good at this moment."""
-    report = await _look(work)
+async def _end(rotation: Rotation, mint: KeyMint) -> KeyMint:
+    """Delete the old key if the app created it, once the new one works at this moment."""
+    report = await _look(rotation)
     record = report.record
     if report.temporary or record.refused_at or record.version == mint.old_version:
-        # What is wrong with the key in use is in its own findings.
+        # The findings of the key in use say what is wrong with it.
         raise Stop(replace(mint, cause="rotation_grace"))
-    if await work.ports.old_key_is_used(mint):
+    if await rotation.ports.old_key_is_used(mint):
         raise Stop(replace(mint, cause="old_key_used"))
-    used = await work.used()
     doomed = {mint.old_version: mint.old_key_id}
     if record.version != mint.version:
-        # A person has rotated again since: the key that was made here is an old one too.
+        # A person has rotated since: the key that the app created is an old one too.
         doomed[mint.version] = mint.key_id
     left = ""
     for version, key_id in doomed.items():
-        if key_id and key_id != used.tags.get(TAG_ID) and await work.delete(key_id):
-            await work.audit(version, "old_key_deleted")
+        # No id: a person created it.
+        if key_id and await _retire(rotation, version, key_id):
+            await rotation.audit(version, "old_key_deleted")
         else:
             left = "old_key_left"
-    return await work.write(replace(mint, state="idle", cause=left))
+    return await rotation.write(replace(mint, state="idle", cause=left))
+
+
+async def _retire(rotation: Rotation, version: str, key_id: str) -> bool:
+    """Delete the key of an old version; return whether W&B refuses it from now on.
+
+    It stays where any version in use, of any secret, has its value or cannot be read.
+    """
+    secrets, keys = rotation.ports.look.secrets, rotation.ports.look.keys
+    try:
+        old = (await secrets.read_version(rotation.secret, version)).value
+        for record in await keys.list_all():
+            if record.version:
+                used = await secrets.read_version(record.secret, record.version)
+                if used.value == old:
+                    return False
+    except AppError:
+        return False
+    return await rotation.delete(key_id) and await _is_gone(rotation, old)
+
+
+async def _is_gone(rotation: Rotation, key: Secret) -> bool:
+    for pause in (*SETTLING_S, None):
+        refused = await is_refused(key, rotation.ports.look)
+        if refused or pause is None:
+            break
+        await rotation.ports.wait(pause)
+    if refused is None:
+        raise UnavailableError("W&B did not answer about the old key", subject=str(rotation.secret))
+    return refused
+
+
+def rotation_findings(mint: KeyMint) -> list[Finding]:
+    """Return the findings about a secret's rotation."""
+    evidence = {"vault": mint.secret.vault.name, "secret": mint.secret.name}
+    under_way = "rotation_idle" if mint.state == "idle" else "rotation_under_way"
+    cause = mint.cause or ("rotation_grace" if mint.state == "switched" else under_way)
+    found = [finding(cause, **evidence, old_version=mint.old_version)]
+    if mint.lost:
+        found.append(finding("mint_lost", **evidence, names=", ".join(mint.lost)))
+    return found

@@ -88,6 +88,8 @@ class RelayAccount:
     secret: SecretRef
     native_seen: bool = False
     """Whether a job of it was seen that carries its own W&B integration."""
+    observed: bool = False
+    """Whether the app may only observe it: no job of it is canceled."""
 
     @property
     def key(self) -> str:

@@ -142,9 +142,9 @@ class Settings:
     """What a Stop pressed on the run in W&B does: noted in the status, or the fine-tuning job is
     cancelled. Default note: a button in W&B should not spend or save money unasked."""
     rotation: str = _setting("off", parse.choice("off", "mint"), "set ROTATION to off or mint")
-    """`mint`: when the key in use nears its end, the app makes a new one in W&B, proves it,
-    stores it as a new version of the secret, and deletes the old one later; it needs the role Key
-    Vault Secrets Officer on the vault. Default off: new keys are stored by people."""
+    """`mint`: when the key in use nears its end, the app creates a new one in W&B, proves it,
+    stores it as a new version of the secret, and later deletes the old one if the app created it.
+    Needs the role Key Vault Secrets Officer on the vault. Default off: people store new keys."""
     rotation_before_days: float = _setting(
         "14", parse.time_span, "set ROTATION_BEFORE_DAYS to a number of days"
     )
@@ -187,6 +187,19 @@ class Settings:
     def default_secret(self) -> SecretRef:
         """The secret used by accounts whose tags choose nothing else."""
         return SecretRef(self.key_vault_url, self.wandb_secret_name)
+
+    def allows_vault(self, vault: ids.VaultAddress) -> bool:
+        """Return whether tags and events may choose a vault.
+
+        The suffix must match too: in another cloud the same name is another customer's vault.
+        """
+        return vault.name in self.allowed_vaults and vault.suffix == self.key_vault_url.suffix
+
+    def why_not(self, secret: SecretRef) -> str:
+        """Return the cause code that forbids a secret, empty when it may be used."""
+        if not self.allows_vault(secret.vault):
+            return "vault_not_allowed"
+        return "" if secret.name.lower() in self.allowed_secrets else "secret_not_allowed"
 
     @property
     def run_url_root(self) -> str:

@@ -27,7 +27,7 @@ def options_of(settings: Settings) -> RelayOptions:
         prices=settings.prices,
         cost_alert_usd=settings.cost_alert_usd,
         stall_factor=settings.stall_factor,
-        cancel_on_stop=settings.on_wandb_stop == "cancel",
+        cancel_on_stop=settings.on_wandb_stop == "cancel" and settings.apply_mode == "full",
         artifacts=settings.artifacts == "on",
         best_checkpoint_metric=settings.best_checkpoint_metric,
     )

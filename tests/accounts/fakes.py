@@ -286,6 +286,10 @@ class Keys:
         self.world.records[record.secret] = written
         return written
 
+    async def list_all(self) -> list[KeyRecord]:
+        self.world.called("list key records")
+        return list(self.world.records.values())
+
     async def append_change(self, change: KeyChange) -> None:
         self.world.called("append change")
         self.world.changes.append(change)

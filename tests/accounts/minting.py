@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from finetune_wandb.keys.newest import prove_newest
+from finetune_wandb.keys.in_use import prove_newest
+from finetune_wandb.keys.ports import RotationPorts
 from finetune_wandb.keys.rotation import rotate
-from finetune_wandb.keys.rotation_ports import RotationPorts
 from finetune_wandb.model.errors import AppError, ConflictError, DeniedError
 from finetune_wandb.model.key import KeyOwner, KeyReport
-from finetune_wandb.model.mint import KeyMint, ListedKey, MintedKey, mint_from_json
+from finetune_wandb.model.mint import TAG_ID, KeyMint, ListedKey, MintedKey, mint_from_json
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from tests.accounts.fakes import GOOD, NOW, PLACE, World, settings, version, world
@@ -52,7 +52,7 @@ class Stage:
     def ports(self) -> RotationPorts:
         numbers = iter(range(1, 1000))
         return RotationPorts(
-            reconcile=self.azure.ports(),
+            look=self.azure.ports(),
             minter=Minter(self),
             writer=Writer(self),
             mints=Mints(self),
@@ -191,10 +191,11 @@ async def look(stage: Stage) -> KeyReport:
     )
 
 
-async def stage_with_a_key(days: float = 10, **more: object) -> Stage:
-    """Return a stage whose key, made by a person and the only one, ends in so many days."""
+async def stage_with_a_key(days: float = 10, *, by_hand: bool = False, **more: object) -> Stage:
+    """Return a stage whose key expires in `days` and was created by the app, or by a person."""
     azure = world()
-    azure.secrets[PLACE] = [version("v1", expires=NOW + timedelta(days=days))]
+    tags = {} if by_hand else {TAG_ID: "id-0"}
+    azure.secrets[PLACE] = [version("v1", expires=NOW + timedelta(days=days), tags=tags)]
     stage = Stage(azure, listed={"id-0": ("", GOOD)}, **more)  # type: ignore[arg-type]
     await look(stage)
     return stage

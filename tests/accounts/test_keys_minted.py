@@ -5,9 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from finetune_wandb.keys.rotation_rules import rotation_findings
-from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, UnavailableError
-from tests.accounts.fakes import BETTER, GOOD, REVOKED, version
+from finetune_wandb.keys.rotation import rotation_findings
+from finetune_wandb.model.errors import (
+    AppError,
+    ConflictError,
+    DeniedError,
+    RejectedError,
+    UnavailableError,
+)
+from finetune_wandb.model.secret import SecretRef
+from tests.accounts.fakes import BETTER, GOOD, OTHER_VAULT, REVOKED, version
 from tests.accounts.minting import (
     OWNER,
     PLACE,
@@ -169,7 +176,9 @@ async def test_loser_of_a_race_deletes_the_key_it_has_made() -> None:
         ("generate", DeniedError("no", code="403"), "mint_refused"),
         ("generate", RejectedError("too many keys"), "mint_refused"),
         ("generate", UnavailableError("no"), "mint_unavailable"),
-        ("list keys", UnavailableError("no"), "mint_unavailable"),
+        ("store secret", DeniedError("no", code="ForbiddenByPolicy"), "mint_store_refused"),
+        ("store secret", RejectedError("no", code="BadParameter"), "mint_store_refused"),
+        ("store secret", ConflictError("a deleted secret has the name"), "mint_store_refused"),
         ("store secret", DeniedError("no", code="ForbiddenByRbac"), "mint_store_denied"),
         ("store secret", UnavailableError("no"), "mint_unavailable"),
     ],
@@ -235,7 +244,7 @@ async def test_person_wins_when_they_rotate_at_the_same_time() -> None:
     stage = await stage_with_a_key()
     stage.azure.owners[BETTER] = OWNER
     stage.listed["id-9"] = ("by hand", BETTER)
-    stage.die_at, stage.after = 7, True
+    stage.die_at, stage.after = 6, True
     with pytest.raises(Killed):
         await turn(stage)
     assert stage.mint is not None
@@ -262,7 +271,7 @@ async def test_minted_key_goes_too_when_a_person_rotated_within_the_grace_period
 
 async def test_stored_key_waits_when_a_newer_version_is_bad() -> None:
     stage = await stage_with_a_key()
-    stage.die_at, stage.after = 7, True
+    stage.die_at, stage.after = 6, True
     with pytest.raises(Killed):
         await turn(stage)
     stage.azure.secrets[PLACE].append(version("v9", REVOKED))
@@ -275,14 +284,81 @@ async def test_stored_key_waits_when_a_newer_version_is_bad() -> None:
     assert stage.in_use == FIRST
 
 
-async def test_old_key_is_left_to_people_when_it_may_be_another_one() -> None:
-    stage = await stage_with_a_key()
-    stage.listed["id-8"] = ("my laptop", REVOKED)
+async def test_old_key_is_left_to_people_when_a_person_created_it() -> None:
+    stage = await stage_with_a_key(by_hand=True)
     await turn(stage)
     stage.now += timedelta(hours=80)
     await turn(stage)
     assert causes(stage) == ["old_key_left"]
-    assert set(stage.listed) == {"id-0", "id-1", "id-8"}
+    assert set(stage.listed) == {"id-0", "id-1"}
+
+
+async def test_old_key_is_left_when_another_secret_holds_the_same_value() -> None:
+    stage = await stage_with_a_key()
+    other = SecretRef(OTHER_VAULT, "team-key")
+    stage.azure.secrets[other] = [version("w1", GOOD)]
+    stage.azure.records[other] = replace(stage.azure.records[PLACE], secret=other, version="w1")
+    await turn(stage)
+    stage.now += timedelta(hours=80)
+    await turn(stage)
+    assert causes(stage) == ["old_key_left"]
+    assert "id-0" in stage.listed
+
+
+async def test_old_key_is_left_when_another_key_in_use_cannot_be_read() -> None:
+    stage = await stage_with_a_key()
+    other = SecretRef(OTHER_VAULT, "team-key")
+    stage.azure.records[other] = replace(stage.azure.records[PLACE], secret=other, version="w1")
+    await turn(stage)
+    stage.now += timedelta(hours=80)
+    await turn(stage)
+    assert causes(stage) == ["old_key_left"]
+    assert "id-0" in stage.listed
+
+
+@pytest.mark.parametrize("value", [GOOD, FIRST], ids=["the old one", "the app's without its tag"])
+async def test_key_stays_when_its_value_was_stored_again(value: str) -> None:
+    stage = await stage_with_a_key()
+    await turn(stage)
+    stage.azure.secrets[PLACE].append(version("v3", value))
+    await look(stage)
+    stage.now += timedelta(hours=80)
+    await turn(stage)
+    assert stage.in_use == value
+    assert value in stage.azure.owners
+    assert causes(stage) == ["old_key_left"]
+
+
+async def test_old_key_is_not_called_deleted_when_w_and_b_accepts_it_still() -> None:
+    stage = await stage_with_a_key()
+    await turn(stage)
+    stage.now += timedelta(hours=80)
+    del stage.listed["id-0"]
+    await turn(stage)
+    assert causes(stage) == ["old_key_left"]
+    assert stage.azure.changes[-1].cause == "key_accepted"
+
+
+async def test_version_of_a_person_is_not_hidden_when_it_came_while_a_key_was_made() -> None:
+    stage = await stage_with_a_key()
+    stage.azure.owners[BETTER] = OWNER
+    stage.while_made = lambda: stage.azure.secrets[PLACE].append(version("v9", BETTER))
+    await turn(stage)
+    assert [one.version for one in stage.azure.secrets[PLACE]] == ["v1", "v9"]
+    assert causes(stage) == ["mint_overtaken"]
+    assert set(stage.listed) == {"id-0"}
+    await look(stage)
+    assert stage.in_use == BETTER
+
+
+async def test_no_key_is_created_or_deleted_while_the_app_only_observes() -> None:
+    stage = await stage_with_a_key()
+    assert await turn(stage, APPLY_MODE="observe") is None
+    await turn(stage)
+    stage.now += timedelta(hours=80)
+    stage.calls.clear()
+    assert await turn(stage, APPLY_MODE="observe") is None
+    assert stage.calls == []
 
 
 async def test_old_key_stays_while_something_uses_it() -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from finetune_wandb.keys.newest import prove_newest
+from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.errors import DeniedError, UnavailableError
 from finetune_wandb.model.key import KeyOwner
 from tests.accounts.fakes import (

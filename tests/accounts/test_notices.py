@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from finetune_wandb.accounts.record import is_untold, record_key, record_report
-from finetune_wandb.keys.newest import prove_newest
+from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.errors import DeniedError, UnavailableError
 from finetune_wandb.model.key import KeyReport
 from tests.accounts.fakes import (

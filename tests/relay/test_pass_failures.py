@@ -1,9 +1,12 @@
 """What becomes of a pass when a call fails: nothing lost, the cause named, tried again in time."""
 
+from dataclasses import replace
+
 import pytest
 
 from finetune_wandb.model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
-from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.options import RelayOptions, options_of
+from tests.accounts.fakes import settings
 from tests.fakes import KEY, FakeKeys, Once
 from tests.fakes import relay_account as account_named
 from tests.relay.stage import JOB, Stage, body, event
@@ -153,3 +156,21 @@ async def test_values_go_on_when_a_stopped_job_may_not_be_cancelled(stage: Stage
         (3, "train_loss", 0.5),
     ]
     assert stage.api.cancelled == [JOB], "tried again with the next request"
+
+
+async def test_no_job_is_cancelled_when_its_account_is_only_observed(stage: Stage) -> None:
+    stage.options = RelayOptions(cancel_on_stop=True)
+    stage.account = replace(stage.account, observed=True)
+    job = stage.api.put(body(), events=[event(1, train_loss=2.0)])
+    await stage.tick()
+    stage.run.stopped = True
+    job.events.insert(0, event(2, train_loss=1.0))
+    await stage.tick()
+    assert stage.api.cancelled == []
+    assert any("Stop" in note for note in stage.cursor.notes)
+
+
+def test_no_job_is_cancelled_when_the_app_only_observes() -> None:
+    given = {"ON_WANDB_STOP": "cancel"}
+    assert options_of(settings(**given)).cancel_on_stop
+    assert not options_of(settings(**given, APPLY_MODE="observe")).cancel_on_stop

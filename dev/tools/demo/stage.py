@@ -75,7 +75,7 @@ def keys(stack: Stack, environ: Mapping[str, str]) -> Keys:
 
 
 def _made_up() -> str:
-    # The shape of a current key, see finetune_wandb/keys/rules.py.
+    # The shape of a current key, see finetune_wandb/keys/proof.py.
     return "wandb_v1_" + "".join(secrets.choice(_LETTERS) for _ in range(77))
 
 

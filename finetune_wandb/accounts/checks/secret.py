@@ -1,6 +1,6 @@
 """Rule: the secret may be read, exists, is enabled, in date, and has an end.
 
-What is so was found while proving the key (`finetune_wandb/keys/newest.py`), once for all accounts.
+What is so was found while proving the key (`finetune_wandb/keys/in_use.py`), once for all accounts.
 """
 
 from finetune_wandb.accounts.state import State

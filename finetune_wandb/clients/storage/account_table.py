@@ -28,6 +28,7 @@ _RELAY_COLUMNS = (
     "vault_host",
     "secret",
     "native_seen",
+    "mode",
 )
 _TEXT_COLUMNS = ("endpoint", "region", "entity", "project", "kind", "principal_id")
 _TOO_LONG = 32_000
@@ -179,4 +180,5 @@ def _relay_account_of(row: Any) -> RelayAccount:
         project=row["project"],
         secret=secret_at(row["vault_host"], row["secret"]),
         native_seen=bool(row.get("native_seen")),
+        observed=row.get("mode") == "observe",
     )

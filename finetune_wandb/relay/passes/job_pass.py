@@ -240,7 +240,8 @@ class JobPass:
     async def _stop(self) -> None:
         """Answer a Stop that somebody pressed on the run in W&B."""
         note = STOP_NOTE
-        if self._options.cancel_on_stop and not self.job.is_terminal:
+        may_cancel = self._options.cancel_on_stop and not self._account.observed
+        if may_cancel and not self.job.is_terminal:
             try:
                 await self._ports.jobs.cancel_job(self._account, self.job.id)
             except PermanentError as error:

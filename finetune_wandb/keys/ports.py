@@ -1,13 +1,22 @@
-"""What rotation needs beyond the ports of a pass: W&B's keys, a vault to write to, its table."""
+"""What proving and rotating a key needs from the network. Clients and fakes satisfy these."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.model.mint import KeyMint, ListedKey, MintedKey
+from finetune_wandb.model.ports import KeyStore, ProverPort, SecretPort
 from finetune_wandb.model.secret import Secret, SecretRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPorts:
+    """What a look at a key reads and writes through."""
+
+    secrets: SecretPort
+    prover: ProverPort
+    keys: KeyStore
 
 
 class MinterPort(Protocol):
@@ -19,11 +28,11 @@ class MinterPort(Protocol):
         ...
 
     async def list_keys(self, key: Secret) -> tuple[ListedKey, ...]:
-        """Return all keys of that user. Raises DeniedError where W&B shows them to nobody."""
+        """Return all keys of that user. Raises DeniedError where W&B does not list them."""
         ...
 
     async def delete(self, key: Secret, key_id: str) -> None:
-        """Delete a key; one that is not there is as good. Raises DeniedError for another's."""
+        """Delete a key; a no-op for one that does not exist. Raises DeniedError for another's."""
         ...
 
 
@@ -62,15 +71,15 @@ class MintStore(Protocol):
 class RotationPorts:
     """Everything a rotation reads and writes through."""
 
-    reconcile: ReconcilePorts
+    look: KeyPorts
     minter: MinterPort
     writer: SecretWriterPort
     mints: MintStore
     clock: Callable[[], datetime]
-    """The time in UTC: a rotation that is slow must see that its claim has run out."""
+    """The time in UTC: a slow rotation must notice that its claim has run out."""
     new_id: Callable[[], str]
-    """Returns text that no other rotation has."""
+    """Returns unique text."""
     wait: Callable[[float], Awaitable[None]]
-    """Waits so many seconds."""
+    """Waits for a number of seconds."""
     old_key_is_used: Callable[[KeyMint], Awaitable[bool]]
-    """Says whether something outside the app still works with the old key, as far as known."""
+    """Returns whether something outside the app is known to use the old key still."""

@@ -1,14 +1,16 @@
-"""Looks at versions of a secret and asks W&B about them. Says what was found, decides nothing.
+"""Proof of a key: reads versions of a secret and asks W&B about them.
 
-Two looks: at the newest version, which may come into use, and, where that one was not accepted,
-at the version in use, which may have stopped being accepted.
+Reports what was found; which version is in use is decided in `in_use.py`. Two looks: at the
+newest version, which may be put into use, and, where W&B did not accept that one, at the version
+in use, which W&B may have stopped accepting.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
-from finetune_wandb.accounts.ports import ReconcilePorts
-from finetune_wandb.keys.rules import entity_for, refusal_before_proof
+from finetune_wandb.keys.ports import KeyPorts
 from finetune_wandb.model.causes import finding
 from finetune_wandb.model.errors import (
     AppError,
@@ -22,6 +24,13 @@ from finetune_wandb.model.key import KeyOwner, KeyRecord
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.vault import SecretVersion
+
+_SHAPE = re.compile(r"[A-Za-z0-9_.-]{40,512}")
+"""Old keys have 40 characters (more with a prefix on self-hosted servers), new ones about 86. No
+upper limit is documented, so this one is generous."""
+
+WARN_DAYS = (1, 7, 30)
+"""How near an expiry date is reported, nearest first, in days."""
 
 _DENIALS = {
     "ForbiddenByRbac": "secret_forbidden_by_rbac",
@@ -55,21 +64,21 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class LookAtUsed:
-    """What is known of the version in use after a look."""
+    """What a look at the version in use found."""
 
     refused: bool | None = None
-    """Whether W&B refuses it; None: it was not asked, or gave no answer."""
+    """Whether W&B refuses it; None: W&B was not asked, or did not answer."""
     found: SecretVersion | None = None
     unreadable: bool = False
-    """Whether the vault gives its value to nobody: disabled, or gone. A process that does not
-    hold it already cannot use it."""
+    """Whether the vault no longer returns its value: disabled, or gone. A process that does not
+    hold the value already cannot use it."""
 
 
 async def look_at_newest(
     secret: SecretRef,
     before: KeyRecord,
     *,
-    ports: ReconcilePorts,
+    ports: KeyPorts,
     settings: Settings,
     now: datetime,
 ) -> Look:
@@ -94,10 +103,10 @@ async def prove_version(
     before: KeyRecord,
     evidence: dict[str, str],
     *,
-    ports: ReconcilePorts,
+    ports: KeyPorts,
     settings: Settings,
 ) -> Look:
-    """Ask W&B about a version whose dates and shape are good: accepted, whose, may it write."""
+    """Ask W&B about a version with valid dates and shape: accepted, whose, may it write."""
     try:
         owner = await ports.prover.prove(found.value)
         entity, wanted = entity_for(owner, before, settings)
@@ -106,7 +115,7 @@ async def prove_version(
                 "key_wrong_entity", **evidence, wanted=wanted, belongs_to=", ".join(owner.entities)
             )
             return Look(found.version, found, owner, failure=failure)
-        # What is in use shows by its runs whether it may write: asked once, before it is.
+        # Asked once, before a version is put into use; later its runs show whether it may write.
         if found.version != before.version and await _is_read_only(
             found.value, entity, ports, settings
         ):
@@ -126,11 +135,11 @@ async def prove_version(
 
 
 async def look_at_used(
-    secret: SecretRef, before: KeyRecord, newest: Look, *, ports: ReconcilePorts
+    secret: SecretRef, before: KeyRecord, newest: Look, *, ports: KeyPorts
 ) -> LookAtUsed:
     """Ask W&B about the version in use where the newest one does not replace it.
 
-    Raises nothing: what cannot be read or asked says nothing against a version.
+    Raises nothing: a failed read or request proves nothing against a version.
     """
     if not before.version or newest.failure is None:
         return LookAtUsed()
@@ -139,8 +148,8 @@ async def look_at_used(
             return LookAtUsed(newest.cause == "key_rejected", newest.found)
         if newest.temporary or newest.found is None:
             return LookAtUsed()
-        # Expired in the vault: it goes on being used for as long as W&B accepts it.
-        return LookAtUsed(await _is_refused(newest.found.value, ports), newest.found)
+        # Expired in the vault: it stays in use while W&B accepts it.
+        return LookAtUsed(await is_refused(newest.found.value, ports), newest.found)
     if newest.temporary:
         return LookAtUsed()
     try:
@@ -149,10 +158,11 @@ async def look_at_used(
         return LookAtUsed(unreadable=True)
     except AppError:
         return LookAtUsed()
-    return LookAtUsed(await _is_refused(found.value, ports), found)
+    return LookAtUsed(await is_refused(found.value, ports), found)
 
 
-async def _is_refused(key: Secret, ports: ReconcilePorts) -> bool | None:
+async def is_refused(key: Secret, ports: KeyPorts) -> bool | None:
+    """Return whether W&B refuses a key; None when W&B does not answer."""
     try:
         await ports.prover.prove(key)
     except RejectedError:
@@ -162,9 +172,7 @@ async def _is_refused(key: Secret, ports: ReconcilePorts) -> bool | None:
     return False
 
 
-async def _is_read_only(
-    key: Secret, entity: str, ports: ReconcilePorts, settings: Settings
-) -> bool:
+async def _is_read_only(key: Secret, entity: str, ports: KeyPorts, settings: Settings) -> bool:
     return await ports.prover.may_write(key, entity, settings.wandb_project) is False
 
 
@@ -174,3 +182,62 @@ def _cause_of_unread(error: AppError) -> str:
     if isinstance(error, MissingError):
         return "secret_missing"
     return _DENIALS.get(error.code, "secret_forbidden")
+
+
+def refusal_before_proof(
+    found: SecretVersion, now: datetime, evidence: Mapping[str, str]
+) -> Finding | None:
+    """Return why W&B is not even asked about a version, None when it is."""
+    if not found.enabled:
+        return finding("secret_disabled", **evidence)
+    if found.not_before and found.not_before > now:
+        return finding("secret_not_yet_valid", **evidence, not_before=_iso(found.not_before))
+    if found.expires and found.expires <= now:
+        return finding("secret_expired", **evidence, expires=_iso(found.expires))
+    if not _SHAPE.fullmatch(found.value.reveal()):
+        return finding("key_malformed", **evidence)
+    return None
+
+
+def entity_for(owner: KeyOwner, before: KeyRecord, settings: Settings) -> tuple[str, str]:
+    """Return (entity that owns the runs written with this key, entity that was wanted).
+
+    The first is empty when the key does not belong to the wanted one. Wanted is the entity of
+    the settings, else that of the key in use, else the key's own.
+    """
+    own = owner.entity or next(iter(owner.entities), "")
+    named = owner.spelled(settings.wandb_entity) or settings.wandb_entity
+    wanted = named or before.entity or own
+    return (wanted, wanted) if wanted and owner.may_write(wanted) else ("", wanted)
+
+
+def nearness(expires: datetime | None, now: datetime) -> str:
+    """Return how near an expiry date is: `30 days`, `7 days`, `1 days`, `over`, or empty."""
+    if expires is None:
+        return ""
+    if expires <= now:
+        return "over"
+    left = (expires - now).total_seconds() / 86400
+    return next((f"{days} days" for days in WARN_DAYS if left <= days), "")
+
+
+def expiry_findings(
+    expires: datetime | None, now: datetime, evidence: Mapping[str, str], *, ended: bool
+) -> list[Finding]:
+    """Return the findings about the expiry date of the version in use.
+
+    `ended`: whether a date that has passed is reported too.
+    """
+    if expires is None:
+        return [finding("secret_no_expiry", **evidence)]
+    within = nearness(expires, now)
+    if within == "over":
+        return [finding("secret_expired", **evidence, expires=_iso(expires))] if ended else []
+    if within:
+        return [finding("secret_expires_soon", **evidence, expires=_iso(expires), within=within)]
+    return []
+
+
+def _iso(moment: datetime) -> str:
+    """Return a moment as text in UTC, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

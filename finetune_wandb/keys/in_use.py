@@ -1,17 +1,20 @@
-"""Proves a secret's newest version with W&B and decides which version is the key in use.
+"""Decides which version of a secret is the key in use, from what `proof.py` finds.
 
-The one way a version comes into use. A version that W&B has not accepted never does; the last
-accepted one stays until a better one is proved. Looking again changes nothing when nothing is
-different.
+The only way to put a version into use. W&B must accept a version first; the last accepted one
+stays in use until a better one is proved. Looking again is a no-op when nothing differs.
 """
 
 from dataclasses import replace
 from datetime import datetime
 
-from finetune_wandb.accounts.desired import choice_cause
-from finetune_wandb.accounts.ports import ReconcilePorts
-from finetune_wandb.keys.look import Look, LookAtUsed, look_at_newest, look_at_used
-from finetune_wandb.keys.rules import expiry_findings
+from finetune_wandb.keys.ports import KeyPorts
+from finetune_wandb.keys.proof import (
+    Look,
+    LookAtUsed,
+    expiry_findings,
+    look_at_newest,
+    look_at_used,
+)
 from finetune_wandb.model.causes import as_warning, finding
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.finding import Finding
@@ -20,24 +23,24 @@ from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import Settings
 
 _TRIES = 4
-"""Writers that may come in between before the look is given up."""
+"""Attempts to write the record before the look gives up to other writers."""
 
 
 async def prove_newest(
     secret: SecretRef,
     *,
-    ports: ReconcilePorts,
+    ports: KeyPorts,
     settings: Settings,
     now: datetime,
     trigger: str,
 ) -> KeyReport:
-    """Look at the newest version, take it into use if W&B accepts it, and report.
+    """Look at the newest version, put it into use if W&B accepts it, and report.
 
-    `trigger` is what the audit says about why: an event's type, a pass, a resync. Nothing is
-    read when the settings do not allow the vault and secret. Raises TemporaryError only when
+    `trigger` is the audit's reason: an event's type, a pass, a re-sync. Nothing is read when the
+    settings do not allow the secret. Raises TemporaryError only when
     the app's own table cannot be read or written.
     """
-    if cause := choice_cause(secret, settings):
+    if cause := settings.why_not(secret):
         return _not_allowed(secret, cause)
     for _ in range(_TRIES):
         before = await ports.keys.read(secret) or KeyRecord(secret=secret)
@@ -45,9 +48,9 @@ async def prove_newest(
         used = await look_at_used(secret, before, look, ports=ports)
         after = _next_record(before, look, used, now, trigger)
         try:
-            return await _settle(secret, before, after, look, used, ports, now, trigger)
+            return await _write(secret, before, after, look, used, ports, now, trigger)
         except ConflictError:
-            # Somebody proved at the same time; what is newest is looked at again.
+            # Another process wrote first: look again.
             continue
     raise ConflictError("other writers kept changing the key's record", subject=str(secret))
 
@@ -75,22 +78,22 @@ def _next_record(
     if used.refused is not None:
         after = replace(after, refused_at=(before.refused_at or now) if used.refused else None)
     if look.temporary and look.version in ("", before.version):
-        # It says nothing about any version. A new one that cannot be proved yet is worth saying.
+        # It says nothing about any version; only a new version that is unproved is recorded.
         return after
     return replace(after, newest_version=look.version, newest_cause=look.cause)
 
 
-async def _settle(
+async def _write(
     secret: SecretRef,
     before: KeyRecord,
     after: KeyRecord,
     look: Look,
     used: LookAtUsed,
-    ports: ReconcilePorts,
+    ports: KeyPorts,
     now: datetime,
     trigger: str,
 ) -> KeyReport:
-    """Write what is different, the audit first: a line too many says more than one too few."""
+    """Write what differs, the audit first: a crash in between may repeat a line, never lose one."""
     for version, cause in _audit(before, after, look):
         accepted = cause == "key_accepted"
         await ports.keys.append_change(
@@ -118,7 +121,7 @@ async def _settle(
 
 
 def _audit(before: KeyRecord, after: KeyRecord, look: Look) -> list[tuple[str, str]]:
-    """Return (version, cause) of what is new about the newest version and the one in use."""
+    """Return (version, cause) of each change to the newest version and the one in use."""
     lines: list[tuple[str, str]] = []
     if (before.version, before.newest_version, before.newest_cause) != (
         after.version,
@@ -140,13 +143,13 @@ def _findings(
     used: LookAtUsed,
     now: datetime,
 ) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-    """Return what is to be said about the secret and about the key."""
+    """Return the findings about the secret and those about the key."""
     evidence = {"vault": secret.vault.name, "secret": secret.name, "version": record.version}
     about_secret: list[Finding] = []
     about_key: list[Finding] = []
     works = bool(record.version) and record.refused_at is None and not used.unreadable
     if look.failure is not None:
-        # Another version does the work, or W&B could not be asked about one that it accepted.
+        # Another version works, or W&B did not answer about one that it accepted before.
         covered = works and (
             look.temporary or (look.version != record.version and look.cause in _PER_VERSION)
         )
@@ -161,7 +164,7 @@ def _findings(
     ):
         about_key.append(finding("key_rejected", **evidence))
     if record.version:
-        # An end that has come was said above when it is the newest version's.
+        # The newest version's own expiry was reported above.
         ended = record.version != look.version
         about_secret += expiry_findings(record.expires_at, now, evidence, ended=ended)
     return tuple(about_secret), tuple(about_key)

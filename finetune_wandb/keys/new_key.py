@@ -1,0 +1,248 @@
+"""The first half of a rotation: create a key in W&B, prove it, store it in the vault.
+
+Between W&B's answer and the vault the value exists in memory only. Each step is recorded before
+it is taken, so a key whose value was lost with the process is found by name or id and deleted.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from finetune_wandb.keys.ports import RotationPorts
+from finetune_wandb.keys.proof import prove_version
+from finetune_wandb.model.errors import (
+    AppError,
+    ConflictError,
+    DeniedError,
+    MissingError,
+    RejectedError,
+    TemporaryError,
+)
+from finetune_wandb.model.key import KeyChange, KeyRecord
+from finetune_wandb.model.mint import TAG_ID, TAG_NAME, KeyMint, MintedKey
+from finetune_wandb.model.secret import SecretRef
+from finetune_wandb.model.settings import Settings
+from finetune_wandb.model.vault import SecretVersion
+
+TRIGGER: Final = "minted"
+"""What the audit names as the reason of a rotation's changes."""
+_PREFIX: Final = "wandb-finetune-relay"
+"""How the description of every key that the app creates begins."""
+_PAUSE: Final = timedelta(days=1)
+"""Before the next try where only a person can remove the obstacle."""
+_STORE_WITHIN: Final = timedelta(minutes=5)
+"""How long after the claim a key may be stored: a process that stalled for longer must not store
+a key that another process has deleted meanwhile."""
+SETTLING_S: Final = (1.0, 3.0)
+"""Pauses in seconds before W&B is asked again about a key that was just created or deleted."""
+_NO_RIGHT: Final = frozenset({"ForbiddenByRbac", "AccessDenied"})
+"""Key Vault's codes for a missing role or access policy."""
+
+
+class Stop(Exception):
+    """The rotation goes no further now; `mint` is the row to store."""
+
+    def __init__(self, mint: KeyMint) -> None:
+        super().__init__(mint.cause)
+        self.mint = mint
+
+
+class Rotation:
+    """One process's work on one rotation.
+
+    Mutable: `stored` is the row as this process knows it, `record` the key in use.
+    """
+
+    def __init__(
+        self,
+        secret: SecretRef,
+        *,
+        ports: RotationPorts,
+        settings: Settings,
+        record: KeyRecord,
+        stored: KeyMint | None,
+    ) -> None:
+        self.secret = secret
+        self.ports = ports
+        self.settings = settings
+        self.record = record
+        self.stored = stored
+        self.claimed_at = ports.clock()
+
+    async def write(self, mint: KeyMint) -> KeyMint:
+        """Store the row. Raises ConflictError when another process has taken over."""
+        await self.ports.mints.write(self.stored, mint)
+        self.stored = mint
+        return mint
+
+    async def used(self) -> SecretVersion:
+        """Return the version in use, with its key."""
+        return await self.ports.look.secrets.read_version(self.secret, self.record.version)
+
+    def new_name(self) -> str:
+        """Return a unique description, by which the new key can be found in W&B."""
+        return f"{_PREFIX} {self.secret.vault.name}/{self.secret.name} {self.ports.new_id()}"
+
+    async def delete(self, key_id: str) -> bool:
+        """Delete a key; return whether W&B lets the key in use do that."""
+        try:
+            await self.ports.minter.delete((await self.used()).value, key_id)
+        except (DeniedError, RejectedError):
+            return False
+        return True
+
+    async def discard(self, mint: KeyMint, cause: str, *, pause: bool) -> KeyMint:
+        """Delete a key that will not be used; return the row of the abandoned rotation."""
+        if not await self.delete(mint.key_id):
+            mint = _lost(mint)
+        return self.abandoned(mint, cause, pause=pause)
+
+    def abandoned(self, mint: KeyMint, cause: str, *, pause: bool) -> KeyMint:
+        """Return the row of a rotation that the next pass starts again, `pause`: a day later."""
+        retry_at = self.ports.clock() + _PAUSE if pause else None
+        return replace(mint, state="idle", key_id="", cause=cause, retry_at=retry_at)
+
+    async def audit(self, version: str, cause: str) -> None:
+        """Add a line to the audit of the secret."""
+        await self.ports.look.keys.append_change(
+            KeyChange(
+                at=self.ports.clock(),
+                secret=self.secret,
+                version=version,
+                entity="",
+                accepted=False,
+                cause=cause,
+                trigger=TRIGGER,
+            )
+        )
+
+
+def _lost(mint: KeyMint) -> KeyMint:
+    """Return the row with its key among those that a person has to find and delete."""
+    return replace(mint, lost=tuple(dict.fromkeys((*mint.lost, mint.name))))
+
+
+async def begin(rotation: Rotation, mint: KeyMint) -> KeyMint:
+    """Record that a key will be created, and which one it replaces."""
+    used = await rotation.used()
+    return await rotation.write(
+        replace(
+            mint,
+            state="intent",
+            name=rotation.new_name(),
+            key_id="",
+            version="",
+            old_version=used.version,
+            old_key_id=used.tags.get(TAG_ID, ""),
+            began_at=rotation.ports.clock(),
+            switched_at=None,
+        )
+    )
+
+
+async def clean_up(rotation: Rotation, mint: KeyMint) -> KeyMint:
+    """Delete what an interrupted rotation has created: its value is lost."""
+    key = (await rotation.used()).value
+    try:
+        for item in await rotation.ports.minter.list_keys(key):
+            if item.description == mint.name:
+                await rotation.ports.minter.delete(key, item.id)
+    except DeniedError:
+        # W&B lists keys for its own clients only: the status names the key instead.
+        mint = await rotation.write(replace(_lost(mint), name=rotation.new_name()))
+    return mint
+
+
+async def make(rotation: Rotation, mint: KeyMint) -> KeyMint:
+    """Create a key, prove it, store it. Raises Stop where W&B or the vault refuses."""
+    used = await rotation.used()
+    try:
+        made = await rotation.ports.minter.generate(used.value, mint.name)
+    except TemporaryError:
+        raise
+    except AppError:
+        raise Stop(rotation.abandoned(mint, "mint_refused", pause=True)) from None
+    try:
+        mint = await rotation.write(replace(mint, state="minted", key_id=made.id))
+    except ConflictError:
+        await rotation.ports.minter.delete(used.value, made.id)
+        raise
+    await _prove(rotation, mint, made)
+    return await _store(rotation, mint, made)
+
+
+async def _prove(rotation: Rotation, mint: KeyMint, made: MintedKey) -> None:
+    candidate = SecretVersion("", enabled=True, not_before=None, expires=None, value=made.value)
+    secret = rotation.secret
+    evidence = {"vault": secret.vault.name, "secret": secret.name, "version": ""}
+    for pause in (*SETTLING_S, None):
+        look = await prove_version(
+            candidate,
+            rotation.record,
+            evidence,
+            ports=rotation.ports.look,
+            settings=rotation.settings,
+        )
+        if look.failure is None:
+            return
+        if pause is not None:
+            await rotation.ports.wait(pause)
+    # Neither proved nor stored: a later pass creates another one.
+    cause = "mint_unavailable" if look.temporary else "mint_not_accepted"
+    raise Stop(await rotation.discard(mint, cause, pause=not look.temporary))
+
+
+async def _store(rotation: Rotation, mint: KeyMint, made: MintedKey) -> KeyMint:
+    now = rotation.ports.clock()
+    if now - rotation.claimed_at > _STORE_WITHIN:
+        raise Stop(await rotation.discard(mint, "mint_unavailable", pause=False))
+    if await _is_overtaken(rotation, mint):
+        raise Stop(await rotation.discard(mint, "mint_overtaken", pause=False))
+    try:
+        version = await rotation.ports.writer.write_version(
+            rotation.secret,
+            made.value,
+            expires=now + timedelta(days=rotation.settings.rotation_lifetime_days),
+            tags={TAG_ID: made.id, TAG_NAME: mint.name},
+        )
+    except ConflictError:
+        # A deleted secret holds the name, or the vault is being changed.
+        raise Stop(await rotation.discard(mint, "mint_store_refused", pause=True)) from None
+    except TemporaryError:
+        # It may be stored nevertheless: the next pass looks.
+        raise
+    except AppError as error:
+        cause = "mint_store_denied" if error.code in _NO_RIGHT else "mint_store_refused"
+        raise Stop(await rotation.discard(mint, cause, pause=True)) from None
+    return await rotation.write(replace(mint, state="stored", version=version))
+
+
+async def _is_overtaken(rotation: Rotation, mint: KeyMint) -> bool:
+    """Whether another version was stored since the last look: the app must not hide it."""
+    try:
+        newest = (await rotation.ports.look.secrets.read_newest(rotation.secret)).version
+    except (DeniedError, MissingError):
+        newest = ""
+    return (rotation.record.version, rotation.record.newest_version) != (mint.old_version, newest)
+
+
+async def find_or_begin_again(rotation: Rotation, mint: KeyMint) -> KeyMint:
+    """Continue with a key that was stored after all; otherwise delete it and create another."""
+    version = await _stored_version(rotation, mint)
+    if version:
+        return await rotation.write(replace(mint, state="stored", version=version))
+    if not await rotation.delete(mint.key_id):
+        mint = _lost(mint)
+    mint = replace(mint, state="intent", key_id="", name=rotation.new_name())
+    return await make(rotation, await rotation.write(mint))
+
+
+async def _stored_version(rotation: Rotation, mint: KeyMint) -> str:
+    ports = rotation.ports
+    try:
+        found = await ports.writer.find_version(rotation.secret, TAG_NAME, mint.name)
+    except DeniedError:
+        # The app may not list versions; the one stored last is the newest one.
+        newest = await ports.look.secrets.read_newest(rotation.secret)
+        found = newest.version if newest.tags.get(TAG_NAME) == mint.name else None
+    return found or ""
