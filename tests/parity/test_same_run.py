@@ -121,6 +121,7 @@ async def test_infinity_is_the_same_when_both_write_it(
 async def test_sdk_goes_on_behind_our_rows_when_it_resumes_our_run(
     server: WandbServer, ours: Ours, tmp_path: Path, how: str
 ) -> None:
+    await server.control("PUT", "settings", {"counter_lag_s": 0})
     await ours.write()
     before = await server.shown(JOB)
     result = await server.sdk(

@@ -204,6 +204,22 @@ def test_silence_counts_from_the_last_phase_when_no_value_came_yet() -> None:
     assert due(steps=0, summary=seen(running_at=NOW - 9000, usage=phases)) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "reasons"),
+    [("2,nan,0.5", ["diverging"]), ("2,inf,0.5", ["diverging"]), ("2,0.5,NaN", [])],
+    ids=["not-a-number", "infinite", "no-validation-at-this-step"],
+)
+async def test_diverging_is_raised_when_only_the_result_file_says_it(
+    line: str, reasons: list[str]
+) -> None:
+    stage = Stage(options=RelayOptions(alerts=ALL))
+    stage.api.files["file-r"] = f"step,train_loss,valid_loss\n1,0.5,0.5\n{line}\n".encode()
+    over = body("succeeded", result_files=["file-r"])
+    stage.api.put(over, events=[event(1, train_loss=0.5)])
+    await stage.tick()
+    assert [alert.reason for alert in stage.run.alerts] == reasons
+
+
 async def test_stall_before_the_first_value_is_raised_once_and_a_later_one_too() -> None:
     stage = Stage(options=RelayOptions(alerts=ALL))
     job = stage.api.put(body())

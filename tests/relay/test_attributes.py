@@ -100,6 +100,24 @@ def test_tags_are_what_wandb_takes_when_they_are_long_or_repeated() -> None:
     assert found.tags == ("azure-openai", "t" * 64, "a")
 
 
+def test_names_are_cut_at_whole_characters_when_wandb_takes_no_more() -> None:
+    long = "ü€😀" * 60
+    found = attributes(job(model=long, **wandb(project="p", name=long, tags=[long])))
+    for text, most in ((found.group, 128), (found.display_name, 128), (found.tags[1], 64)):
+        assert most - 4 < len(text.encode()) <= most
+        assert long.startswith(text)
+    assert attributes(job(**wandb(project="p", name="\ud800"))).display_name == "ftjob-1"
+
+
+def test_config_loses_its_largest_field_when_it_is_more_than_wandb_takes() -> None:
+    huge = run_attributes(
+        job(seed=7), relay_account(), asked={"a": "x" * 9_000_000}, files={"f": "y" * 8_000_000}
+    )
+    assert huge.config["left_out"] == ["hyperparameters_asked"]
+    assert (huge.config["seed"], len(huge.config["f"])) == (7, 8_000_000)
+    assert "left_out" not in attributes(job()).config
+
+
 def test_nothing_private_is_in_the_run_when_the_job_object_has_it() -> None:
     grader = {
         "type": "python",

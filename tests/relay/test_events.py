@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from finetune_wandb.relay.published.events import console_line, line_mark, parse_event
+from finetune_wandb.relay.published.events import console_line, parse_event
 
 T0 = 1_764_000_000
 
@@ -45,18 +45,6 @@ def test_line_is_as_the_sdk_writes_one_when_an_event_has_a_message() -> None:
     wrong = parse_event(event(1, level="error"))
     assert wrong is not None
     assert console_line(wrong, T0).startswith("ERROR 2025-11-24T16:00:00")
-
-
-def test_lines_of_one_step_differ_when_their_metrics_do() -> None:
-    marks = {
-        line_mark(found)
-        for data in ({"a": 1}, {"b": 1}, {"a": 2})
-        if (found := parse_event(event(1, data={"step": 1, **data})))
-    }
-    assert len(marks) == 2
-    plain = parse_event({"message": "job started"})
-    assert plain is not None
-    assert line_mark(plain) is None
 
 
 def test_message_without_an_id_is_known_again_by_what_it_says() -> None:

@@ -21,6 +21,19 @@ async def test_run_grows_when_events_come(stage: Stage) -> None:
     assert [line.split(" ", 1)[1] for line in stage.run.output] == ["Training started."]
 
 
+async def test_sentence_stays_in_the_console_when_no_chart_has_what_it_says(stage: Stage) -> None:
+    lost = {**event(1, train_loss=float("nan")), "message": "Step 1: training loss=nan"}
+    error = {**event(2, train_loss=1.0), "message": "Grader failed", "level": "error"}
+    stage.api.put(body(), events=[event(3, train_loss=1.0), error, lost])
+    for _ in range(2):
+        await stage.tick()
+        stage.now += 60
+    assert [line.split(" ", 1)[1] for line in stage.run.output] == [
+        "Step 1: training loss=nan",
+        f"{stage.run.output[1].split(' ')[1]} Grader failed",
+    ]
+
+
 async def test_nothing_is_sent_or_stored_when_nothing_is_new(stage: Stage) -> None:
     stage.api.put(body(), events=[event(1, train_loss=2.0)])
     await stage.tick()

@@ -4,7 +4,7 @@ from typing import Any
 
 from finetune_wandb.model.job import Job
 from finetune_wandb.relay.passes.ledger import Ledger
-from finetune_wandb.relay.published.events import Event, line_mark
+from finetune_wandb.relay.published.events import Event
 from finetune_wandb.relay.published.listing import Hints
 from finetune_wandb.relay.run.curve import Curve
 from finetune_wandb.relay.run.summary import Summary
@@ -103,9 +103,9 @@ class Memory:
 
     def claim_line(self, event: Event) -> bool:
         """Take an event's console line; say whether it is new."""
-        mark = line_mark(event)
-        if mark is not None and event.step is not None:
-            return self._lines.claim(event.step, mark)
+        if event.step is not None:
+            # As many as there are steps, where the steps have no values: the ledger stays small.
+            return self._lines.claim(event.step, "error" if event.is_error else "")
         return self.claim_once(event.identity)
 
     def claim_once(self, identity: int) -> bool:

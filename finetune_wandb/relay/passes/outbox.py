@@ -95,6 +95,7 @@ class Sources:
                     self._rows = None
                     read = dict.fromkeys((*memory.results_read, *self._reading.results_read))
                     memory.results_read = list(read)
+                    memory.summary.not_finite |= self._reading.not_finite
                     break
                 self._waiting = batch
             room = self._take_batch(memory, taken, fresh, offset, room)

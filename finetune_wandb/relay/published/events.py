@@ -88,24 +88,6 @@ def _minute(minute: int) -> str:
     return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:")
 
 
-def line_mark(event: Event) -> str | None:
-    """Return the ledger's name for a metric event's console line; None for plain messages.
-
-    A job has as many metric events as steps: their lines go into the ledger, which stays small,
-    while the few plain messages are remembered by their identity.
-    """
-    if event.step is None:
-        return None
-    # By the first name, not by all: steps with and without validation values then belong to one
-    # progression, while two events of one step with different metrics stay two.
-    return _line_name(min(event.metrics, default=""))
-
-
-@lru_cache(maxsize=1024)
-def _line_name(metric: str) -> str:
-    return f"\0line:{zlib.crc32(metric.encode('utf-8', 'replace')):08x}"
-
-
 def _text(message: str) -> str:
     """Return a message as one line of a length that a console takes."""
     text = message

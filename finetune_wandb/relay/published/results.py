@@ -39,6 +39,8 @@ class ResultCount:
 
     rows: int = 0
     unusable: int = 0
+    not_finite: bool = False
+    """A value of the training was not finite. A column of validation may say so for "no value"."""
 
 
 async def read_rows(
@@ -65,7 +67,7 @@ async def read_rows(
             if columns is None:
                 step_column, columns = _header(record)
                 continue
-            row = _row(record, step_column, columns, known)
+            row = _row(record, step_column, columns, known, count)
             if row is None:
                 count.unusable += 1
             else:
@@ -92,7 +94,11 @@ def _header(record: list[str]) -> tuple[int, Columns]:
 
 
 def _row(
-    record: list[str], step_column: int, columns: Columns, known: Mapping[int, Row]
+    record: list[str],
+    step_column: int,
+    columns: Columns,
+    known: Mapping[int, Row],
+    count: ResultCount,
 ) -> Row | None:
     if step_column >= len(record):
         return None
@@ -114,9 +120,11 @@ def _row(
         value = number_in(text)
         if value is None:
             continue  # a column of text or identifiers
-        if value == value and value != -1.0:
+        if value - value == 0.0 and value != -1.0:
             values.setdefault(metric, value)
         else:
+            if value != -1.0 and "valid" not in metric:
+                count.not_finite = True
             add_metric(values, name, value)
     return Row(step, values)
 

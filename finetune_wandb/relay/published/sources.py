@@ -36,6 +36,8 @@ class Reading:
     """Those that need no second look: read to their end, or of no use."""
     broken: TemporaryError | None = None
     """Why a result file was not read to its end; another look may bring the rest."""
+    not_finite: bool = False
+    """A value of a result file was not finite, so the run cannot show it."""
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     """The job's checkpoints as they are now, where they were read."""
 
@@ -157,6 +159,7 @@ async def stream_rows(
             )
         else:
             reading.results_read.append(file)
+        reading.not_finite = reading.not_finite or count.not_finite
         if count.unusable:
             reading.notes.append(f"{count.unusable} lines of result file {file} had no step")
     yield known[place:]

@@ -82,7 +82,7 @@ def _alerts(job: Job, facts: Facts, options: RelayOptions) -> Iterator[Alert]:
     name = job.suffix or job.id
     ended_at = job.finished_at if job.is_terminal else None
     if ended_at is not None and facts.now - ended_at >= _RECENT_S:
-        return  # relayed late, or once more: nobody can do anything about it now
+        return  # relayed late, or once more: it is too late to act
     if job.status == "failed":
         cause = ": ".join(part for part in (job.error_code, job.error_message) if part)
         yield Alert("failed", "failed", f"{name} failed", cause or "Azure gave no reason.", "ERROR")
@@ -124,8 +124,8 @@ def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator
             "pause",
             "pause:paused",
             f"{name} is paused",
-            f"Azure pauses reinforcement jobs at {AUTO_PAUSE_USD:.0f} USD; somebody may also have"
-            " paused it. It goes on once it is resumed.",
+            f"Azure pauses reinforcement jobs at {AUTO_PAUSE_USD:.0f} USD; a person may"
+            " also have paused it. It goes on once it is resumed.",
         )
     if facts.previous_status in ("paused", "resuming") and job.status == "running":
         yield Alert(
