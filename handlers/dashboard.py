@@ -17,16 +17,14 @@ from urllib.parse import quote, urlencode
 import azure.functions as func
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from finetune_wandb.flows.app import App, Deps
+from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import Situation, is_bad, needs_action, read_situation
 from finetune_wandb.model.causes import causes, checks
 from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.key import KeyRecord
 from finetune_wandb.model.plan import AccountEntry
 from finetune_wandb.relay.run.curve import points
-from handlers.problem_details import Refusal, answer_for
-from handlers.resync_view import view as resync_view
+from handlers.resync import view as resync_view
 from handlers.status import StatusQuery, read_query, tagged_answer
 from handlers.status_view import account_view, job_view, key_view, problem_view, queue_view
 
@@ -70,15 +68,11 @@ _POLICY: Final = (
 )
 
 
-async def answer(request: func.HttpRequest, deps: Deps) -> func.HttpResponse:
-    """Answer GET /api/dashboard, refusals included."""
-    try:
-        app = await deps.app()
-        query = read_query(request.params, limit=LIMIT, most=MOST_ON_PAGE)
-        situation, resyncs = await asyncio.gather(read_situation(app), _resyncs(app))
-        curves = await _curves(query.cut(_ranked(situation, query)), app)
-    except (AppError, Refusal) as error:
-        return answer_for(error)
+async def answer(request: func.HttpRequest, app: App) -> func.HttpResponse:
+    """Answer GET /api/dashboard. Raises RequestError, and TemporaryError for the tables."""
+    query = read_query(request.params, limit=LIMIT, most=MOST_ON_PAGE)
+    situation, resyncs = await asyncio.gather(read_situation(app), _resyncs(app))
+    curves = await _curves(query.cut(_ranked(situation, query)), app)
     text = page(
         situation,
         query,

@@ -1,4 +1,4 @@
-"""HTTP answers: JSON, and one shape for every refusal (RFC 9457 problem details)."""
+"""HTTP answers: JSON, and one form for every error (RFC 9457 problem details)."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,7 +10,6 @@ import orjson
 from finetune_wandb.model.errors import (
     AppError,
     MissingError,
-    NoticeError,
     SettingsError,
     TemporaryError,
 )
@@ -18,8 +17,8 @@ from finetune_wandb.model.errors import (
 PROBLEM_TYPE = "application/problem+json"
 
 
-class Refusal(Exception):
-    """A request that is refused, with the status that says why."""
+class RequestError(Exception):
+    """A request that is refused, with the HTTP status that says why; `field` is what is wrong."""
 
     def __init__(self, status: int, detail: str, *, field: str = "", remedy: str = "") -> None:
         super().__init__(detail)
@@ -49,7 +48,7 @@ def problem(
     retry_after: float | None = None,
     allowed: str = "",
 ) -> func.HttpResponse:
-    """Return a refusal: `field` names what is wrong, `detail` why, `remedy` what to do.
+    """Return problem details: `field` names what is wrong, `detail` why, `remedy` what to do.
 
     `retry_after` is in seconds; `allowed` is the method to use instead.
     """
@@ -74,16 +73,14 @@ def problem(
     )
 
 
-ANSWERED = (AppError, Refusal)
+ANSWERED = (AppError, RequestError)
 """The errors that `answer_for` turns into an answer."""
 
 
-def answer_for(error: AppError | Refusal) -> func.HttpResponse:
-    """Return the refusal that an error means."""
-    if isinstance(error, Refusal):
+def answer_for(error: AppError | RequestError) -> func.HttpResponse:
+    """Return the problem details of an error."""
+    if isinstance(error, RequestError):
         return problem(error.status, error.detail, field=error.field, remedy=error.remedy)
-    if isinstance(error, NoticeError):
-        return problem(400, error.message, field=error.subject, remedy=error.remedy)
     if isinstance(error, SettingsError):
         return problem(503, error.message, field=error.subject, remedy=error.remedy)
     if isinstance(error, MissingError):

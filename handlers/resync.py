@@ -3,6 +3,9 @@
 import asyncio
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import azure.functions as func
@@ -12,11 +15,18 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.resync import start
 from finetune_wandb.flows.resync_jobs import NO_JOB, NO_JOB_REMEDY
 from finetune_wandb.model import ids
-from finetune_wandb.model.errors import AppError, MissingError
-from finetune_wandb.model.resync import ResyncRequest
-from handlers.problem_details import Refusal, json_answer
-from handlers.resync_body import request_from_body
-from handlers.resync_view import view
+from finetune_wandb.model.errors import AppError, MissingError, NoticeError
+from finetune_wandb.model.resync import (
+    MODES,
+    PARTS,
+    SCOPES,
+    Resync,
+    ResyncItem,
+    ResyncRequest,
+    is_done,
+)
+from handlers.problem_details import RequestError, json_answer
+from handlers.status_view import remedy_for
 
 MOST_BYTES: Final = 16_384
 LONGEST_WAIT_S: Final = 200.0
@@ -24,6 +34,10 @@ LONGEST_WAIT_S: Final = 200.0
 _ID: Final = re.compile(r"^[0-9a-f]{32}$")
 _LOOK_S: Final = 5.0
 """How long a caller waits for the answer whether the job exists."""
+_FIELDS: Final = frozenset({"scope", "account", "job", "parts", "mode", "since", "force"})
+_FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,23}")
+"""A plausible field name: without the digits and the length that every key has."""
+_JOB: Final = re.compile(r"^[^\s/\\?#%\x00-\x1f\x7f]{1,200}$")
 
 
 async def read_view(resync_id: str, app: App) -> dict[str, Any]:
@@ -37,7 +51,7 @@ async def read_view(resync_id: str, app: App) -> dict[str, Any]:
 
 
 async def answer(request: func.HttpRequest, app: App) -> func.HttpResponse:
-    """Answer POST /api/resync. Raises Refusal, and our errors."""
+    """Answer POST /api/resync. Raises RequestError, and our errors."""
     wait = _wait(request.params.get("wait"))
     wanted = request_from_body(_body(request), subscriptions=app.settings.azure_subscription_ids)
     await _check_job(wanted, app)
@@ -74,19 +88,19 @@ async def _check_job(request: ResyncRequest, app: App) -> None:
 
 def _body(request: func.HttpRequest) -> object:
     if request.headers.get("sec-fetch-site") == "cross-site":
-        raise Refusal(403, "a page of another site may not send this")
+        raise RequestError(403, "a page of another site may not send this")
     raw = request.get_body() or b""
     if len(raw) > MOST_BYTES:
-        raise Refusal(413, f"must be at most {MOST_BYTES} bytes", field="body")
+        raise RequestError(413, f"must be at most {MOST_BYTES} bytes", field="body")
     if not raw.strip():
         return {}
     media = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
     if media != "application/json":
-        raise Refusal(415, "must be application/json", field="Content-Type")
+        raise RequestError(415, "must be application/json", field="Content-Type")
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
-        raise Refusal(400, "is not JSON", field="body") from None
+        raise RequestError(400, "is not JSON", field="body") from None
 
 
 def _wait(text: str | None) -> float:
@@ -97,7 +111,7 @@ def _wait(text: str | None) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= LONGEST_WAIT_S:
-        raise Refusal(400, f"must be 0 to {LONGEST_WAIT_S:.0f} seconds", field="wait")
+        raise RequestError(400, f"must be 0 to {LONGEST_WAIT_S:.0f} seconds", field="wait")
     return value
 
 
@@ -111,3 +125,153 @@ def _caller(request: func.HttpRequest, app: App) -> str:
 async def answer_status(request: func.HttpRequest, app: App) -> func.HttpResponse:
     """Answer GET /api/resync/{id}. Raises MissingError and TemporaryError."""
     return json_answer(await read_view(request.route_params.get("id") or "", app))
+
+
+def request_from_body(body: object, *, subscriptions: tuple[str, ...]) -> ResyncRequest:
+    """Return the request in a JSON body. Raises RequestError naming the field that is wrong."""
+    if not isinstance(body, Mapping):
+        raise RequestError(400, "the body must be a JSON object", field="body")
+    if unknown := sorted(set(map(str, body)) - _FIELDS):
+        # A secret pasted in the wrong place must not come back in an answer.
+        named = next(filter(_FIELD_NAME.fullmatch, unknown), "body")
+        raise RequestError(
+            400, "no such field", field=named, remedy=f"known: {', '.join(sorted(_FIELDS))}"
+        )
+    scope = _choice(body, "scope", SCOPES, "all")
+    account, job = _text(body, "account"), _text(body, "job")
+    if scope in ("account", "job"):
+        try:
+            account_id = ids.parse_account_id(account)
+        except NoticeError as error:
+            raise RequestError(
+                400, error.message, field=error.subject, remedy=error.remedy
+            ) from error
+        if account_id.subscription.lower() not in subscriptions:
+            raise RequestError(
+                400,
+                "the account's subscription is not watched",
+                field="account",
+                remedy="add its subscription to AZURE_SUBSCRIPTION_IDS",
+            )
+    elif account:
+        raise RequestError(400, "goes with scope account or job", field="account")
+    if scope == "job" and not _JOB.fullmatch(job):
+        raise RequestError(400, "must be the id of a job", field="job")
+    if scope != "job" and job:
+        raise RequestError(400, "goes with scope job", field="job")
+    return ResyncRequest(
+        scope=scope,
+        account=account.rstrip("/"),
+        job=job,
+        parts=_parts(body),
+        mode=_choice(body, "mode", MODES, "apply"),
+        since=_since(body.get("since")),
+        force=_flag(body, "force"),
+    )
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > 2048:
+        raise RequestError(400, "must be text", field=name)
+    return value.strip()
+
+
+def _flag(body: Mapping[str, Any], name: str) -> bool:
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise RequestError(400, "must be true or false", field=name)
+    return value
+
+
+def _choice(body: Mapping[str, Any], name: str, choices: tuple[str, ...], default: str) -> str:
+    value = body.get(name, default)
+    if value not in choices:
+        raise RequestError(400, f"must be one of {', '.join(choices)}", field=name)
+    return str(value)
+
+
+def _parts(body: Mapping[str, Any]) -> tuple[str, ...]:
+    value = body.get("parts")
+    if value is None:
+        return PARTS
+    if not isinstance(value, list) or not value or any(part not in PARTS for part in value):
+        raise RequestError(400, f"must be a list of {', '.join(PARTS)}", field="parts")
+    return tuple(part for part in PARTS if part in value)
+
+
+def _since(value: object) -> float | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        try:
+            if len(value) == 10:
+                day = date.fromisoformat(value)
+                return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+            moment = datetime.fromisoformat(value)
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            # It is shown in UTC: at either end of the calendar a zone, or rounding, leads out of it.
+            datetime.fromtimestamp(seconds, UTC)
+        except ValueError:
+            pass
+        else:
+            return seconds
+    raise RequestError(
+        400, "must be a date", field="since", remedy="write 2026-01-31 or 2026-01-31T12:00:00Z"
+    )
+
+
+def view(resync: Resync, items: list[ResyncItem], *, now: float) -> dict[str, Any]:
+    """Return a re-sync as the API shows it. Counts are of accounts and jobs together.
+
+    `rate_per_s` is over the whole time so far; `left_s` is None while nothing is known.
+    """
+    total = sum(item.total for item in items)
+    done = sum(item.done for item in items)
+    failed = sum(item.failed for item in items)
+    finished = is_done(resync, items)
+    end = max((item.finished_at for item in items), default=now) if finished else now
+    elapsed = max(end - resync.created_at, 0.001)
+    rate = (done + failed) / elapsed
+    return {
+        "id": resync.id,
+        "state": "done" if finished else "running",
+        "total": total,
+        "done": done,
+        "failed": failed,
+        "rate_per_s": round(rate, 3),
+        "elapsed_s": round(elapsed, 1),
+        "left_s": 0 if finished else math.ceil((total - done - failed) / rate) if rate else None,
+        "request": _request(resync),
+        "requested_by": resync.requested_by,
+        "created_at": _moment(resync.created_at),
+        "items": [_item(item) for item in items],
+    }
+
+
+def _request(resync: Resync) -> dict[str, Any]:
+    since = resync.request.since
+    return asdict(resync.request) | {"since": None if since is None else _moment(since)}
+
+
+def _item(item: ResyncItem) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "account": item.account,
+        "state": item.state,
+        "total": item.total,
+        "done": item.done,
+        "failed": item.failed,
+        "results": [_result(one) for one in item.results],
+    }
+
+
+def _result(result: dict[str, Any]) -> dict[str, Any]:
+    cause = result.get("error")
+    return {**result, "remedy": remedy_for(cause, result.get("remedy", ""))} if cause else result
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -8,12 +8,11 @@ from typing import Any, Final
 import azure.functions as func
 import orjson
 
-from finetune_wandb.flows.app import Deps
+from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import Situation, is_bad, needs_action, read_situation
 from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.errors import AppError, NoticeError
 from finetune_wandb.model.plan import AccountEntry
-from handlers.problem_details import SAFE, Refusal, answer_for
+from handlers.problem_details import SAFE, RequestError
 from handlers.status_view import account_view, job_view, key_view, problem_view, queue_view
 
 MOST: Final = 5000
@@ -55,13 +54,13 @@ class StatusQuery:
 
 
 def read_query(params: Mapping[str, str], *, limit: int = MOST, most: int = MOST) -> StatusQuery:
-    """Return the query in a request's parameters. Raises NoticeError naming the wrong one.
+    """Return the query in a request's parameters. Raises RequestError naming the wrong one.
 
     Unknown parameters are ignored: hosts and proxies add their own.
     """
     flag = _FLAGS.get(_text(params, "unhealthy").lower())
     if flag is None:
-        raise NoticeError("must be 1 or 0", subject="unhealthy")
+        raise RequestError(400, "must be 1 or 0", field="unhealthy")
     return StatusQuery(
         account=_text(params, "account").rstrip("/").lower(),
         job=_text(params, "job"),
@@ -74,14 +73,14 @@ def read_query(params: Mapping[str, str], *, limit: int = MOST, most: int = MOST
 def _text(params: Mapping[str, str], name: str) -> str:
     text = (params.get(name) or "").strip()
     if len(text) > 2048:
-        raise NoticeError("is too long", subject=name)
+        raise RequestError(400, "is too long", field=name)
     return text
 
 
 def _number(params: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = _text(params, name) or str(default)
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= most):
-        raise NoticeError(f"must be a number from 1 to {most}", subject=name)
+        raise RequestError(400, f"must be a number from 1 to {most}", field=name)
     return int(text)
 
 
@@ -127,12 +126,8 @@ def tagged_answer(
     )
 
 
-async def answer(request: func.HttpRequest, deps: Deps) -> func.HttpResponse:
-    """Answer GET /api/status, refusals included."""
-    try:
-        app = await deps.app()
-        query = read_query(request.params)
-        shown = view(await read_situation(app), query, app.settings.run_url_root)
-    except (AppError, Refusal) as error:
-        return answer_for(error)
+async def answer(request: func.HttpRequest, app: App) -> func.HttpResponse:
+    """Answer GET /api/status. Raises RequestError, and TemporaryError for the tables."""
+    query = read_query(request.params)
+    shown = view(await read_situation(app), query, app.settings.run_url_root)
     return tagged_answer(request, orjson.dumps(shown), "application/json")

@@ -88,56 +88,61 @@ def _http(bp: func.Blueprint, deps: Deps) -> None:
     @bp.function_name("resync")
     @bp.route(route="resync", auth_level=key)
     async def resync(req: func.HttpRequest) -> func.HttpResponse:
-        if refused := _wrong_method(req, "POST"):
-            return refused
         from handlers import resync
 
-        return await _answered(resync.answer, req, deps)
+        return await _answered(resync.answer, "POST", req, deps)
 
     @bp.function_name("resync_status")
     @bp.route(route="resync/{id}", auth_level=key)
     async def resync_status(req: func.HttpRequest) -> func.HttpResponse:
-        if refused := _wrong_method(req, "GET"):
-            return refused
         from handlers import resync
 
-        return await _answered(resync.answer_status, req, deps)
+        return await _answered(resync.answer_status, "GET", req, deps)
 
     @bp.function_name("status")
     @bp.route(route="status", auth_level=key)
     async def status(req: func.HttpRequest) -> func.HttpResponse:
-        if refused := _wrong_method(req, "GET"):
-            return refused
         from handlers import status
 
-        return await status.answer(req, deps)
+        return await _answered(status.answer, "GET", req, deps)
 
     @bp.function_name("dashboard")
     @bp.route(route="dashboard", auth_level=key)
     async def dashboard(req: func.HttpRequest) -> func.HttpResponse:
-        if refused := _wrong_method(req, "GET"):
-            return refused
         from handlers import dashboard
 
-        return await dashboard.answer(req, deps)
+        return await _answered(dashboard.answer, "GET", req, deps)
 
     @bp.function_name("openapi")
     @bp.route(route="openapi.json", auth_level=key)
     async def openapi(req: func.HttpRequest) -> func.HttpResponse:
-        if refused := _wrong_method(req, "GET"):
-            return refused
         from handlers import openapi
 
-        return openapi.answer()
+        return _wrong_method(req, "GET") or openapi.answer()
 
     @bp.function_name("health")
     @bp.route(route="health", auth_level=anonymous)
     async def health(req: func.HttpRequest) -> func.HttpResponse:
-        if refused := _wrong_method(req, "GET"):
-            return refused
         from handlers import health
 
-        return health.answer(deps)
+        return _wrong_method(req, "GET") or health.answer(deps)
+
+
+async def _answered(
+    answer: Callable[[func.HttpRequest, App], Awaitable[func.HttpResponse]],
+    method: str,
+    request: func.HttpRequest,
+    deps: Deps,
+) -> func.HttpResponse:
+    """Return the answer, or the problem details of the error that it ended with."""
+    from handlers.problem_details import ANSWERED, answer_for
+
+    if refused := _wrong_method(request, method):
+        return refused
+    try:
+        return await answer(request, await deps.app())
+    except ANSWERED as error:
+        return answer_for(error)
 
 
 def _wrong_method(request: func.HttpRequest, allowed: str) -> func.HttpResponse | None:
@@ -146,17 +151,3 @@ def _wrong_method(request: func.HttpRequest, allowed: str) -> func.HttpResponse 
     from handlers.problem_details import problem
 
     return problem(405, f"must be {allowed}", field="method", allowed=allowed)
-
-
-async def _answered(
-    answer: Callable[[func.HttpRequest, App], Awaitable[func.HttpResponse]],
-    request: func.HttpRequest,
-    deps: Deps,
-) -> func.HttpResponse:
-    """Return the answer, or the problem details of the error that it ended with."""
-    from handlers.problem_details import ANSWERED, answer_for
-
-    try:
-        return await answer(request, await deps.app())
-    except ANSWERED as error:
-        return answer_for(error)

@@ -9,7 +9,7 @@ from finetune_wandb.model.resync import ResyncItem, ResyncRequest, is_done
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.outcome import JobOutcome
 from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
-from handlers.resync_view import view
+from handlers.resync import view
 from tests.flows.resync_stage import ACCOUNT, ID, HostDiedError, Stage
 
 MANY = 3 * JOBS_PER_MESSAGE - 2

@@ -14,8 +14,8 @@ from finetune_wandb.model.job_object import reduce_job
 from finetune_wandb.model.messages import read_artifacts, read_reconcile, read_relay
 from finetune_wandb.model.redact import redacted
 from finetune_wandb.model.settings import Settings, SettingsProblems, names, read_settings
-from handlers.problem_details import Refusal
-from handlers.resync_body import request_from_body
+from handlers.problem_details import RequestError
+from handlers.resync import request_from_body
 from handlers.status import read_query
 from tests.fuzz.inputs import any_json, bodies, damaged, fuzzed, raises_only
 from tests.fuzz.test_fuzz_jobs import JOB
@@ -75,7 +75,7 @@ def test_message_or_documented_error_when_artifact_work_is_damaged(body: bytes) 
 @example({"since": "9999-12-31T23:59:59-23:59"})
 @example({"since": "0001-01-01"})
 def test_request_or_documented_error_when_a_resync_body_is_damaged(body: Any) -> None:
-    found = raises_only(Refusal, lambda: request_from_body(body, subscriptions=(_GUID,)))
+    found = raises_only(RequestError, lambda: request_from_body(body, subscriptions=(_GUID,)))
     if found is not None and found.account:
         assert _GUID in found.account
 
@@ -88,7 +88,7 @@ def test_request_or_documented_error_when_a_resync_body_is_damaged(body: Any) ->
     )
 )
 def test_query_or_documented_error_when_parameters_are_anything(params: dict[str, str]) -> None:
-    found = raises_only(NoticeError, lambda: read_query(params))
+    found = raises_only(RequestError, lambda: read_query(params))
     if found is not None:
         found.cut([1, 2, 3])
         assert found.pages(0, 7) >= 1

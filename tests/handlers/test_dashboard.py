@@ -18,7 +18,7 @@ from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 from handlers.dashboard import chart, page
-from handlers.resync_view import view
+from handlers.resync import view
 from handlers.status import StatusQuery
 from handlers.status_view import problem_view
 from tests.handlers.stage import ACCOUNT, NOW

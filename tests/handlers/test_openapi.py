@@ -20,7 +20,7 @@ from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.settings import ApplyMode
 from handlers import dashboard, openapi, resync, status
 from handlers.problem_details import problem
-from handlers.resync_view import view as resync_view
+from handlers.resync import view as resync_view
 from tests.handlers.stage import ACCOUNT, NOW, VAULT
 
 DOCUMENT = orjson.loads(openapi.answer().get_body())

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from finetune_wandb.model.resync import ResyncRequest
-from handlers.problem_details import Refusal
-from handlers.resync_body import request_from_body
+from handlers.problem_details import RequestError
+from handlers.resync import request_from_body
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 OTHER = "22222222-2222-4222-8222-222222222222"
@@ -85,7 +85,7 @@ def test_request_is_understood_when_its_fields_are_right(
     ids=lambda value: str(value)[:60],
 )
 def test_field_is_named_when_it_is_wrong(body: Any, field: str) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         request(body)
     assert (caught.value.status, caught.value.field) == (400, field)
 
@@ -109,7 +109,7 @@ def test_field_is_named_when_it_is_wrong(body: Any, field: str) -> None:
     ids=lambda value: str(value)[:70],
 )
 def test_nothing_that_was_sent_comes_back_when_it_could_be_a_secret(body: Any) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         request(body)
     error = caught.value
     assert "wandb_v1" not in f"{error} {error.field} {error.detail} {error.remedy}"

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from finetune_wandb.model.errors import MissingError, UnavailableError
-from handlers.problem_details import Refusal
+from handlers.problem_details import RequestError
 from handlers.resync import LONGEST_WAIT_S, MOST_BYTES, answer
 from tests.flows.resync_stage import ACCOUNT, Stage
 from tests.handlers.stage import FakeApp
@@ -32,7 +32,7 @@ def request(body: bytes = b"{}", *, wait: str = "", **headers: str) -> func.Http
     ids=["long", "blanks"],
 )
 async def test_body_is_refused_when_it_is_too_long(body: bytes, status: int) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         await answer(request(body), FakeApp())
     assert (caught.value.status, caught.value.field) == (status, "body")
 
@@ -40,27 +40,27 @@ async def test_body_is_refused_when_it_is_too_long(body: bytes, status: int) -> 
 @pytest.mark.parametrize("media", ["", "text/plain", "application/x-www-form-urlencoded"])
 async def test_body_is_refused_when_its_type_is_not_json(media: str) -> None:
     """What a page of another site can send without being asked first is none of these."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         await answer(request(b"{}", content_type=media), FakeApp())
     assert (caught.value.status, caught.value.field) == (415, "Content-Type")
 
 
 async def test_request_is_refused_when_another_site_sends_it() -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         await answer(request(sec_fetch_site="cross-site"), FakeApp())
     assert caught.value.status == 403
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 5000, b'{"scope": "all"', b"NaN"])
 async def test_body_is_refused_when_it_is_not_json(body: bytes) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         await answer(request(body), FakeApp())
     assert caught.value.field == "body"
 
 
 @pytest.mark.parametrize("wait", ["x", "-1", "nan", "inf", "1e9", f"{LONGEST_WAIT_S + 1}", "1;2"])
 async def test_wait_is_refused_when_it_is_no_time_that_can_be_waited(wait: str) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         await answer(request(wait=wait), FakeApp())
     assert caught.value.field == "wait"
 
@@ -68,7 +68,7 @@ async def test_wait_is_refused_when_it_is_no_time_that_can_be_waited(wait: str) 
 @pytest.mark.parametrize("body", [b'{"scope": "everything"}', b"5", b'{"x": 1}', b"null"])
 async def test_nothing_is_taken_on_when_a_field_is_wrong(body: bytes) -> None:
     app: Any = FakeApp()
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         await answer(request(body), app)
     assert app.sent == []
 
