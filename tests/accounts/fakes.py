@@ -304,6 +304,11 @@ class Entries:
 
     async def write(self, report: AccountReport) -> None:
         known = self.world.entries.get(report.key)
+        if report.deleted:
+            if known:
+                gone = replace(known, deleted=True, in_scope=False, checked_at=report.checked_at)
+                self.world.entries[report.key] = gone
+            return
         if known and not report.readable:
             report = replace(
                 known,

@@ -1,10 +1,13 @@
 """A re-sync whose host dies, whose messages come twice, late or never to an end."""
 
+from dataclasses import replace
+
+import orjson
 import pytest
 
 from finetune_wandb.flows import resync, resync_jobs
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.messages import RelayMessage, ResyncMessage
+from finetune_wandb.model.messages import RelayMessage, ResyncMessage, read_reconcile
 from finetune_wandb.model.resync import ResyncItem, ResyncRequest, is_done
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.outcome import JobOutcome
@@ -216,6 +219,48 @@ async def test_spread_is_sent_again_when_a_joined_resync_is_stuck() -> None:
     assert len(stage.reconcile_queue.sent) == 2
     stage.now += 2 * 86_400
     assert (await resync.start(request, stage.app, requested_by="")).id != first.id
+
+
+async def test_pending_items_are_sent_again_when_a_joined_resync_made_no_progress() -> None:
+    stage = Stage(jobs=MANY)
+    request = stage.head.request
+    first = await resync.start(request, stage.app, requested_by="")
+    await resync.spread(ResyncMessage(resync=first.id), stage.app)
+    stage.reconcile_queue.sent.clear()  # the account's message is lost
+    stage.now += 60
+    await resync.start(request, stage.app, requested_by="")
+    assert stage.reconcile_queue.sent == []
+    stage.now += 61
+    assert (await resync.start(request, stage.app, requested_by="")).id == first.id
+    (message,) = stage.reconcile_queue.sent
+    assert (message["kind"], message["resync"]) == ("account", first.id)
+    # Asked again at once, it is under way.
+    await resync.start(request, stage.app, requested_by="")
+    assert len(stage.reconcile_queue.sent) == 1
+    await resync.handle_account(read_reconcile(orjson.dumps(message)), stage.app)
+    sent = stage.messages()
+    assert len(sent) == 3
+    await resync_jobs.jobs_done(
+        sent[0], [JobOutcome(raw["id"], "ending") for raw in sent[0].jobs], stage.app
+    )
+    stage.now += 121  # the other two messages are lost
+    await resync.start(request, stage.app, requested_by="")
+    again = stage.messages()
+    assert [one.item for one in again] == [one.item for one in sent[1:]]
+    assert len(stage.reconcile_queue.sent) == 1
+    for one in again:
+        outcomes = [JobOutcome(raw["id"], "ending") for raw in one.jobs]
+        await resync_jobs.jobs_done(one, outcomes, stage.app)
+    assert is_done(*(await stage.resyncs.read(first.id) or ()))
+
+
+async def test_predecessor_is_removed_when_the_same_is_requested_after_its_end() -> None:
+    stage = Stage()
+    first = await resync.start(stage.head.request, stage.app, requested_by="")
+    stage.resyncs.heads[first.id] = replace(first, spread=True)
+    second = await resync.start(stage.head.request, stage.app, requested_by="")
+    assert second.id != first.id
+    assert set(stage.resyncs.heads) == {ID, second.id}
 
 
 async def test_set_aside_messages_are_taken_up_only_when_all_is_applied() -> None:
