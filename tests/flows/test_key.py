@@ -30,6 +30,7 @@ def make_app(azure: World) -> Any:
     return SimpleNamespace(
         settings=settings(),
         reconcile=azure.ports(),
+        rotation=None,  # not asked for by the settings
         notices=Topic(azure),
         accounts=SimpleNamespace(list_all=list_all),
         queues=FakeQueue(),
