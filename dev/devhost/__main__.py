@@ -2,7 +2,7 @@
 
 Decides where the app is, on which port to listen, and which settings the app gets; the host
 does the rest. Exit codes: 0 stopped by a signal, 1 the app cannot be indexed, 2 bad
-configuration, 3 the port is taken.
+configuration, 3 the port is taken, 4 a function ran into functionTimeout.
 """
 
 import argparse
@@ -15,9 +15,13 @@ from pathlib import Path
 from dev.devhost import config
 from dev.devhost.config import ConfigError, HostError
 from dev.devhost.host import Host, Options
+from dev.devhost.keys import Keys
 
 _DEFAULT_PORT = 7071
-_LEASE_S = 20.0
+_LONGEST_LEASE_S = 7 * 24 * 3600
+"""Storage hides a message for no longer."""
+_LEASE_S = 600.0
+"""As in Azure, where no setting changes it."""
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -39,8 +43,13 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lease",
         type=float,
-        default=_LEASE_S,
-        help="seconds after which a killed host's queue messages come back (default: %(default)g)",
+        help="seconds after which a killed host's queue messages come back (default: HOST_LEASE_S, "
+        f"then {_LEASE_S:g})",
+    )
+    parser.add_argument(
+        "--enable-auth",
+        action="store_true",
+        help="ask for function, system and master keys, as Azure does (also: HOST_AUTH=on)",
     )
     parser.add_argument(
         "--verbose", action="store_true", help="log tracebacks and the worker library's own log"
@@ -59,6 +68,17 @@ def _port(given: int | None, local: config.LocalSettings) -> int:
     return int(text)
 
 
+def _lease(given: float | None) -> float:
+    text = os.environ.get("HOST_LEASE_S", "") if given is None else str(given)
+    try:
+        seconds = float(text or _LEASE_S)
+    except ValueError as error:
+        raise ConfigError(f"HOST_LEASE_S is not a number of seconds: {text!r}") from error
+    if not 1 <= seconds <= _LONGEST_LEASE_S:
+        raise ConfigError(f"the lease must be 1 to {_LONGEST_LEASE_S} seconds, not {seconds:g}")
+    return seconds
+
+
 def _log_to_stderr(level: int, verbose: bool) -> None:
     logging.basicConfig(
         level=logging.DEBUG if verbose else level,
@@ -72,10 +92,15 @@ def _log_to_stderr(level: int, verbose: bool) -> None:
     logging.getLogger("azure").setLevel(logging.WARNING)
 
 
+def _asks_for_keys(enabled: bool) -> bool:
+    wanted = os.environ.get("HOST_AUTH", "off").strip().lower()
+    if wanted not in ("", "on", "off"):
+        raise ConfigError(f"HOST_AUTH is on or off, not {wanted!r}")
+    return enabled or wanted == "on"
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     app = arguments.app.resolve()
-    if arguments.lease < 1:
-        raise ConfigError("--lease must be at least one second")
     wanted = config.read_host_json(app)
     local = config.read_settings(app)
     config.apply_settings(local, os.environ)
@@ -90,7 +115,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         app=app,
         port=_port(arguments.port, local),
         bind=arguments.bind,
-        lease=arguments.lease,
+        lease=_lease(arguments.lease),
+        keys=Keys.read(os.environ) if _asks_for_keys(arguments.enable_auth) else None,
         state_dir=arguments.state_dir.resolve() if arguments.state_dir else None,
         verbose=arguments.verbose,
     )

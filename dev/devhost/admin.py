@@ -25,6 +25,7 @@ from dev.devhost.worker import Datum
 log = logging.getLogger("devhost.admin")
 
 PREFIX = "/admin/"
+PING = "/admin/host/ping"
 _VERSION = "4.0.0-local"
 
 
@@ -76,8 +77,9 @@ class Admin:
             return web.Response(status=400, text='the body must look like {"input": "..."}')
         if function.kind == functions.HTTP:
             return web.Response(status=400, text="call an HTTP function by its own address")
-        given = body.get("input")
-        text = given if isinstance(given, str) else "" if given is None else json.dumps(given)
+        text = body.get("input") or ""
+        if not isinstance(text, str):
+            return web.Response(status=400, text="input must be a string")
         if function.kind == functions.EVENT_GRID and not _is_object(text):
             return web.Response(status=400, text="input must be one event, a JSON object")
         run = asyncio.create_task(self._invoke(function, text))
@@ -98,7 +100,7 @@ class Admin:
 
     async def _invoke(self, function: Function, text: str) -> Outcome:
         if function.kind == functions.TIMER:
-            return await self._timers[function.name].run(past_due=False)
+            return await self._timers[function.name].run_by_hand()
         if function.kind == functions.EVENT_GRID:
             return await self._invoker.invoke(function, Datum(text, "json"))
         return await self._invoker.invoke(function, Datum(text, "string"), _queue_metadata())

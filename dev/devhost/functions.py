@@ -114,5 +114,5 @@ def _resolve(text: str, environ: Mapping[str, str], function: str) -> str:
 
 
 def _disabled(name: str, environ: Mapping[str, str]) -> bool:
-    spellings = (f"AzureWebJobs.{name}.Disabled", f"AzureWebJobs__{name}__Disabled")
+    spellings = (f"AzureWebJobs.{name}.Disabled", f"AzureWebJobs_{name}_Disabled")
     return any(environ.get(key, "").strip().lower() in _TRUE for key in spellings)

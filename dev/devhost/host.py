@@ -19,6 +19,7 @@ from dev.devhost.eventgrid import EventGridWebhook
 from dev.devhost.functions import Function
 from dev.devhost.http_functions import HttpFunctions
 from dev.devhost.invoker import Invoker
+from dev.devhost.keys import Keys
 from dev.devhost.server import Server
 from dev.devhost.timers import Timer
 
@@ -39,6 +40,8 @@ class Options:
     port: int
     bind: str
     lease: float
+    keys: Keys | None
+    """None: no keys are asked for."""
     state_dir: Path | None
     verbose: bool
 
@@ -72,10 +75,11 @@ class Host:
         ]
         enabled = [function for function in all_functions if not function.disabled]
         self._listen(enabled, invoker)
-        http = HttpFunctions(_of(enabled, functions.HTTP), self._config.http, invoker)
+        keys = self._options.keys
+        http = HttpFunctions(_of(enabled, functions.HTTP), self._config.http, invoker, keys)
         admin = Admin(all_functions, timers, http.routes, invoker)
-        webhook = EventGridWebhook(_of(enabled, functions.EVENT_GRID), invoker)
-        server = Server(http, webhook, admin, self._options.bind)
+        webhook = EventGridWebhook(_of(enabled, functions.EVENT_GRID), invoker, keys)
+        server = Server(http, webhook, admin, keys, self._options.bind)
         port = await server.start(self._options.port)
         self._loops = [
             asyncio.create_task(timer.loop(), name=timer.function.name)

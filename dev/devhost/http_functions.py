@@ -18,9 +18,11 @@ from multidict import CIMultiDict
 from dev.devhost.config import ConfigError, HttpOptions
 from dev.devhost.functions import Function
 from dev.devhost.invoker import Invoker, Outcome
+from dev.devhost.keys import Keys
 from dev.devhost.worker import Datum
 
 _PARAMETER = re.compile(r"\{(\*{0,2})(\w+)((?::[^{}?]+)*)(\??)\}")
+_SLASH = re.compile("(%2f)", re.IGNORECASE)
 _CONSTRAINTS = {
     "int": r"-?\d{1,10}",
     "long": r"-?\d{1,19}",
@@ -51,7 +53,12 @@ class Route:
         match = self.pattern.fullmatch(path)
         if match is None:
             return None
-        return {name: unquote(text) for name, text in match.groupdict().items() if text}
+        return {name: _decoded(text) for name, text in match.groupdict().items() if text}
+
+
+def _decoded(text: str) -> str:
+    """Decode a route parameter; a slash stays escaped, so that one segment stays one."""
+    return "".join(part if part.lower() == "%2f" else unquote(part) for part in _SLASH.split(text))
 
 
 class RouteTable:
@@ -141,8 +148,15 @@ _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 class HttpFunctions:
     """The app's HTTP functions behind their routes."""
 
-    def __init__(self, functions: list[Function], options: HttpOptions, invoker: Invoker) -> None:
+    def __init__(
+        self,
+        functions: list[Function],
+        options: HttpOptions,
+        invoker: Invoker,
+        keys: Keys | None,
+    ) -> None:
         """Raises ConfigError for a route template that cannot be read."""
+        self._keys = keys
         self.routes = RouteTable(functions, options.route_prefix)
         self._invoker = invoker
         self._slots = (
@@ -161,6 +175,8 @@ class HttpFunctions:
         if self._max_outstanding is not None and self._outstanding >= self._max_outstanding:
             return web.Response(status=429)
         function, params = found
+        if self._keys and (status := self._keys.refuse_http(function, request)):
+            return web.Response(status=status)
         self._outstanding += 1
         try:
             async with self._slots:

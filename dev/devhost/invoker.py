@@ -1,11 +1,12 @@
 """Runs invocations: one task each, timed, logged in one line, counted until done.
 
-Decides how an invocation ends (succeeded, failed, timed out) and writes its output bindings.
-When to invoke, and what a failure means for the message or the caller, is up to the triggers.
+Decides how an invocation ends and writes its output bindings. One that runs into functionTimeout
+ends the process, with everything that runs in it. When to invoke, and what a failure means for the message or the caller, is up to the triggers.
 """
 
 import asyncio
 import logging
+import os
 import re
 import time
 import uuid
@@ -20,6 +21,8 @@ from dev.devhost.worker import Datum
 log = logging.getLogger("devhost.invoke")
 
 Sink = Callable[[Function, Datum | None, list[tuple[str, Datum]]], Awaitable[None]]
+_TIMED_OUT = 4
+"""Exit code."""
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in ', re.MULTILINE)
 
 
@@ -129,7 +132,14 @@ class Invoker:
             elif function.outputs:
                 await self._write_outputs(function, result.value, result.outputs)
         except TimeoutError:
-            error = f"took longer than functionTimeout ({self._timeout:g} s)"
+            log.critical(
+                "%s %s took longer than functionTimeout (%g s); the process ends, and all that "
+                "runs in it",
+                *(function.name, invocation_id, self._timeout),
+            )
+            # As the real host kills its worker: neighbours die too, and storage keeps their
+            # messages until the lease is over.
+            os._exit(_TIMED_OUT)
         except Exception as failure:  # an output that cannot be written fails the invocation
             error = f"output binding: {failure!r}"
         seconds = time.perf_counter() - started

@@ -18,8 +18,6 @@ from azure.storage.queue.aio import QueueClient, QueueServiceClient
 from dev.devhost.functions import Function
 from dev.devhost.worker import Datum
 
-_NEVER_EXPIRES = -1
-
 
 @dataclass(slots=True)
 class Message:
@@ -63,19 +61,24 @@ class Queue:
     def __init__(self, client: QueueClient) -> None:
         self._client = client
 
-    async def create(self) -> None:
-        """Create the queue if it is missing."""
+    async def _create(self) -> None:
         try:
             await self._client.create_queue()
         except ResourceExistsError:
             return
 
     async def receive(self, count: int, lease: float) -> list[Message]:
-        """Return up to `count` visible messages, each hidden from others for `lease` seconds."""
+        """Return up to `count` visible messages, each hidden from others for `lease` seconds.
+
+        A queue that does not exist has none.
+        """
         pages = self._client.receive_messages(
             messages_per_page=count, visibility_timeout=max(1, round(lease))
         ).by_page()
-        page = await anext(pages, None)
+        try:
+            page = await anext(pages, None)
+        except ResourceNotFoundError:
+            return []
         if page is None:
             return []
         return [
@@ -110,14 +113,13 @@ class Queue:
             return False
         return True
 
-    async def send(self, raw: str, *, keep: bool = False) -> None:
-        """Add a message, creating the queue if missing; `keep` means it never expires."""
-        time_to_live = _NEVER_EXPIRES if keep else None
+    async def send(self, raw: str) -> None:
+        """Add a message, creating the queue if missing; it lasts seven days, as all do."""
         try:
-            await self._client.send_message(raw, time_to_live=time_to_live)
+            await self._client.send_message(raw)
         except ResourceNotFoundError:
-            await self.create()
-            await self._client.send_message(raw, time_to_live=time_to_live)
+            await self._create()
+            await self._client.send_message(raw)
 
 
 def decode(raw: str, *, base64_encoded: bool) -> str | bytes:
@@ -125,7 +127,7 @@ def decode(raw: str, *, base64_encoded: bool) -> str | bytes:
     if not base64_encoded:
         return raw
     try:
-        content = base64.b64decode(raw, validate=True)
+        content = base64.b64decode("".join(raw.split()), validate=True)
     except binascii.Error as error:
         raise ValueError("the message is not base64, see messageEncoding in host.json") from error
     try:

@@ -2,8 +2,8 @@
 
 Follows the cloud's queue extension: a new batch is fetched while no more than
 `newBatchThreshold` messages are in work; a message that failed `maxDequeueCount` times moves
-to `<queue>-poison`. Two things are quicker than in the cloud: idle polling slows down to one
-second, and the lease is short, so that a killed host's messages come back soon.
+to `<queue>-poison`, one that cannot be decoded at once. A queue that is missing is not made. Idle
+polling is quicker than in the cloud: it slows down to one second, and an own output wakes it.
 """
 
 import asyncio
@@ -50,6 +50,7 @@ class QueueListener:
         self._shortest_poll = min(_SHORTEST_POLL_S, self._longest_poll)
         self._in_work: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._is_away = False
 
     def nudge(self) -> None:
         """Poll soon: something may have been put on the queue."""
@@ -57,7 +58,6 @@ class QueueListener:
 
     async def loop(self) -> None:
         """Poll until cancelled. Messages in work stay in work; await `finish` for them."""
-        await self._create()
         clock = asyncio.get_running_loop().time
         pause = self._shortest_poll
         while True:
@@ -85,10 +85,13 @@ class QueueListener:
         try:
             messages = await self._queue.receive(self._options.batch_size, self._lease)
         except AzureError as error:
-            log.warning("%s: waiting for storage: %s", self.name, _brief(error))
-            # Storage that was restarted empty has lost the queue.
-            await self._create(waiting=True)
+            if not self._is_away:
+                log.warning("%s: waiting for storage: %s", self.name, _brief(error))
+            self._is_away = True
             return 0
+        if self._is_away:
+            log.info("%s: storage is back", self.name)
+            self._is_away = False
         for message in messages:
             task = asyncio.create_task(self._handle(message))
             self._in_work.add(task)
@@ -98,12 +101,19 @@ class QueueListener:
     async def _handle(self, message: Message) -> None:
         if message.dequeue_count > self._options.max_dequeue_count and self._poison:
             # Its reader died each time before it could say so.
-            await self._attempt(self._set_aside(message, self._poison))
+            await self._give_up(message, self._poison)
+            return
+        try:
+            datum = self._decoded(message)
+        except ValueError as error:
+            log.error("Message decoding has failed! Check MessageEncoding settings. %s", error)
+            if self._poison:
+                await self._attempt(self._set_aside(message, self._poison))
             return
         done = asyncio.Event()
         renewal = asyncio.create_task(self._renew(message, done))
         try:
-            ok = await self._run(message)
+            ok = (await self._invoker.invoke(self.function, datum, _metadata(message))).ok
         finally:
             # Waited for, not cancelled: it may be replacing the pop receipt at this moment.
             done.set()
@@ -111,19 +121,13 @@ class QueueListener:
         if ok:
             await self._attempt(self._delete(message))
         elif message.dequeue_count >= self._options.max_dequeue_count and self._poison:
-            await self._attempt(self._set_aside(message, self._poison))
+            await self._give_up(message, self._poison)
         else:
             await self._attempt(self._queue.hide(message, self._options.visibility_timeout))
 
-    async def _run(self, message: Message) -> bool:
-        try:
-            content = decode(message.raw, base64_encoded=self._options.base64)
-        except ValueError as error:
-            log.error("%s: message %s: %s", self.name, message.id, error)
-            return False
-        datum = Datum(content, "string" if isinstance(content, str) else "bytes")
-        outcome = await self._invoker.invoke(self.function, datum, _metadata(message))
-        return outcome.ok
+    def _decoded(self, message: Message) -> Datum:
+        content = decode(message.raw, base64_encoded=self._options.base64)
+        return Datum(content, "string" if isinstance(content, str) else "bytes")
 
     async def _renew(self, message: Message, done: asyncio.Event) -> None:
         while not await _set_within(done, self._lease / 2):
@@ -131,17 +135,19 @@ class QueueListener:
                 log.warning("%s: lease of message %s was lost", self.name, message.id)
                 return
 
-    async def _set_aside(self, message: Message, poison: Queue) -> None:
-        await poison.send(message.raw, keep=True)
-        await self._delete(message)
+    async def _give_up(self, message: Message, poison: Queue) -> None:
+        # The alert rules look for these words of the real host.
         log.warning(
-            "%s: message %s failed %d times, moved to %s%s",
-            self.name,
-            message.id,
-            min(message.dequeue_count, self._options.max_dequeue_count),
+            "Message has reached MaxDequeueCount of %d. Moving message to queue '%s%s'.",
+            self._options.max_dequeue_count,
             self.name,
             _POISON,
         )
+        await self._attempt(self._set_aside(message, poison))
+
+    async def _set_aside(self, message: Message, poison: Queue) -> None:
+        await poison.send(message.raw)
+        await self._delete(message)
 
     async def _delete(self, message: Message) -> None:
         if not await self._queue.delete(message):
@@ -154,21 +160,6 @@ class QueueListener:
         except AzureError as error:
             log.warning("%s: storage did not answer: %s", self.name, _brief(error))
             return None
-
-    async def _create(self, waiting: bool = False) -> None:
-        """Create the queue as soon as storage answers; an outage is logged once."""
-        while True:
-            try:
-                await self._queue.create()
-            except AzureError as error:
-                if not waiting:
-                    log.warning("%s: waiting for storage: %s", self.name, _brief(error))
-                waiting = True
-                await asyncio.sleep(self._longest_poll)
-                continue
-            if waiting:
-                log.info("%s: storage is back", self.name)
-            return
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._in_work.discard(task)

@@ -15,6 +15,7 @@ from dev.devhost.admin import Admin
 from dev.devhost.config import PortTakenError
 from dev.devhost.eventgrid import EventGridWebhook
 from dev.devhost.http_functions import HttpFunctions
+from dev.devhost.keys import Keys
 
 _MAX_BODY = 100 * 1024 * 1024
 _BACKLOG = 1024
@@ -24,8 +25,14 @@ class Server:
     """Serves the host's paths on one port."""
 
     def __init__(
-        self, http: HttpFunctions, webhook: EventGridWebhook, admin_api: Admin, bind: str
+        self,
+        http: HttpFunctions,
+        webhook: EventGridWebhook,
+        admin_api: Admin,
+        keys: Keys | None,
+        bind: str,
     ) -> None:
+        self._keys = keys
         self._http = http
         self._webhook = webhook
         self._admin = admin_api
@@ -65,6 +72,9 @@ class Server:
         path = request.rel_url.path
         answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
         if path.startswith(admin.PREFIX):
+            keys = None if path.lower() == admin.PING else self._keys
+            if keys and (status := keys.refuse_admin(request)):
+                return web.Response(status=status)
             answer = self._admin.answer
         elif path.lower() == eventgrid.PATH:
             answer = self._webhook.answer
@@ -79,8 +89,8 @@ class Server:
             request.writer.output_size = 0
         try:
             return await answer(request)
-        except web.HTTPException as refusal:  # a body over the limit
-            return web.Response(status=refusal.status, text=refusal.reason)
+        except web.HTTPRequestEntityTooLarge:
+            return web.Response(status=500)
 
 
 def _request(message, payload, protocol, writer, task) -> web.BaseRequest:  # type: ignore[no-untyped-def]

@@ -1,8 +1,8 @@
 """Runs timer functions on their schedules, one run at a time each.
 
 Schedules are NCRONTAB expressions of six fields, in UTC; a day must match both the day-of-month
-and the day-of-week field, unlike in classic cron. A run that outlasts its interval swallows the
-ticks it covers. A schedule of a minute or more is monitored: with a state folder, a tick missed
+and the day-of-week field, unlike in classic cron. A run that outlasts its interval is followed at
+once by one more, however many ticks it covered. A schedule of a minute or more is monitored: with a state folder, a tick missed
 while the host was down is made up for at once, marked as past due. Failed runs are repeated only
 under the function's own retry policy.
 """
@@ -72,54 +72,55 @@ class Timer:
         self.function = function
         self.schedule = Schedule(str(function.trigger["schedule"]), function.name)
         self._invoker = invoker
-        self._one_at_a_time = asyncio.Lock()
         self._last: datetime | None = None
-        monitored = (
+        self._monitored = (
             function.trigger.get("useMonitor") is not False
             and self.schedule.interval(datetime.now(UTC)) >= _MONITORED_FROM_S
         )
-        self._state = state_dir / f"{function.name}.json" if state_dir and monitored else None
+        self._state = state_dir / f"{function.name}.json" if state_dir and self._monitored else None
 
     async def loop(self) -> None:
         """Run the function at each due time, until cancelled."""
         missed = self._missed()
         if missed or self.function.trigger.get("runOnStartup"):
-            await self.run(past_due=missed)
+            await self._run(past_due=missed)
+        due = self.schedule.next(datetime.now(UTC))
         while True:
-            due = self.schedule.next(datetime.now(UTC))
             self._save(due)
             await _sleep_until(due)
-            await self.run(past_due=False)
+            await self._run(past_due=False)
+            # However many ticks the run covered, one is made up for, at once.
+            due = max(self.schedule.next(due), datetime.now(UTC))
 
-    async def run(self, *, past_due: bool) -> Outcome:
-        """Run the function now, after a run that is under way, and return how it ended."""
-        async with self._one_at_a_time:
-            attempt = 0
-            while True:
-                outcome = await self._once(past_due, attempt)
-                retry = self.function.retry
-                if outcome.ok or retry is None or 0 <= retry.limit <= attempt:
-                    return outcome
-                attempt += 1
-                await asyncio.sleep(retry.delay(attempt))
+    async def run_by_hand(self) -> Outcome:
+        """Run the function now, beside a run that is under way, as the admin API does."""
+        return await self._try(None, past_due=False)
 
-    async def _once(self, past_due: bool, attempt: int) -> Outcome:
+    async def _run(self, *, past_due: bool) -> None:
         started = datetime.now(UTC)
-        last = self._last or datetime.min.replace(tzinfo=UTC)
+        last = (self._last or datetime.min.replace(tzinfo=UTC)).isoformat()
+        status = {
+            "Last": last,
+            "Next": self.schedule.next(started).isoformat(),
+            "LastUpdated": last,
+        }
+        await self._try(status if self._monitored else None, past_due=past_due)
+        self._last = started
+
+    async def _try(self, status: dict[str, str] | None, *, past_due: bool) -> Outcome:
+        """Invoke the function until it succeeds or its own retry policy is exhausted."""
         request = {
             "Schedule": {"AdjustForDST": True},
-            "ScheduleStatus": {
-                "Last": last.isoformat(),
-                "Next": self.schedule.next(started).isoformat(),
-                "LastUpdated": last.isoformat(),
-            },
+            "ScheduleStatus": status,
             "IsPastDue": past_due,
         }
-        outcome = await self._invoker.invoke(
-            self.function, Datum(json.dumps(request), "json"), attempt=attempt
-        )
-        self._last = started
-        return outcome
+        datum, retry, attempt = Datum(json.dumps(request), "json"), self.function.retry, 0
+        while True:
+            outcome = await self._invoker.invoke(self.function, datum, attempt=attempt)
+            if outcome.ok or retry is None or 0 <= retry.limit <= attempt:
+                return outcome
+            attempt += 1
+            await asyncio.sleep(retry.delay(attempt))
 
     def _missed(self) -> bool:
         """Tell whether a tick passed while no host was running."""

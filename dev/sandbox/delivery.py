@@ -129,7 +129,7 @@ async def _post(
     try:
         async with session.post(
             f"{world.host_url}/runtime/webhooks/eventgrid",
-            params={"functionName": delivery.function},
+            params={"functionName": delivery.function, "code": world.host_key},
             data=orjson.dumps(delivery.event if cloud else [delivery.event]),
             headers={
                 "aeg-event-type": "Notification",

@@ -244,6 +244,7 @@ def main() -> None:
         base_url=f"http://127.0.0.1:{options.port}",
         wandb_url=f"http://127.0.0.1:{options.wandb_port}",
         host_url=options.host_url,
+        host_key=os.environ.get("HOST_SYSTEM_KEY") or World.host_key,
         default_subscription=options.subscription,
     )
     asyncio.run(run(world, options.port, options.wandb_port))

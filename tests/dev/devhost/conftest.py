@@ -88,7 +88,7 @@ async def starter(folder: Path) -> AsyncIterator[StartHost]:
                 {**os.environ, "SAMPLE_TRACE": str(trace), **environ},
                 ROOT,
                 folder,
-                lambda: processes.answers(f"http://127.0.0.1:{port}/admin/host/status"),
+                lambda: processes.answers(f"http://127.0.0.1:{port}/admin/host/ping"),
             )
             started.append(process)
             await process.start(30)

@@ -4,11 +4,13 @@ import asyncio
 import base64
 import json
 import signal
+from datetime import timedelta
 from pathlib import Path
 from shutil import copytree
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.core.exceptions import ResourceNotFoundError
 
 if TYPE_CHECKING:
     from dev.tools.processes import Process
@@ -84,11 +86,38 @@ async def test_message_goes_to_poison_queue_when_it_keeps_failing(
     queue_host: "RunningHost", work: "Work", raw: str, attempts: list[int]
 ) -> None:
     await work.put(raw)
-    await queue_host.eventually(lambda: "-poison" in queue_host.log())
+    await queue_host.eventually(
+        lambda: "-poison" in queue_host.log() or "decoding" in queue_host.log()
+    )
     await until_empty(work)
-    poison = [message.content async for message in work.poison.receive_messages()]
-    assert poison == [raw]
+    poison = [message async for message in work.poison.receive_messages()]
+    assert [message.content for message in poison] == [raw]
+    lasts = poison[0].expires_on - poison[0].inserted_on
+    assert lasts == timedelta(days=7)
+    words = f"MaxDequeueCount of 2. Moving message to queue '{work.name}-poison'."
+    assert (words if attempts else "Message decoding has failed!") in queue_host.log()
     assert [fact["dequeue_count"] for fact in queue_host.facts("on_message")] == attempts
+
+
+async def test_message_is_taken_when_its_base64_has_line_ends(
+    queue_host: "RunningHost", work: "Work"
+) -> None:
+    raw = encoded(name="wrapped")
+    await work.put(f"{raw[:8]}\r\n {raw[8:]}\n")
+    await queue_host.eventually(lambda: names(queue_host) == ["wrapped"])
+
+
+async def test_queue_is_waited_for_and_not_made_when_it_is_missing(
+    queue_host: "RunningHost", work: "Work"
+) -> None:
+    await work.queue.delete_queue()
+    await asyncio.sleep(1.5)
+    with pytest.raises(ResourceNotFoundError):
+        await work.length(work.queue)
+    assert "storage" not in queue_host.log()
+    await work.queue.create_queue()
+    await work.put(encoded(name="after"))
+    await queue_host.eventually(lambda: names(queue_host) == ["after"])
 
 
 async def test_lease_is_renewed_when_function_outlasts_it(
@@ -130,6 +159,7 @@ async def test_work_goes_on_when_storage_was_away(
     await azurite.stop(grace=2)
     await queue_host.eventually(lambda: "storage" in queue_host.log())
     await azurite.start(30)  # empty: it keeps nothing
+    await work.queue.create_queue()
     await queue_host.eventually(lambda: "storage is back" in queue_host.log())
     await work.put(encoded(name="after"))
     await queue_host.eventually(lambda: names(queue_host) == ["after"])

@@ -87,6 +87,18 @@ async def test_exit_code_and_reason_are_given_when_app_cannot_start(
     assert (ended, reason in stderr) == (code, True), stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HOST_LEASE_S", "soon"), ("HOST_LEASE_S", "0.5"), ("HOST_AUTH", "maybe")],
+)
+async def test_start_is_refused_when_a_setting_of_the_host_is_malformed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    code, stderr = await run_host(make_app(tmp_path), "--port", "0")
+    assert (code, value in stderr) == (2, True), stderr
+
+
 async def test_port_is_named_when_taken(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

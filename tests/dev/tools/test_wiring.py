@@ -1,5 +1,6 @@
 """What a stack sets for its host, and what it leaves to people."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from dev.tools import ports, wiring
 from dev.tools.ports import Ports
 from dev.tools.processes import StackError
 
+ROOT = Path(__file__).resolve().parents[3]
 PORTS = Ports(sandbox=1, wandb=2, host=3, azurite=4)
 SAMPLE = '{"Values": {"WANDB_BASE_URL": "http://127.0.0.1:7701"}}'
 OWN = '{"Values": {"WANDB_BASE_URL": "https://wandb.example.org"}}'
@@ -19,7 +21,19 @@ def test_wandb_is_the_sandboxs_when_nobody_says_otherwise(tmp_path: Path) -> Non
         "AzureWebJobsStorage": "UseDevelopmentStorage=true",
         "WANDB_BASE_URL": "http://127.0.0.1:2",
         "WANDB_APP_URL": "http://127.0.0.1:2",
+        "HOST_LEASE_S": "20",
     }
+
+
+def test_lease_is_the_users_when_set(tmp_path: Path) -> None:
+    assert wiring.joined(PORTS, {"HOST_LEASE_S": "600"}, tmp_path)["HOST_LEASE_S"] == "600"
+
+
+def test_stack_has_the_queues_of_the_templates_when_it_starts() -> None:
+    template = (ROOT / "infra" / "modules" / "storage.bicep").read_text()
+    names = re.search(r"var queueNames = \[(.*?)\]", template, re.DOTALL)
+    assert names is not None
+    assert tuple(names[1].replace("'", "").split()) == wiring.QUEUES
 
 
 @pytest.mark.parametrize(

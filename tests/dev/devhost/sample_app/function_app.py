@@ -45,6 +45,16 @@ def fixed(req: func.HttpRequest) -> str:
     return "fixed"
 
 
+@app.route("open", auth_level=func.AuthLevel.ANONYMOUS)
+def open_(req: func.HttpRequest) -> str:
+    return "open"
+
+
+@app.route("closed", auth_level=func.AuthLevel.ADMIN)
+def closed(req: func.HttpRequest) -> str:
+    return "closed"
+
+
 @app.route("files/{*path}")
 def files(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(req.route_params.get("path", "nothing"))
