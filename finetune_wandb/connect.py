@@ -5,6 +5,7 @@ Imported with the first call that needs them, never with the app itself.
 
 import asyncio
 import gc
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -47,6 +48,7 @@ from finetune_wandb.relay.ports import RelayPorts
 def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     """Return the app with every client behind its port; nothing is asked of the network yet."""
     _calm_collector()
+    _mute_sdks()
     share_ca_bundle()
     telemetry = _telemetry(environ)
     transport = Transport(
@@ -119,6 +121,11 @@ def _calm_collector() -> None:
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def _mute_sdks() -> None:
+    """Keep request logs of the Azure SDKs out of the app's: twenty lines a pass over an account."""
+    logging.getLogger("azure").setLevel(logging.WARNING)
 
 
 def _telemetry(environ: Mapping[str, str]) -> Telemetry:

@@ -1,7 +1,8 @@
 """OpenTelemetry: spans, metrics and logs to OTLP, to Application Insights, or to both.
 
 Set up here, because the host leaves it to the app in this mode (PYTHON_ENABLE_OPENTELEMETRY);
-logs go the same way, since the host then takes none from the worker. Imported only when on.
+logs go the same way, since the host then takes none from the worker. Every failed span is kept,
+and a share of the others. Imported only when on.
 """
 
 import logging
@@ -10,16 +11,17 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from opentelemetry import metrics, trace
+from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import StatusCode
 
-from finetune_wandb.clients.span_sampler import FailuresKept
 from finetune_wandb.model.telemetry import Attribute, Span
 
 NAME: Final = "wandb-finetune-relay"
@@ -27,6 +29,9 @@ _CONNECTION: Final = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 _AUTHENTICATION: Final = "APPLICATIONINSIGHTS_AUTHENTICATION_STRING"
 _RATIO: Final = "OTEL_TRACES_SAMPLER_ARG"
 _UNITS: Final = {"relay.lag": "s"}
+_SPACE: Final = 2**64
+_EXPORTERS: Final = ("azure.core.", "azure.monitor.", "opentelemetry.", "requests.", "urllib3.")
+"""Loggers that speak during an export: each of their lines would be a reason for the next one."""
 
 
 class OpenTelemetry:
@@ -78,6 +83,33 @@ class _OpenSpan:
         self._span.set_status(StatusCode.ERROR, reason)
 
 
+class FailuresKept(SpanProcessor):
+    """Passes on what ended badly, and of the rest whole traces up to `ratio` (0 to 1).
+
+    A sampler decides before the work is done, so it cannot know what will fail; this decides
+    when a span has ended.
+    """
+
+    def __init__(self, inner: SpanProcessor, ratio: float) -> None:
+        self._inner = inner
+        self._limit = ratio * _SPACE
+
+    def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:
+        self._inner.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        context = span.get_span_context()
+        is_kept = context is not None and context.trace_id % _SPACE < self._limit
+        if is_kept or span.status.status_code is StatusCode.ERROR:
+            self._inner.on_end(span)
+
+    def shutdown(self) -> None:
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._inner.force_flush(timeout_millis)
+
+
 def start(environ: Mapping[str, str]) -> OpenTelemetry:
     """Set up what the settings name, for this process, and return it."""
     resource = Resource.create(
@@ -97,8 +129,15 @@ def start(environ: Mapping[str, str]) -> OpenTelemetry:
     trace.set_tracer_provider(tracers)
     metrics.set_meter_provider(meters)
     if exporters:
-        logging.getLogger().addHandler(LoggingHandler(logging.INFO, loggers))
+        logging.getLogger().addHandler(log_handler(loggers))
     return OpenTelemetry(tracers.get_tracer(NAME), meters.get_meter(NAME))
+
+
+def log_handler(loggers: LoggerProvider) -> logging.Handler:
+    """Return a handler that exports the app's log lines, never those of an export."""
+    handler = LoggingHandler(logging.INFO, loggers)
+    handler.addFilter(lambda record: not f"{record.name}.".startswith(_EXPORTERS))
+    return handler
 
 
 def _ratio(environ: Mapping[str, str]) -> float:
