@@ -16,8 +16,7 @@ from finetune_wandb.clients.azure.accounts import Accounts
 from finetune_wandb.clients.azure.jobs import Jobs
 from finetune_wandb.clients.azure.key_vault import KeyVault
 from finetune_wandb.clients.azure.notices import Notices
-from finetune_wandb.clients.azure.roles import Roles
-from finetune_wandb.clients.azure.vaults import VaultResources
+from finetune_wandb.clients.azure.vaults import Roles, VaultResources
 from finetune_wandb.clients.key_ring import KeyRing
 from finetune_wandb.clients.network import share_ca_bundle
 from finetune_wandb.clients.storage.account_table import AccountTable

@@ -90,5 +90,5 @@ def cause_of(error: BaseException, service: str) -> tuple[str, str, str]:
     return (
         "Unreachable",
         f"{service} did not answer ({type(error).__name__})",
-        f"tried again by itself; if it lasts, check that the app can reach {service}",
+        f"retried automatically; if it lasts, check that the app can reach {service}",
     )

@@ -39,7 +39,7 @@ class Transport:
     ) -> None:
         """`client_id` names a user-assigned identity; empty takes the system-assigned one.
 
-        `on_call` is told service and status of each answer; status 0 when none came.
+        `on_call` gets service and status of each answer; status 0 when none came.
         """
         self.on_call = on_call
         self._sandbox_url = sandbox_url

@@ -7,7 +7,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MODULES = (
     "azure.accounts",
-    "azure.roles",
     "azure.vaults",
     "azure.key_vault",
     "wandb.keys",

@@ -15,10 +15,9 @@ from azure.storage.queue import (
     generate_account_sas,
 )
 
-from finetune_wandb.clients.storage.json_rows import JsonRows, table_key
 from finetune_wandb.clients.storage.queues import Queue, Queues
 from finetune_wandb.clients.storage.service import Storage, StorageAddress, read_address
-from finetune_wandb.clients.storage.tables import RowWrite, Table
+from finetune_wandb.clients.storage.tables import JsonRows, RowWrite, Table, table_key
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import ConflictError, SettingsError, UnavailableError
 from finetune_wandb.model.messages import Message

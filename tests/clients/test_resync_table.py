@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from finetune_wandb.clients.storage.json_rows import JsonRows
 from finetune_wandb.clients.storage.resync_table import TABLE, ResyncTable
 from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.storage.tables import JsonRows
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 
 REQUEST = ResyncRequest(scope="job", account="/a", job="j", parts=("jobs",), since=5.0)

@@ -3,7 +3,7 @@
 import pytest
 
 from finetune_wandb.clients.azure.accounts import Accounts
-from finetune_wandb.clients.azure.roles import Roles
+from finetune_wandb.clients.azure.vaults import Roles
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import MissingError, NotReadyError
 from finetune_wandb.model.settings import OFFICER, USER

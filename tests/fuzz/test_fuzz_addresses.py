@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from finetune_wandb.clients.storage.json_rows import table_key
+from finetune_wandb.clients.storage.tables import table_key
 from finetune_wandb.clients.translate import parse_retry_after
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError

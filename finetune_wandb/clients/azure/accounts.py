@@ -116,7 +116,7 @@ def account_of(found: Any, asked: AccountId) -> Account:
     """Return our account for the SDK's. Raises UnavailableError for an answer that is none."""
     if not found.id or not found.kind:
         # A proxy's answer with status 200: an account without kind and tags would be let go of.
-        raise UnavailableError("Resource Manager's answer is no account", subject=asked.key)
+        raise UnavailableError("Resource Manager's answer holds no account", subject=asked.key)
     properties = found.properties
     identity = found.identity
     kind = _text(identity.type if identity else None).lower()

@@ -30,7 +30,7 @@ class KeyVault:
     async def read_newest(self, secret: SecretRef) -> SecretVersion:
         """Return the newest version. Raises MissingError, or DeniedError whose code says why:
         `SecretDisabled`, `ForbiddenByRbac`, `AccessDenied`, `ForbiddenByFirewall`, ...;
-        UnavailableError for an answer that is no secret.
+        UnavailableError for an answer that holds none.
         """
         return await self._read(secret, None)
 
@@ -70,7 +70,7 @@ class KeyVault:
             if found.value is None or not found.properties.version:
                 # A proxy's answer with status 200. Versions never change: taken for one, it would
                 # be kept as the key's value for as long as this process lives.
-                raise UnavailableError("Key Vault's answer is no secret", subject=str(secret))
+                raise UnavailableError("Key Vault's answer holds no secret", subject=str(secret))
             return _version_of(found)
 
     def _client(self, vault: VaultAddress) -> "SecretClient":
@@ -92,7 +92,7 @@ def _version_of(found: Any) -> SecretVersion:
         enabled=properties.enabled is not False,
         not_before=properties.not_before,
         expires=properties.expires_on,
-        # Files put into a vault often end in a line break, which is no part of a key.
+        # Files put into a vault often end in a line break, which does not belong to the key.
         value=Secret(found.value.strip()),
         tags=dict(properties.tags or {}),
     )

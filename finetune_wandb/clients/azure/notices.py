@@ -13,7 +13,7 @@ SOURCE = "/wandb-finetune-relay"
 
 
 class Notices:
-    """One topic. Without an endpoint nothing is published: nobody asked for it."""
+    """One topic. Without an endpoint nothing is published."""
 
     def __init__(self, transport: Transport, endpoint: str) -> None:
         self._transport = transport

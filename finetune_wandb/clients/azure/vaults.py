@@ -1,4 +1,4 @@
-"""Key vaults in ARM: find one by its address, and add an access policy.
+"""Who may read a vault's secrets, in ARM: vaults with their access policies, and role assignments.
 
 A vault's URL does not say where its resource is. Where it was found once is remembered; its
 facts are not.
@@ -6,13 +6,20 @@ facts are not.
 
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.clients.translate import answered
+from finetune_wandb.clients.translate import answered, error_code
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import AppError, MissingError, UnavailableError
-from finetune_wandb.model.ids import VaultAddress
-from finetune_wandb.model.vault import NEEDED_PERMISSIONS, AccessPolicy, Vault
+from finetune_wandb.model.ids import VaultAddress, subscription_of
+from finetune_wandb.model.vault import (
+    NEEDED_PERMISSIONS,
+    AccessPolicy,
+    RoleAssignment,
+    Vault,
+    assignment_name,
+)
 
 if TYPE_CHECKING:
+    from azure.mgmt.authorization.v2022_04_01.aio import AuthorizationManagementClient
     from azure.mgmt.keyvault.aio import KeyVaultManagementClient
 
 _SERVICE = "Azure Resource Manager"
@@ -113,6 +120,72 @@ class VaultResources:
         return self._clients[subscription]
 
 
+class Roles:
+    """One SDK client per subscription, made when first needed and kept."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._clients: dict[str, AuthorizationManagementClient] = {}
+
+    async def list_for_scope(self, scope: str) -> tuple[RoleAssignment, ...]:
+        """Return the assignments at a scope and above it; some services add those below."""
+        with answered(scope, _SERVICE):
+            return tuple(
+                [
+                    _assignment_of(item)
+                    async for item in self._client(scope).role_assignments.list_for_scope(scope)
+                ]
+            )
+
+    async def assign(
+        self, scope: str, role_id: str, principal_id: str, description: str
+    ) -> RoleAssignment:
+        """Give a service principal a role; success when it has it already.
+
+        Raises NotReadyError while the directory does not know the principal yet.
+        """
+        from azure.core.exceptions import HttpResponseError
+        from azure.mgmt.authorization.v2022_04_01.models import RoleAssignmentCreateParameters
+
+        name = assignment_name(scope, principal_id, role_id)
+        subscription = subscription_of(scope) or ""
+        body = RoleAssignmentCreateParameters(
+            role_definition_id=f"/subscriptions/{subscription}/providers"
+            f"/Microsoft.Authorization/roleDefinitions/{role_id}",
+            principal_id=principal_id,
+            # Without it the SDK says User, and a new identity is looked for in vain.
+            principal_type="ServicePrincipal",
+            description=description,
+        )
+        with answered(scope, _SERVICE):
+            try:
+                made = await self._client(scope).role_assignments.create(scope, name, body)
+            except HttpResponseError as error:
+                if error_code(error) != "RoleAssignmentExists":
+                    raise
+                # The same role under another name: what was wanted is there.
+                return RoleAssignment(
+                    id=f"{scope}/providers/Microsoft.Authorization/roleAssignments/{name}",
+                    scope=scope.lower(),
+                    role_id=role_id,
+                    principal_id=principal_id.lower(),
+                    description=description,
+                )
+            return _assignment_of(made)
+
+    def _client(self, scope: str) -> "AuthorizationManagementClient":
+        subscription = subscription_of(scope) or ""
+        if subscription not in self._clients:
+            from azure.mgmt.authorization.v2022_04_01.aio import AuthorizationManagementClient
+
+            from finetune_wandb.clients.azure.sdk import sdk_options
+
+            self._clients[subscription] = AuthorizationManagementClient(
+                self._transport.credential(), subscription, **sdk_options(self._transport)
+            )
+        return self._clients[subscription]
+
+
 def _parts(vault_id: str) -> tuple[str, str, str]:
     """Return subscription, resource group and name of a vault's ARM id."""
     parts = vault_id.strip("/").split("/")
@@ -125,7 +198,7 @@ def _vault_of(found: Any, address: VaultAddress) -> Vault:
     properties = found.properties
     if not found.id or properties is None:
         # A proxy's answer with status 200 says nothing about the vault.
-        raise UnavailableError(f"{_SERVICE}'s answer is no vault", subject=address.host)
+        raise UnavailableError(f"{_SERVICE}'s answer holds no vault", subject=address.host)
     network = properties.network_acls
     return Vault(
         id=found.id or "",
@@ -140,7 +213,7 @@ def _vault_of(found: Any, address: VaultAddress) -> Vault:
                 ),
             )
             for item in properties.access_policies or ()
-            # A policy for an application acting for somebody is not the identity's own.
+            # A policy for an application that acts for a user is not the identity's own.
             if not item.application_id
         ),
         public_access=(properties.public_network_access or "Enabled").lower() != "disabled",
@@ -151,3 +224,13 @@ def _vault_of(found: Any, address: VaultAddress) -> Vault:
 
 def _text(value: Any) -> str:
     return str(getattr(value, "value", value) or "")
+
+
+def _assignment_of(item: Any) -> RoleAssignment:
+    return RoleAssignment(
+        id=item.id or "",
+        scope=(item.scope or "").lower(),
+        role_id=(item.role_definition_id or "").rsplit("/", 1)[-1].lower(),
+        principal_id=(item.principal_id or "").lower(),
+        description=item.description or "",
+    )

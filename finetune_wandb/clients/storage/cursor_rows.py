@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from finetune_wandb.clients.storage.json_rows import table_key
+from finetune_wandb.clients.storage.tables import table_key
 from finetune_wandb.model.cursor import Cursor, RunPath, Stored
 
 CHUNK: Final = 60_000

@@ -18,9 +18,8 @@ from finetune_wandb.clients.storage.cursor_rows import (
     partition,
     row_size,
 )
-from finetune_wandb.clients.storage.json_rows import table_key
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.tables import RowWrite, Table
+from finetune_wandb.clients.storage.tables import RowWrite, Table, table_key
 from finetune_wandb.model.cursor import Cursor, JobSeen
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError
 

@@ -12,9 +12,8 @@ from typing import Any
 import orjson
 
 from finetune_wandb.clients.storage.account_table import utc
-from finetune_wandb.clients.storage.json_rows import JsonRows
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.tables import Table, quoted
+from finetune_wandb.clients.storage.tables import JsonRows, Table, quoted
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.key import KeyChange, KeyRecord
 from finetune_wandb.model.mint import KeyMint, mint_from_json
@@ -34,7 +33,7 @@ class KeyTable:
     def __init__(
         self, storage: Storage, on_write: Callable[[KeyRecord], None] | None = None
     ) -> None:
-        """`on_write` is told of every record that this process has written."""
+        """`on_write` gets every record that this process has written."""
         self._table = Table(storage, TABLE)
         self._changes = Table(storage, CHANGES)
         self._on_write = on_write

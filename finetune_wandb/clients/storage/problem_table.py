@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Final
 
-from finetune_wandb.clients.storage.json_rows import JsonRows
 from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.storage.tables import JsonRows
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.problem import Problem
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from finetune_wandb.clients.storage.json_rows import JsonRows
 from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.storage.tables import JsonRows
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.resync import Resync, ResyncItem
 

@@ -8,6 +8,7 @@ transactions" of the Table service REST reference, version 2019-02-02; held by c
 against Azurite.
 """
 
+import hashlib
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -33,6 +34,7 @@ _HEADERS: Final = {
     "Content-Type": "application/json",
     "Prefer": "return-no-content",
 }
+_PLAIN: Final = re.compile(r"^[A-Za-z0-9_.|-]{1,400}$")
 _STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3})")
 _ETAG: Final = re.compile(rb"^ETag: *(.+?)\r?$", re.MULTILINE | re.IGNORECASE)
 
@@ -203,6 +205,61 @@ class Table:
         return f"{self._name}({_keys(partition, row)})"
 
 
+def table_key(text: str) -> str:
+    """Return text as a table key: itself with `/` as `|`, or a hash where that cannot be."""
+    plain = text.replace("/", "|")
+    if _PLAIN.fullmatch(plain):
+        return plain
+    return "h-" + hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonRow:
+    """A stored row's data, and the version to write over."""
+
+    data: dict[str, Any]
+    etag: str
+
+
+class JsonRows:
+    """A small table: keys to search by, and one JSON column with the rest."""
+
+    def __init__(self, storage: Storage, table: str) -> None:
+        self._table = Table(storage, table)
+
+    async def read(self, partition: str, row: str) -> JsonRow | None:
+        found = await self._table.read(table_key(partition), table_key(row))
+        return JsonRow(orjson.loads(found["data"]), found["odata.etag"]) if found else None
+
+    async def put(self, partition: str, row: str, data: dict[str, Any]) -> None:
+        """Write a row, whatever was there."""
+        await self._table.upsert(_entity(partition, row, data))
+
+    async def write(
+        self, partition: str, row: str, data: dict[str, Any], known: JsonRow | None
+    ) -> None:
+        """Write a row over the one that its writer read, or a new one where that was none.
+
+        Raises ConflictError where another writer came first.
+        """
+        entity = _entity(partition, row, data)
+        if known is None:
+            await self._table.insert(entity)
+        else:
+            await self._table.update(entity, etag=known.etag)
+
+    async def delete(self, partition: str, row: str) -> None:
+        """Remove a row; a no-op where there is none."""
+        await self._table.delete(table_key(partition), table_key(row))
+
+    async def rows(self, partition: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield the data of a partition's rows, or of the whole table's."""
+        where = f"PartitionKey eq '{table_key(partition)}'" if partition is not None else ""
+        async for page in self._table.pages(where, columns=("data",)):
+            for row in page:
+                yield orjson.loads(row["data"])
+
+
 def quoted(text: str) -> str:
     """Return text as it stands between the quotes of a filter."""
     return text.replace("'", "''")
@@ -289,3 +346,11 @@ def _page(answer: Answer) -> tuple[list[dict[str, Any]], str]:
     return rows, "&".join(
         f"{name}={quote(value, safe='')}" for name, value in places.items() if value
     )
+
+
+def _entity(partition: str, row: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "PartitionKey": table_key(partition),
+        "RowKey": table_key(row),
+        "data": orjson.dumps(data).decode(),
+    }
