@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from finetune_wandb.accounts.checks.vault import is_foreign
-from finetune_wandb.accounts.ports import ReconcilePorts
-from finetune_wandb.accounts.shared import assignments_key, vault_key
-from finetune_wandb.accounts.state import State, failure_of
+from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, vault_key
+from finetune_wandb.accounts.read import State, failure_of
 from finetune_wandb.model.account import Account
 from finetune_wandb.model.errors import AppError, NotReadyError, TemporaryError
 from finetune_wandb.model.plan import Step, StepKind, StepOutcome, StepState

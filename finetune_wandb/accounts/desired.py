@@ -24,6 +24,7 @@ from finetune_wandb.model.ids import (
 )
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import ApplyMode, Settings
+from finetune_wandb.model.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class Desired:
     @property
     def in_scope(self) -> bool:
         return self.scope_cause == "eligible"
+
+    def scope(self, vault: Vault) -> str:
+        """Return the ARM scope at which the account's identity needs its role."""
+        return vault.scope(self.secret_name if self.on_secret else "")
 
     @property
     def routable(self) -> bool:

@@ -4,9 +4,9 @@ The order is the one in which Azure needs them: an identity first, then its acce
 record of what it has access to.
 """
 
-from finetune_wandb.accounts.checks.access import description_for, scope_of
-from finetune_wandb.accounts.checks.record import missing_tags
-from finetune_wandb.accounts.state import State
+from finetune_wandb.accounts.checks.access import description_for
+from finetune_wandb.accounts.checks.account import missing_tags
+from finetune_wandb.accounts.read import State
 from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.plan import Step, StepKind
 from finetune_wandb.model.vault import ROLE_IDS, Vault
@@ -64,7 +64,7 @@ def _grant_role(state: State, vault: Vault, cause: str, needs: tuple[StepKind, .
     }
     return Step(
         kind="grant_role",
-        target=scope_of(state, vault),
+        target=state.desired.scope(vault),
         cause=cause,
         needs=needs,
         values=_with_principal(values, state),

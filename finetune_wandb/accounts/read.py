@@ -1,18 +1,19 @@
-"""Reads what a pass needs to know. Facts that accounts share are read once for all of them."""
+"""What one pass knows of an account and its surroundings, and how it is read.
+
+Checks look at `State` only. Facts that accounts share are read once for all of them.
+"""
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 
-from finetune_wandb.accounts.checks.access import scope_of
 from finetune_wandb.accounts.desired import Desired
-from finetune_wandb.accounts.ports import ReconcilePorts
-from finetune_wandb.accounts.shared import assignments_key, key_key, vault_key
-from finetune_wandb.accounts.state import ReadFailure, State, failure_of
+from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, key_key, vault_key
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.account import Account
-from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.errors import AppError, DeniedError, MissingError, TemporaryError
 from finetune_wandb.model.ids import VaultAddress
 from finetune_wandb.model.key import KeyReport
 from finetune_wandb.model.secret import SecretRef
@@ -20,6 +21,41 @@ from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.vault import RoleAssignment, Vault
 
 TRIGGER = "account pass"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailure:
+    """A fact that could not be had. `retry_after` is in seconds."""
+
+    kind: Literal["denied", "missing", "temporary", "refused"]
+    code: str
+    retry_after: float | None = None
+
+
+def failure_of(error: AppError) -> ReadFailure:
+    """Return what an error says about the fact that was asked for."""
+    if isinstance(error, TemporaryError):
+        return ReadFailure("temporary", error.code, error.retry_after)
+    if isinstance(error, DeniedError):
+        return ReadFailure("denied", error.code)
+    if isinstance(error, MissingError):
+        return ReadFailure("missing", error.code)
+    return ReadFailure("refused", error.code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Facts of one moment. None is a fact that was not asked for, since another forbids it."""
+
+    account: Account
+    desired: Desired
+    settings: Settings
+    now: datetime
+    native_seen: bool = False
+    """Whether a job of this account was seen that carries Azure's own W&B integration."""
+    vault: Vault | ReadFailure | None = None
+    assignments: tuple[RoleAssignment, ...] | ReadFailure | None = None
+    key: KeyReport | None = None
 
 
 async def read_state(
@@ -44,7 +80,7 @@ async def read_state(
     vault, key = await asyncio.gather(read.vault(desired.vault), read.key(desired.secret))
     state = replace(state, vault=vault, key=key)
     if isinstance(vault, Vault) and vault.rbac:
-        state = replace(state, assignments=await read.assignments(scope_of(state, vault)))
+        state = replace(state, assignments=await read.assignments(desired.scope(vault)))
     return state
 
 

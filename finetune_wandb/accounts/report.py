@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from finetune_wandb.accounts.state import ReadFailure, State, failure_of
+from finetune_wandb.accounts.read import ReadFailure, State, failure_of
 from finetune_wandb.model.causes import finding, is_temporary
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.finding import Finding

@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Final
 
-from finetune_wandb.accounts import record
+from finetune_wandb.accounts import notify
 from finetune_wandb.accounts.reconcile import reconcile_account
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.outcomes import report_account
@@ -39,7 +39,7 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
             native_seen=before is not None and before.native_seen,
             attempt=message.attempt,
         )
-        stored = await record.record_report(report, accounts=app.accounts, notices=app.notices)
+        stored = await notify.save_and_notify(report, accounts=app.accounts, notices=app.notices)
         if before is not None and message.apply:
             await _settle_runs(before, report, message, app)
     if report.retry_after_s is not None:
@@ -87,6 +87,6 @@ async def _send_key_news(report: AccountReport, app: App) -> None:
     """Have subscribers notified of what the look at an account found out about its key."""
     if not report.in_scope or report.secret is None:
         return
-    if record.is_untold(await app.reconcile.keys.read(report.secret)):
+    if notify.is_untold(await app.reconcile.keys.read(report.secret)):
         message = key_message(report.secret, trigger="account pass", now=app.clock())
         await app.queues.send([message])

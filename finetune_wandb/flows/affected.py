@@ -7,7 +7,7 @@ events. So the rights are read once per event and compared with what is stored.
 
 from collections.abc import Iterable
 
-from finetune_wandb.accounts.affected import access_differs
+from finetune_wandb.accounts.checks.access import access_differs
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import VaultAddress

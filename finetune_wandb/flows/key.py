@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from finetune_wandb.accounts import record, shared
+from finetune_wandb.accounts import notify, ports
 from finetune_wandb.flows.app import App
 from finetune_wandb.keys import in_use as keys
 from finetune_wandb.keys.rotation import rotate, rotation_findings
@@ -38,10 +38,10 @@ async def handle(message: KeyMessage, app: App) -> KeyReport:
         pause = report.retry_after_s or _FIRST_PAUSE_S * 2**message.attempt
         later = msgspec.structs.replace(message, attempt=message.attempt + 1)
         await app.queues.send([later], delay_s=min(pause, _LONGEST_PAUSE_S))
-    if await record.key_news(report, now=app.now(), keys=app.reconcile.keys):
+    if await notify.key_news(report, now=app.now(), keys=app.reconcile.keys):
         # Sent before the news counts as published: a host that dies in between comes here again.
         await _send_dependents(report, app)
-        await record.record_key(report, now=app.now(), keys=app.reconcile.keys, notices=app.notices)
+        await notify.notify_key(report, now=app.now(), keys=app.reconcile.keys, notices=app.notices)
     log.info(
         "key %s: version in use %s (%s)",
         secret,
@@ -68,7 +68,7 @@ async def _look(message: KeyMessage, app: App) -> KeyReport:
     """Look at the key, or share a look that was begun after the message was sent."""
     now = app.now()
     return await app.reconcile.shared.get(
-        shared.key_key(message.ref),
+        ports.key_key(message.ref),
         lambda: keys.prove_newest(
             message.ref,
             ports=app.reconcile,

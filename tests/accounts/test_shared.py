@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from finetune_wandb.accounts.shared import KEEP_FOR, SharedReads
+from finetune_wandb.accounts.ports import KEEP_FOR, SharedReads
 from tests.accounts.fakes import LONG_AGO, NOW, account, world
 from tests.accounts.stage import run_pass
 

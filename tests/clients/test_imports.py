@@ -23,7 +23,7 @@ def test_nothing_heavy_is_imported_with_the_clients() -> None:
     code = (
         "import sys\n"
         + "".join(f"import finetune_wandb.clients.{name}\n" for name in MODULES)
-        + "import finetune_wandb.accounts.reconcile, finetune_wandb.accounts.record\n"
+        + "import finetune_wandb.accounts.reconcile, finetune_wandb.accounts.notify\n"
         + f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     run = subprocess.run(

@@ -1,11 +1,20 @@
-"""Rule: the account's identity may read the secret, by role or by policy, and not much more."""
+"""Rule: the account's identity can read the secret, by role or by policy, with no excess rights.
+
+Also whether the stored access of an account still matches its vault: an event about a vault's
+rights does not say whose changed, and comparing costs no read per account.
+"""
+
+from datetime import datetime
 
 from finetune_wandb.accounts.checks.vault import is_foreign
-from finetune_wandb.accounts.state import ReadFailure, State
+from finetune_wandb.accounts.desired import desired_for
+from finetune_wandb.accounts.read import ReadFailure, State
+from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT, Account
 from finetune_wandb.model.causes import finding
 from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.ids import AccountId, subscription_of
-from finetune_wandb.model.settings import USER
+from finetune_wandb.model.plan import AccountEntry
+from finetune_wandb.model.settings import USER, Settings
 from finetune_wandb.model.vault import (
     NEEDED_PERMISSIONS,
     AccessPolicy,
@@ -38,20 +47,15 @@ def check_access(state: State) -> list[Finding]:
             "missing": "access_refused",
             "refused": "access_refused",
         }[state.assignments.kind]
-        return [finding(code, scope=scope_of(state, vault), code=state.assignments.code)]
+        return [finding(code, scope=state.desired.scope(vault), code=state.assignments.code)]
     if state.assignments is None:
         return []
     return _by_role(state, vault, state.assignments)
 
 
-def scope_of(state: State, vault: Vault) -> str:
-    """Return the ARM scope at which the role is wanted."""
-    return vault.scope(state.desired.secret_name if state.desired.on_secret else "")
-
-
 def _by_role(state: State, vault: Vault, assignments: tuple[RoleAssignment, ...]) -> list[Finding]:
     principal = state.account.principal_id
-    scope = scope_of(state, vault)
+    scope = state.desired.scope(vault)
     effective = [item for item in assignments if _holds_at(item, scope)]
     held = [item for item in effective if principal and item.principal_id == principal.lower()]
     wanted = strength(state.desired.role)
@@ -131,3 +135,43 @@ def _by_policy(state: State, vault: Vault) -> list[Finding]:
 
 def _allows(policy: AccessPolicy) -> bool:
     return "all" in policy.secret_permissions or policy.secret_permissions >= NEEDED_PERMISSIONS
+
+
+_MODELS = {"vault_rbac", "vault_policies"}
+
+
+def access_differs(
+    entry: AccountEntry,
+    vault: Vault,
+    assignments: tuple[RoleAssignment, ...] | None,
+    settings: Settings,
+    now: datetime,
+) -> bool:
+    """Return whether a pass would find other access, or another permission model, than stored.
+
+    `assignments` are those that hold at the account's scope; None in access-policy mode.
+    """
+    if entry.secret is None:
+        return False
+    known = Account(
+        id=entry.id,
+        kind=entry.kind,
+        region=entry.region,
+        provisioning_state="Succeeded",
+        endpoint=entry.endpoint,
+        principal_id=entry.principal_id,
+        tags={TAG_VAULT: entry.secret.vault.url, TAG_SECRET: entry.secret.name},
+    )
+    state = State(
+        account=known,
+        desired=desired_for(known, settings, apply=False),
+        settings=settings,
+        now=now,
+        vault=vault,
+        assignments=assignments,
+    )
+    found = {item.cause for item in check_access(state)}
+    stored = {item.cause for item in entry.findings if item.check == "access"}
+    model = "vault_rbac" if vault.rbac else "vault_policies"
+    models = {item.cause for item in entry.findings if item.cause in _MODELS}
+    return found != stored or models != {model}

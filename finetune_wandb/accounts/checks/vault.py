@@ -1,6 +1,10 @@
-"""Rule: the vault may be used, exists, is in the account's tenant and can be reached."""
+"""Rules about the vault, the secret in it, and the key that the secret holds.
 
-from finetune_wandb.accounts.state import ReadFailure, State
+What is so about secret and key was found while proving the key (`finetune_wandb/keys/in_use.py`), once for
+all accounts.
+"""
+
+from finetune_wandb.accounts.read import ReadFailure, State
 from finetune_wandb.model.causes import finding
 from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.ids import subscription_of
@@ -48,3 +52,16 @@ def _about(vault: Vault, tenant_id: str) -> list[Finding]:
 def is_foreign(vault: Vault, tenant_id: str) -> bool:
     """Return whether the vault is another tenant's; an account without identity has none yet."""
     return bool(tenant_id and vault.tenant_id) and tenant_id.lower() != vault.tenant_id.lower()
+
+
+def check_secret(state: State) -> list[Finding]:
+    """Return what speaks for and against the secret as the vault holds it."""
+    wish = state.desired
+    if wish.secret_cause:
+        return [finding(wish.secret_cause, secret=wish.secret_asked)]
+    return list(state.key.secret_findings) if state.key else []
+
+
+def check_key(state: State) -> list[Finding]:
+    """Return what W&B says about the key, or that it could not be asked."""
+    return list(state.key.key_findings) if state.key else []

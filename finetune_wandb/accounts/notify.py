@@ -16,7 +16,7 @@ from finetune_wandb.model.plan import AccountEntry, AccountReport, StepOutcome
 from finetune_wandb.model.ports import AccountStore, KeyStore, NoticePort
 
 
-async def record_report(
+async def save_and_notify(
     report: AccountReport, *, accounts: AccountStore, notices: NoticePort
 ) -> AccountReport:
     """Store the report after telling what is new in it; return it as stored.
@@ -108,7 +108,7 @@ async def key_news(report: KeyReport, *, now: datetime, keys: KeyStore) -> KeyRe
     return record if record.news and _news(record, now) != record.told else None
 
 
-async def record_key(
+async def notify_key(
     report: KeyReport, *, now: datetime, keys: KeyStore, notices: NoticePort
 ) -> bool:
     """Tell what is new about a key since people were told last; say whether anything was.

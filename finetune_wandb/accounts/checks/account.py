@@ -1,0 +1,112 @@
+"""Rules about the account itself: eligible, identity, routing, record and the portal."""
+
+from urllib.parse import quote
+
+from finetune_wandb.accounts.read import State
+from finetune_wandb.model.account import BROKEN, TAG_PORTAL, TAG_SECRET, TAG_VAULT
+from finetune_wandb.model.causes import finding
+from finetune_wandb.model.finding import Finding
+
+
+def check_eligible(state: State) -> list[Finding]:
+    """Return why the account is left alone, or what keeps it from being integrated."""
+    account = state.account
+    evidence = {
+        "account": account.id.name,
+        "account_id": str(account.id),
+        "group": account.id.group,
+        "subscription": account.id.subscription,
+        "kind": account.kind,
+    }
+    if not state.desired.in_scope:
+        return [finding(state.desired.scope_cause, **evidence)]
+    found: list[Finding] = []
+    if not account.settled:
+        found.append(
+            finding("operation_under_way", **evidence, provisioning=account.provisioning_state)
+        )
+    elif account.provisioning_state.lower() in BROKEN:
+        found.append(
+            finding("provisioning_failed", **evidence, provisioning=account.provisioning_state)
+        )
+    if not account.custom_subdomain:
+        found.append(finding("no_custom_subdomain", **evidence))
+    return found or [finding("eligible", **evidence)]
+
+
+def check_identity(state: State) -> list[Finding]:
+    """Return whether there is an identity that can be given access."""
+    account = state.account
+    evidence = {
+        "account": account.id.name,
+        "group": account.id.group,
+        "subscription": account.id.subscription,
+        "principal": account.principal_id,
+    }
+    if not account.system_identity:
+        return [finding("identity_off", **evidence)]
+    if not account.principal_id:
+        return [finding("identity_pending", **evidence)]
+    return [finding("identity_on", **evidence)]
+
+
+def check_routing(state: State) -> list[Finding]:
+    """Return whether it is known where this account's runs go, and that they may go there."""
+    wish = state.desired
+    # A malformed value is not repeated: it is somebody's free text.
+    found = [finding(cause) for cause in (wish.entity_cause, wish.project_cause) if cause]
+    owner = state.key.record.owner if state.key else None
+    if found or owner is None:
+        return found
+    entity = wish.entity or owner.entity
+    if not owner.may_write(entity):
+        return [
+            finding("entity_not_writable", wanted=entity, key_belongs_to=", ".join(owner.entities))
+        ]
+    return [finding("routing_ok", entity=entity, project=wish.project)]
+
+
+def missing_tags(state: State) -> dict[str, str]:
+    """Return the record's tags that the account lacks; empty while no key is in use."""
+    wish = state.desired
+    if wish.secret is None or not (state.key and state.key.record.version):
+        return {}
+    wanted = {TAG_VAULT: wish.secret.vault.url, TAG_SECRET: wish.secret.name}
+    return {name: value for name, value in wanted.items() if not state.account.tag(name)}
+
+
+def check_record(state: State) -> list[Finding]:
+    """Return whether people and tools find on the account what is in use."""
+    wish = state.desired
+    if wish.secret is None or not (state.key and state.key.record.version):
+        return []
+    evidence = {
+        "account_id": str(state.account.id),
+        "vault": wish.secret.vault.host,
+        "secret": wish.secret.name,
+    }
+    missing = missing_tags(state)
+    if missing:
+        return [finding("record_missing", **evidence, missing=", ".join(missing))]
+    return [finding("record_current", **evidence)]
+
+
+_PORTAL = "https://ai.azure.com/resource/overview?wsid="
+"""Classic portal's page of one resource; the feature is not in the new portal."""
+
+
+def check_portal(state: State) -> list[Finding]:
+    """Return what to enter by hand, or that it was done."""
+    wish = state.desired
+    if state.native_seen:
+        return [finding("portal_done", seen="a job carries a W&B integration")]
+    if state.account.tag(TAG_PORTAL).lower() == "done":
+        return [finding("portal_done", seen=f"tag {TAG_PORTAL}")]
+    if wish.secret is None:
+        return []
+    link = _PORTAL + quote(str(state.account.id), safe="/")
+    return [
+        finding(
+            "portal_update", link=link, vault_url=wish.secret.vault.url, secret=wish.secret.name
+        )
+    ]
