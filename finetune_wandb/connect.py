@@ -45,7 +45,7 @@ from finetune_wandb.relay.ports import RelayPorts
 
 
 def connect(settings: Settings, environ: Mapping[str, str]) -> App:
-    """Return the app with every client behind its port; nothing is asked of the network yet."""
+    """Return the app with every client behind its port; it makes no request yet."""
     _calm_collector()
     _mute_sdks()
     share_ca_bundle()

@@ -8,12 +8,11 @@ from typing import Final
 
 from finetune_wandb.flows.affected import accounts_concerned
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.events import refuse
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
-from finetune_wandb.model.messages import AccountMessage
+from finetune_wandb.model.messages import AccountMessage, Message
 from finetune_wandb.model.problem import Source
-from handlers.events import Event, Notice, data_object, data_text, read_notice
+from handlers.events import Event, Notice, data_object, data_text, take
 
 _RESOURCE: Final = {
     "Microsoft.Resources.ResourceWriteSuccess",
@@ -32,27 +31,15 @@ _OBJECT_ID: Final = "http://schemas.microsoft.com/identity/claims/objectidentifi
 
 
 async def handle(event: Event, app: App) -> int:
-    """Send one message for each account that the event may concern; return how many.
+    """Send one message for each account that the event may concern; return how many."""
+    return await take(event, _messages, Source.ACCOUNT_EVENT, app)
 
-    An event that cannot be understood or does not concern the app is acknowledged and reported.
-    """
-    try:
-        notice = read_notice(event)
-    except NoticeError as error:
-        await refuse(app, Source.ACCOUNT_EVENT, error)
-        return 0
-    try:
-        accounts = await _accounts(notice, app)
-    except NoticeError as error:
-        await refuse(
-            app, Source.ACCOUNT_EVENT, error, subject=f"{error.subject} of {notice.type[:100]}"
-        )
-        return 0
-    await app.queues.send(
+
+async def _messages(notice: Notice, app: App) -> list[Message]:
+    return [
         AccountMessage(account=account, trigger=notice.type, sent_at=app.clock())
-        for account in accounts
-    )
-    return len(accounts)
+        for account in await _accounts(notice, app)
+    ]
 
 
 async def _accounts(notice: Notice, app: App) -> list[str]:

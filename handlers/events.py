@@ -4,26 +4,19 @@ An event is a hint and its sender is unknown: it can carry personal data and any
 only named, checked parts leave this file and bodies are never logged.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import azure.functions as func
 
-from finetune_wandb.flows.app import App, Deps
+from finetune_wandb.flows.app import App
+from finetune_wandb.flows.events import refuse
 from finetune_wandb.model.errors import NoticeError
+from finetune_wandb.model.messages import Message
 from finetune_wandb.model.problem import Source
 
 type Event = func.EventGridEvent | func.CloudEvent
-
-
-async def handle(
-    event: Event, take: Callable[[Event, App], Awaitable[int]], source: Source, deps: Deps
-) -> None:
-    """Handle one delivery; `take` returns how many messages it sent."""
-    app = await deps.app()
-    with app.telemetry.span(source, **{"event.id": str(event.id)[:100]}) as span:
-        span.note(messages=await take(event, app))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +27,29 @@ class Notice:
     topic: str
     subject: str
     data: Mapping[str, Any]
+
+
+type Decide = Callable[[Notice, App], Awaitable[Sequence[Message]]]
+"""Returns the messages that an event causes. Raises NoticeError for an event to refuse."""
+
+
+async def take(event: Event, decide: Decide, source: Source, app: App) -> int:
+    """Send the messages that an event causes; return how many.
+
+    An event that cannot be understood or does not concern the app is acknowledged and reported.
+    """
+    kind = ""
+    with app.telemetry.span(source, **{"event.id": str(event.id)[:100]}) as span:
+        try:
+            notice = read_notice(event)
+            kind = f" of {notice.type[:100]}"
+            messages = await decide(notice, app)
+        except NoticeError as error:
+            await refuse(app, source, error, subject=f"{error.subject}{kind}")
+            messages = ()
+        await app.queues.send(messages)
+        span.note(messages=len(messages))
+    return len(messages)
 
 
 def read_notice(event: Event) -> Notice:

@@ -30,16 +30,16 @@ def _event_grid(bp: func.Blueprint, deps: Deps) -> None:
     @bp.function_name(Source.ACCOUNT_EVENT)
     @bp.event_grid_trigger(arg_name="event")
     async def account_event(event: func.EventGridEvent) -> None:
-        from handlers import account_event, events
+        from handlers import account_event
 
-        await events.handle(event, account_event.handle, Source.ACCOUNT_EVENT, deps)
+        await account_event.handle(event, await deps.app())
 
     @bp.function_name(Source.VAULT_EVENT)
     @bp.event_grid_trigger(arg_name="event")
     async def vault_event(event: func.EventGridEvent) -> None:
-        from handlers import events, vault_event
+        from handlers import vault_event
 
-        await events.handle(event, vault_event.handle, Source.VAULT_EVENT, deps)
+        await vault_event.handle(event, await deps.app())
 
 
 def _timers(bp: func.Blueprint, deps: Deps) -> None:

@@ -4,13 +4,12 @@ from typing import Final
 
 from finetune_wandb.flows.affected import accounts_concerned
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.events import refuse
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
 from finetune_wandb.model.messages import AccountMessage, Message, key_message
 from finetune_wandb.model.problem import Source
 from finetune_wandb.model.secret import SecretRef
-from handlers.events import Event, Notice, data_text, read_notice
+from handlers.events import Event, Notice, data_text, take
 
 _SECRET: Final = {
     "Microsoft.KeyVault.SecretNewVersionCreated",
@@ -26,14 +25,7 @@ async def handle(event: Event, app: App) -> int:
     The event only says where to look: which version is newest, and whether W&B accepts it, is
     read when the message is handled.
     """
-    try:
-        notice = read_notice(event)
-        messages = await _messages(notice, app)
-    except NoticeError as error:
-        await refuse(app, Source.VAULT_EVENT, error)
-        return 0
-    await app.queues.send(messages)
-    return len(messages)
+    return await take(event, _messages, Source.VAULT_EVENT, app)
 
 
 async def _messages(notice: Notice, app: App) -> list[Message]:

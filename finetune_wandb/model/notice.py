@@ -1,4 +1,4 @@
-"""What people can subscribe to: changes of health, failed steps, keys taken up or refused."""
+"""The events that the app publishes: changes of health, failed steps, keys accepted or refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ NoticeType = Literal[
 
 @dataclass(frozen=True, slots=True)
 class OutgoingNotice:
-    """An event of the app's own. Two with the same `id` are the same event sent twice."""
+    """An event that the app publishes. Two with the same `id` are the same event sent twice."""
 
     id: str
     type: NoticeType

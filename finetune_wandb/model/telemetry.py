@@ -1,4 +1,4 @@
-"""What the app says about its own work to whoever watches it; nothing while that is off."""
+"""Spans and metrics of the app's own work, exported only where telemetry is on."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,10 +8,10 @@ Attribute = str | int | float | bool
 
 
 class Span(Protocol):
-    """A piece of work that is going on."""
+    """A piece of work that is under way."""
 
     def note(self, **attributes: Attribute) -> None:
-        """Add what came of it."""
+        """Add attributes of its result."""
         ...
 
     def fail(self, reason: str) -> None:
@@ -35,33 +35,23 @@ class Telemetry(Protocol):
         ...
 
     def level(self, name: str, value: int, **attributes: Attribute) -> None:
-        """Say how many there are now."""
+        """Record a current count."""
         ...
 
 
-class _SilentSpan:
-    def note(self, **attributes: Attribute) -> None:
-        """Nobody listens."""
-
-    def fail(self, reason: str) -> None:
-        """Nobody listens."""
-
-
-_SILENT = _SilentSpan()
-
-
 class NoTelemetry:
-    """Telemetry that is off."""
+    """Telemetry, and its spans, while it is off."""
 
     @contextmanager
     def span(self, name: str, **attributes: Attribute) -> Iterator[Span]:
-        yield _SILENT
+        yield self
 
-    def count(self, name: str, value: int, **attributes: Attribute) -> None:
-        """Nobody listens."""
+    def note(self, **attributes: Attribute) -> None: ...
 
-    def measure(self, name: str, value: float, **attributes: Attribute) -> None:
-        """Nobody listens."""
+    def fail(self, reason: str) -> None: ...
 
-    def level(self, name: str, value: int, **attributes: Attribute) -> None:
-        """Nobody listens."""
+    def count(self, name: str, value: int, **attributes: Attribute) -> None: ...
+
+    def measure(self, name: str, value: float, **attributes: Attribute) -> None: ...
+
+    def level(self, name: str, value: int, **attributes: Attribute) -> None: ...

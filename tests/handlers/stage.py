@@ -10,6 +10,7 @@ from finetune_wandb.model.errors import MissingError, UnavailableError
 from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.settings import Settings, read_settings
+from finetune_wandb.model.telemetry import NoTelemetry
 from tests.fakes import FakeQueue
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
@@ -81,6 +82,7 @@ class FakeApp:
     accounts: FakeAccounts = field(default_factory=FakeAccounts)
     queues: FakeQueue = field(default_factory=FakeQueue)
     now: float = NOW
+    telemetry: NoTelemetry = field(default_factory=NoTelemetry)
     reconcile: Any = field(default_factory=lambda: SimpleNamespace(vaults=NoVaults()))
 
     def __post_init__(self) -> None:
