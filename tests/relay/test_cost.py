@@ -110,8 +110,12 @@ def test_hours_end_with_the_job_when_it_is_over() -> None:
 
 def test_cost_is_no_estimate_once_azure_says_what_it_bills() -> None:
     assert metered(usage(*LIFE)).is_estimate
-    billed = metered(usage(*LIFE, (9, "Training hours billed: 24.75")))
+    found = usage(*LIFE, (9, "Training hours billed: 24.75"))
+    billed = metered(found, replace(JOB, status="succeeded", finished_at=9 * HOUR))
     assert (billed.cost, billed.is_estimate) == (2475.0, False)
+    # What was billed at a pause is not all, once the job goes on.
+    assert (metered(found).cost, metered(found).is_estimate) == (2475.0, True)
+    assert metered(found, now=33).cost == 3000.0
     tokens = usage(*LIFE, (9, "Training tokens billed: 10440"))
     billed = metered(tokens, replace(TOKENS, status="succeeded", trained_tokens=8000))
     assert (billed.cost, billed.is_estimate) == (0.261, False)
@@ -138,7 +142,7 @@ def test_whole_cost_is_projected_while_a_job_runs() -> None:
 
 
 def test_tokens_cost_while_the_job_runs() -> None:
-    found = usage(*LIFE, state={"file_bytes": 4_000_000})
+    found = usage(*LIFE, state={"file": [4_000_000, 1000]})
     running = metered(found, TOKENS, progress=0.25)
     # A file of a million tokens, twice; a quarter of the steps is done.
     assert (running.cost, running.projected, running.is_estimate) == (12.5, 50.0, True)
@@ -147,6 +151,23 @@ def test_tokens_cost_while_the_job_runs() -> None:
     assert (counted.cost, counted.projected) == (10.0, 40.0)
     unknown = replace(TOKENS, hyperparameters={"n_epochs": "auto"})
     assert metered(found, unknown, progress=0.25).cost is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"n_epochs": 3, "batch_size": 8}, 375),
+        ({"n_epochs": 3, "batch_size": "auto"}, None),
+        ({"n_epochs": -1, "batch_size": 0}, None),
+        ({}, None),
+    ],
+    ids=["resolved", "not-resolved", "placeholders", "none"],
+)
+def test_steps_are_expected_by_rows_batches_and_epochs(
+    settings: dict[str, Any], steps: int | None
+) -> None:
+    found = usage(state={"file": [4_000_000, 1000]})
+    assert found.expected_steps(replace(JOB, hyperparameters=settings)) == steps
 
 
 @pytest.mark.parametrize(
@@ -180,19 +201,43 @@ async def test_running_job_has_a_cost_and_its_file_is_measured_once() -> None:
         alerts=frozenset({"cost"}),
         cost_alert_usd=1.0,
     )
-    stage.api.files["file-1"] = b"x" * 8000
-    job = body(training_file="file-1", hyperparameters={"n_epochs": 2})
-    first = stage.api.put(job, events=[event(1, train_loss=1.0, total_steps=4)])
+    # Eight rows in batches of four, twice: four steps. Azure's events do not say how many.
+    stage.api.files["file-1"] = (b"x" * 999 + b"\n") * 8
+    job = body(training_file="file-1", hyperparameters={"n_epochs": 2, "batch_size": 4})
+    first = stage.api.put(job, events=[event(1, train_loss=1.0)])
     await stage.tick()
     summary = stage.run.summary
     assert (summary["cost_usd"], summary["cost_usd_projected"]) == (1.0, 4.0)
     assert summary["cost_estimated"] is True
     assert [alert.reason for alert in stage.run.alerts] == ["cost"]
-    first.events = [event(2, train_loss=1.0, total_steps=4), *first.events]
+    first.events = [event(2, train_loss=1.0), *first.events]
     stage.now += 60
     await stage.tick()
     assert stage.run.summary["cost_usd"] == 2.0
     assert stage.api.calls.count("describe_file") == 1
+
+
+async def test_rows_are_estimated_when_the_file_is_large() -> None:
+    stage = Stage()
+    stage.api.files["file-1"] = (b"x" * 999 + b"\n") * 500
+    job = replace(TOKENS, training_file="file-1", hyperparameters={"n_epochs": 1, "batch_size": 1})
+    found = Usage()
+    await found.measure_file(stage.api, stage.account, job, PRICES)
+    steps = found.expected_steps(job)
+    assert steps is not None
+    assert 480 < steps < 520
+    whole = metered(found, job).projected
+    assert whole == pytest.approx(0.025 * 500_000 / 4 / 1000)
+
+
+@pytest.mark.parametrize("content", [b"", b"no line end"], ids=["empty", "one-row"])
+async def test_file_of_no_use_gives_no_wrong_estimate(content: bytes) -> None:
+    stage = Stage()
+    stage.api.files["file-1"] = content
+    job = replace(TOKENS, training_file="file-1", hyperparameters={"n_epochs": 1, "batch_size": 1})
+    found = Usage()
+    await found.measure_file(stage.api, stage.account, job, PRICES)
+    assert found.expected_steps(job) == (1 if content else None)
 
 
 async def test_values_arrive_when_the_file_cannot_be_measured() -> None:

@@ -138,8 +138,8 @@ def test_checkpoints_say_how_many_steps_there_will_be() -> None:
     running = job("running", hyperparameters={"n_epochs": 3})
     points = [{"step_number": step, "metrics": {"train_loss": 1.0}} for step in (20, 40)]
     summary.take_checkpoints(points, running, "")
-    assert summary.progress == 1.0
+    assert summary.progress(running) == 1.0
     summary = Summary()
     summary.take_rows([Row(30, {"train_loss": 1.0})])
     summary.take_checkpoints(points[:1], running, "")
-    assert summary.progress == 0.5
+    assert summary.progress(running) == 0.5

@@ -5,9 +5,10 @@ An estimate until Azure says what it bills; Azure's invoice is what counts.
 
 import re
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import AppError, TemporaryError
@@ -37,7 +38,8 @@ _PHASES: Final = (
 """Messages that begin a phase. "Job started" and "Finetuning started" come before the wait for
 GPUs; only "Training started" begins the training.
 
-Source: the messages of Azure jobs in the samples 24 and 30.
+Source: event messages of a whole job in microsoft-foundry/fine-tuning,
+dpo_finetuning_intel_orca.ipynb, read 2026-11-24.
 """
 _BILLED: Final = re.compile(
     r"training (hours|tokens) billed:\s*([0-9][0-9,]{0,14}(?:\.[0-9]{1,9})?)(?![0-9,])",
@@ -45,6 +47,8 @@ _BILLED: Final = re.compile(
 )
 _BYTES_PER_TOKEN: Final = 4.0
 """English text with its JSON. Only an estimate is made with it."""
+
+_HEAD_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +77,15 @@ class Usage:
         """When each phase began (unix seconds), in order; no two neighbours are the same."""
         self.billed_hours: float | None = state.get("billed_hours")
         self.billed_tokens: int | None = state.get("billed_tokens")
-        self._file_bytes: int | None = state.get("file_bytes")
-        """Size of the training file; 0 where Azure does not say it."""
+        self._file: list[int] | None = state.get("file")
+        """Bytes and rows of the training file, zeros where they cannot be read."""
 
     def state(self) -> dict[str, Any]:
         return {
             "phases": [list(phase) for phase in self._phases],
             "billed_hours": self.billed_hours,
             "billed_tokens": self.billed_tokens,
-            "file_bytes": self._file_bytes,
+            "file": self._file,
         }
 
     def take_event(self, event: Event) -> None:
@@ -113,17 +117,35 @@ class Usage:
     async def measure_file(
         self, jobs: JobsPort, account: RelayAccount, job: Job, prices: Prices
     ) -> None:
-        """Ask once for the size of the training file, where its tokens have a price."""
+        """Learn once how large the training file is, and by its beginning how many rows it has,
+        where its tokens have a price."""
         price = price_of(job, prices) or {}
-        if self._file_bytes is not None or job.is_terminal or "usd_per_1k_tokens" not in price:
+        is_priced = "usd_per_1k_tokens" in price and not job.is_reinforcement
+        if self._file is not None or job.is_terminal or not is_priced:
             return
+        head = b""
         try:
-            said = (await jobs.describe_file(account, job.training_file)).get("bytes")
-            self._file_bytes = said if isinstance(said, int) and said > 0 else 0
+            size = (await jobs.describe_file(account, job.training_file)).get("bytes")
+            content = cast("AsyncGenerator[bytes]", jobs.read_file(account, job.training_file))
+            async with aclosing(content):
+                async for chunk in content:
+                    head += chunk
+                    if len(head) >= _HEAD_BYTES:
+                        break
         except TemporaryError:
             return  # asked again with the next pass; values do not wait for an estimate
         except AppError:
-            self._file_bytes = 0
+            size = 0
+        size = size if isinstance(size, int) and head else 0
+        self._file = [size, round(size * len(head.splitlines()) / len(head)) if size else 0]
+
+    def expected_steps(self, job: Job) -> int | None:
+        """Return about how many steps a job takes: its rows in batches, once in each epoch."""
+        batch, epochs = (job.hyperparameters.get(name) for name in ("batch_size", "n_epochs"))
+        rows = self._file[1] if self._file else 0
+        if not rows or type(batch) is not int or type(epochs) is not int or batch < 1:
+            return None
+        return -(-rows // batch) * epochs
 
     @property
     def last_phase_at(self) -> float | None:
@@ -191,8 +213,10 @@ class Usage:
         spent = [cost for cost, _ in parts if cost is not None]
         wholes = [cost for _, cost in parts if cost is not None]
         projects = wholes and len(wholes) == len(price) and not job.is_terminal
-        is_billed = ("usd_per_hour" not in price or self.billed_hours is not None) and (
-            "usd_per_1k_tokens" not in price or self.billed_tokens is not None
+        is_billed = (
+            job.is_terminal
+            and ("usd_per_hour" not in price or self.billed_hours is not None)
+            and ("usd_per_1k_tokens" not in price or self.billed_tokens is not None)
         )
         return Meter(
             hours,
@@ -204,7 +228,7 @@ class Usage:
 
     def _tokens(self, job: Job, done: float | None) -> tuple[float | None, float | None]:
         """Return the tokens that are paid for until now, and those of the whole job."""
-        if self.billed_tokens is not None:
+        if self.billed_tokens is not None and job.is_terminal:
             return self.billed_tokens, None
         expected = self._expected_tokens(job)
         tokens: float | None = job.trained_tokens
@@ -215,20 +239,22 @@ class Usage:
         return tokens, tokens / done if tokens and done else expected
 
     def _hours(self, job: Job, paused_s: float, now: float) -> float | None:
-        if self.billed_hours is not None:
+        if self.billed_hours is not None and job.is_terminal:
             return self.billed_hours
         began = next((at for at, phase in self._phases if phase == _TRAINING), None)
         if began is None:
-            return None
+            return self.billed_hours
         end = job.finished_at if job.is_terminal and job.finished_at is not None else now
-        return max(self._spent(began, end)[_TRAINING] - paused_s, 0.0) / 3600
+        trained = max(self._spent(began, end)[_TRAINING] - paused_s, 0.0) / 3600
+        # A job that was paused and goes on costs more than what was billed at the pause.
+        return max(trained, self.billed_hours or 0.0)
 
     def _expected_tokens(self, job: Job) -> float | None:
         """Return about how many tokens the whole job trains: its file, once in each epoch."""
         epochs = job.hyperparameters.get("n_epochs")
-        if not self._file_bytes or not isinstance(epochs, int | float) or epochs <= 0:
+        if not self._file or not self._file[0] or type(epochs) is not int or epochs < 1:
             return None
-        return self._file_bytes / _BYTES_PER_TOKEN * epochs
+        return self._file[0] / _BYTES_PER_TOKEN * epochs
 
 
 def price_of(job: Job, prices: Prices) -> Mapping[str, float] | None:

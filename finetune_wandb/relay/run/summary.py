@@ -9,7 +9,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 from finetune_wandb.model.job import Job
@@ -102,27 +102,31 @@ class Summary:
             self.first_value_at = next((row.at for row in rows if row.at is not None), None)
         # The values of the highest step, of equals the later ones; rows mostly come in order.
         rows = sorted(rows, key=_step)
-        values: dict[str, Number] = {}
-        steps: dict[str, int] = {}
+        newest: dict[str, tuple[int, Number]] = {}
+        for row in reversed(rows):
+            if not row.values.keys() <= newest.keys():
+                for name, value in row.values.items():
+                    newest.setdefault(name, (row.step, value))
+        for name, last in newest.items():
+            if last[0] >= self._last.get(name, last)[0]:
+                self._last[name] = last
+        points: dict[str, list[tuple[int, Number]]] = {
+            name: [] for name in newest if name in _KEPT or _is_ranked(name)
+        }
         for row in rows:
-            values.update(row.values)
-            steps.update(dict.fromkeys(row.values, row.step))
-        for name, value in values.items():
-            entry = self._last.get(name)
-            if entry is None or steps[name] >= entry[0]:
-                self._last[name] = (steps[name], value)
-            keeps = _KEPT.get(name)
-            if keeps or _is_ranked(name):
-                points = [(row.step, row.values[name]) for row in rows if name in row.values]
-                if keeps:
-                    known = self.recent.get(name, [])
-                    self.recent[name] = sorted([*known, *points[-keeps:]], key=_first)[-keeps:]
-                if name == _LOSS:
-                    lowest = min(value for _, value in points)
-                    first, low = self._loss or (points[0][1], lowest)
-                    self._loss = [first, min(low, lowest)]
-                elif _is_ranked(name):
-                    self._take_best(name, points)
+            for name, value in row.values.items():
+                if name in points:
+                    points[name].append((row.step, value))
+        for name, found in points.items():
+            if keeps := _KEPT.get(name):
+                known = self.recent.get(name, [])
+                self.recent[name] = sorted([*known, *found[-keeps:]], key=_first)[-keeps:]
+            if _is_ranked(name):
+                self._take_best(name, found)
+        if losses := points.get(_LOSS):
+            lowest = min(map(_second, losses))
+            first, low = self._loss or (losses[0][1], lowest)
+            self._loss = [first, min(low, lowest)]
 
     def _take_best(self, name: str, points: list[tuple[int, Number]]) -> None:
         sign = -1 if _is_bigger_better(name) else 1
@@ -202,19 +206,19 @@ class Summary:
             return None, None, None
         return self._loss[0], self._loss[1], float(self._last[_LOSS][1])
 
-    @property
-    def progress(self) -> float | None:
-        """The share of the job's steps that are done, 0 to 1; None while that is unknown."""
-        if not self._total_steps or not self._last:
-            return None
-        return min(self._top_step() / self._total_steps, 1.0)
+    def progress(self, job: Job) -> float | None:
+        """Return the share of the job's steps that are done, 0 to 1; None while it is unknown."""
+        total = self._total_steps or self.usage.expected_steps(job)
+        return min(self._top_step() / total, 1.0) if total and self._last else None
 
     def _top_step(self) -> int:
         return max(step for step, _ in self._last.values())
 
     def meter(self, job: Job, prices: Prices, *, paused_s: float, now: float) -> Meter:
         """Return what the job has used and what that costs, until `now` (unix seconds)."""
-        return self.usage.meter(job, prices, paused_s=paused_s, progress=self.progress, now=now)
+        return self.usage.meter(
+            job, prices, paused_s=paused_s, progress=self.progress(job), now=now
+        )
 
     def render(self, job: Job, *, rows: int, last_at: float | None, meter: Meter) -> dict[str, Any]:
         """Return the whole summary as W&B shows it. Durations are in seconds, cost is in USD."""
@@ -242,8 +246,8 @@ class Summary:
             shown["cost_estimated"] = meter.is_estimate
         if meter.projected is not None:
             shown["cost_usd_projected"] = meter.projected
-        if self.progress is not None:
-            shown["progress"] = round(self.progress, 4)
+        if (progress := self.progress(job)) is not None:
+            shown["progress"] = round(progress, 4)
         if meter.paused_s:
             shown["paused_seconds"] = meter.paused_s
         for name, value in self._best_checkpoint.items():
@@ -272,11 +276,7 @@ class Summary:
         return zlib.crc32(repr(facts).encode("utf-8", "replace"))
 
 
-_first = itemgetter(0)
-
-
-def _step(row: Row) -> int:
-    return row.step
+_first, _second, _step = itemgetter(0), itemgetter(1), attrgetter("step")
 
 
 @lru_cache(maxsize=1024)
