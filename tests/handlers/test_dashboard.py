@@ -120,6 +120,12 @@ def test_account_is_counted_when_a_blocked_check_keeps_it_out_of_scope() -> None
     assert "action required</span>" in part(html, "accounts")
 
 
+def test_only_accounts_that_need_action_are_shown_when_filtered() -> None:
+    query = StatusQuery(unhealthy=True)
+    hidden = account(BLOCKED, in_scope=False, healthy=False)
+    assert [query.takes_account(one) for one in (hidden, account())] == [True, False]
+
+
 def test_cause_is_listed_when_an_unhealthy_account_has_only_warnings() -> None:
     milder = as_warning(BLOCKED)
     html = rendered(account(milder, healthy=False))
