@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from finetune_wandb.clients.network import cause_of
-from finetune_wandb.clients.translate import parse_retry_after
+from finetune_wandb.clients.translate import retry_after
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import (
     AppError,
@@ -246,9 +246,13 @@ def error_for(answer: Answer, service: str, subject: str) -> AppError:
     text = f"{service} answered {answer.status} ({code})"
     status = answer.status
     if status == 429 or status == 408:
-        return ThrottledError(text, subject=subject, code=code, retry_after=retry_after(answer))
+        return ThrottledError(
+            text, subject=subject, code=code, retry_after=retry_after(answer.headers)
+        )
     if status >= 500:
-        return UnavailableError(text, subject=subject, code=code, retry_after=retry_after(answer))
+        return UnavailableError(
+            text, subject=subject, code=code, retry_after=retry_after(answer.headers)
+        )
     if status in (401, 403):
         return DeniedError(text, subject=subject, code=str(status))
     if status in (404, 410):
@@ -269,14 +273,6 @@ def error_code(answer: Answer) -> str:
         error = (body.get("error") or body.get("odata.error")) if isinstance(body, dict) else None
         code = error.get("code") if isinstance(error, dict) else None
     return code[:60] if isinstance(code, str) and code.replace("_", "").isalnum() else ""
-
-
-def retry_after(answer: Answer) -> float | None:
-    """Return the pause that an answer asks for in seconds, None where it asks for none."""
-    millis = parse_retry_after(answer.headers.get("retry-after-ms", ""))
-    if millis is not None:
-        return millis / 1000
-    return parse_retry_after(answer.headers.get("retry-after", ""))
 
 
 def _wait_before_retry(error: Exception) -> bool | float:

@@ -37,12 +37,10 @@ class KeyRing:
         keys: KeyReader,
         vault: KeyVault,
         clock: Callable[[], float] = time.monotonic,
-        fresh_s: float = FRESH_S,
     ) -> None:
         self._keys = keys
         self._vault = vault
         self._clock = clock
-        self._fresh_s = fresh_s
         self._records: SingleFlight[SecretRef, KeyRecord | None] = SingleFlight(_MOST)
         self._values: SingleFlight[tuple[SecretRef, str], Secret] = SingleFlight(_MOST)
 
@@ -71,7 +69,7 @@ class KeyRing:
             secret,
             lambda: self._keys.read(secret),
             now=self._clock(),
-            fresh=lambda asked_at: self._clock() - asked_at < self._fresh_s,
+            fresh=lambda asked_at: self._clock() - asked_at < FRESH_S,
         )
 
     async def _read(self, secret: SecretRef, version: str) -> Secret:

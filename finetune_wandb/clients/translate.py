@@ -7,7 +7,7 @@ not the answer's text: that may hold personal data.
 import asyncio
 import email.utils
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,7 +101,7 @@ def translate(error: Exception, subject: str, service: str) -> AppError:
 def _by_status(error: Any, status: int, subject: str, service: str) -> AppError:
     code = error_code(error)
     message = f"{service} answered {status} {code}".rstrip()
-    pause = retry_after(error)
+    pause = retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
     if code in _NOT_READY:
         return NotReadyError(message, subject=subject, code=code, retry_after=pause)
     if code in _REFUSED or (status != 429 and code.endswith(_LIMITS)):
@@ -142,13 +142,12 @@ def error_code(error: Any) -> str:
     return text if len(text) <= 100 else ""
 
 
-def retry_after(error: Any) -> float | None:
-    """Return the pause in seconds that the service asked for, None when it asked for none."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    for name, unit in (("retry-after-ms", 1000.0), ("x-ms-retry-after-ms", 1000.0)):
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the pause in seconds that a service asks for, None where it asks for none."""
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if (text := headers.get(name)) and _is_number(text):
-            return max(0.0, float(text) / unit)
-    return parse_retry_after(headers.get("Retry-After") or "")
+            return max(0.0, float(text) / 1000)
+    return parse_retry_after(headers.get("retry-after") or "")
 
 
 def parse_retry_after(text: str) -> float | None:

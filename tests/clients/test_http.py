@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from finetune_wandb.clients.http import ATTEMPTS, Answer, Http, error_for, retry_after
+from finetune_wandb.clients.http import ATTEMPTS, Answer, Http, error_for
+from finetune_wandb.clients.translate import retry_after
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import (
     AppError,
@@ -171,7 +172,7 @@ async def test_stream_comes_in_pieces_when_it_is_long(transport: Transport) -> N
 def test_pause_is_understood_when_a_header_names_it(
     headers: dict[str, str], seconds: float | None
 ) -> None:
-    assert retry_after(Answer(429, headers, b"")) == seconds
+    assert retry_after(headers) == seconds
 
 
 @pytest.mark.parametrize(

@@ -162,10 +162,10 @@ def test_odd_bodies_give_no_code(body: str) -> None:
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({"Retry_After": "17"}, 17.0),
+        ({"retry_after": "17"}, 17.0),
         ({"retry_after_ms": "250"}, 0.25),
         ({"x_ms_retry_after_ms": "1500"}, 1.5),
-        ({"Retry_After": "soon"}, None),
+        ({"retry_after": "soon"}, None),
         ({}, None),
     ],
 )

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import orjson
 
-from finetune_wandb.clients.http import Answer, Http, retry_after
-from finetune_wandb.clients.translate import parse_retry_after
+from finetune_wandb.clients.http import Answer, Http
+from finetune_wandb.clients.translate import parse_retry_after, retry_after
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import (
     AppError,
@@ -221,7 +221,7 @@ def _explain(answer: Answer, said: str, subject: str) -> AppError | None:
         )
     if status == 429 or "rate limit" in said:
         # W&B names the pause in either header.
-        wait = retry_after(answer)
+        wait = retry_after(answer.headers)
         if wait is None:
             wait = parse_retry_after(answer.headers.get("ratelimit-reset", ""))
         return ThrottledError(

@@ -45,7 +45,7 @@ FAILURES: dict[str, dict[str, Any]] = {
     "policy": refusal(403, "RequestDisallowedByPolicy"),
     "400": refusal(400, "BadRequest"),
 }
-ENDS = {"403": "denied", "policy": "denied", "404": "gone", "400": "refused"}
+ENDS = {"403": "denied", "policy": "refused", "404": "gone", "400": "refused"}
 
 
 def failing(method: str, below: str, action: dict[str, Any]) -> Move:
