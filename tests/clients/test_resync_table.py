@@ -1,11 +1,15 @@
-"""The table of re-syncs over real HTTP: what is stored comes back, what is replaced goes."""
+"""The table of re-syncs, over real HTTP and in memory: both keep the same promises."""
 
 from dataclasses import replace
+
+import pytest
 
 from finetune_wandb.clients.storage.resync_table import TABLE, ResyncTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import JsonRows
+from finetune_wandb.flows.app import ResyncPort
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
+from tests.flows.resync_stage import Resyncs
 
 REQUEST = ResyncRequest(scope="job", account="/a", job="j", parts=("jobs",), since=5.0)
 FIRST = Resync(id="1" * 32, request=REQUEST, requested_by="me", created_at=100.0)
@@ -15,12 +19,35 @@ ITEM = ResyncItem(
 )
 
 
-async def test_resync_is_the_same_when_it_was_stored(storage: Storage) -> None:
-    table = ResyncTable(storage)
+@pytest.fixture(params=["table", "memory"])
+def table(request: pytest.FixtureRequest, storage: Storage) -> ResyncPort:
+    return ResyncTable(storage) if request.param == "table" else Resyncs()
+
+
+async def test_resync_and_items_are_the_same_when_they_were_stored(table: ResyncPort) -> None:
     stored = replace(FIRST, id="0" * 32)
     await table.write(stored)
     await table.write_item(stored.id, ITEM)
     assert await table.read(stored.id) == (stored, [ITEM])
+    assert await table.read_head(stored.id) == stored
+    assert await table.read_item(stored.id, ITEM.name) == ITEM
+    # An item that is there keeps its progress.
+    await table.add_item(stored.id, replace(ITEM, done=0))
+    other = replace(ITEM, name="jobs /a 0", state="done")
+    await table.add_item(stored.id, other)
+    assert await table.read(stored.id) == (stored, [other, ITEM])
+    await table.remove_item(stored.id, other.name)
+    assert await table.read(stored.id) == (stored, [ITEM])
+    await table.remove(stored.id)
+    assert await table.read(stored.id) is None
+    assert await table.read_head(stored.id) is None
+    assert await table.read_item(stored.id, ITEM.name) is None
+
+
+async def test_resync_is_read_when_another_release_stored_it(storage: Storage) -> None:
+    table = ResyncTable(storage)
+    stored = replace(FIRST, id="0" * 32)
+    await table.write(stored)
     # Another release of the app may have written more fields.
     rows = JsonRows(storage, TABLE)
     row = await rows.read(stored.id, "-head")
@@ -30,11 +57,9 @@ async def test_resync_is_the_same_when_it_was_stored(storage: Storage) -> None:
     )
     assert await table.read_head(stored.id) == stored
     await table.remove(stored.id)
-    assert await table.read(stored.id) is None
 
 
-async def test_predecessor_is_removed_when_the_next_one_is_claimed(storage: Storage) -> None:
-    table = ResyncTable(storage)
+async def test_predecessor_is_removed_when_the_next_one_is_claimed(table: ResyncPort) -> None:
     known = ""
     for resync in (FIRST, SECOND):
         await table.write(resync)
@@ -49,8 +74,7 @@ async def test_predecessor_is_removed_when_the_next_one_is_claimed(storage: Stor
     assert await table.read_head(SECOND.id) == SECOND
 
 
-async def test_old_resyncs_leave_no_row_when_they_are_purged(storage: Storage) -> None:
-    table = ResyncTable(storage)
+async def test_old_resyncs_leave_no_row_when_they_are_purged(table: ResyncPort) -> None:
     old, young = replace(FIRST, id="3" * 32), replace(SECOND, id="4" * 32, created_at=9000.0)
     for number, resync in enumerate((old, young)):
         await table.write(resync)

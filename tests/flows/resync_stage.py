@@ -58,7 +58,7 @@ class Resyncs:
         self.items.pop(resync_id, None)
 
     async def read_item(self, resync_id: str, name: str) -> ResyncItem | None:
-        return self.items[resync_id].get(name)
+        return self.items.get(resync_id, {}).get(name)
 
     async def add_item(self, resync_id: str, item: ResyncItem) -> None:
         self._write()
@@ -74,6 +74,16 @@ class Resyncs:
 
     async def running(self, fingerprint: str) -> str:
         return self.latest_of.get(fingerprint, "")
+
+    async def latest(self) -> list[tuple[str, float]]:
+        found = [(one, self.heads[one].created_at) for one in self.latest_of.values()]
+        return sorted(found, key=lambda pair: pair[1], reverse=True)
+
+    async def purge(self, before: float) -> None:
+        for fingerprint, resync_id in list(self.latest_of.items()):
+            if self.heads[resync_id].created_at < before:
+                await self.remove(resync_id)
+                del self.latest_of[fingerprint]
 
     async def claim(self, fingerprint: str, resync: Resync, *, instead_of: str) -> str:
         if self.latest_of.get(fingerprint, "") == instead_of:
