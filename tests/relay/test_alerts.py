@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from finetune_wandb.model.cursor import RunPath
-from finetune_wandb.model.errors import AppError, RejectedError, UnavailableError
+from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, UnavailableError
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.notice import OutgoingNotice
 from finetune_wandb.model.relay_ports import RunAlert, RunKey
@@ -274,8 +274,11 @@ async def test_alert_comes_once_when_the_topic_cannot_be_reached() -> None:
     assert note == "alert stalled could not be raised in the topic: Event Grid did not answer"
 
 
-async def test_notice_comes_once_when_the_topic_is_back() -> None:
-    topic = Topic(DOWN, times=5)
+@pytest.mark.parametrize(
+    "error", [DOWN, DeniedError("no role yet", subject="topic")], ids=["down", "denied"]
+)
+async def test_notice_comes_once_when_the_topic_is_back(error: AppError) -> None:
+    topic = Topic(error, times=5)
     stage = await silent_job(topic)
     assert (len(stage.run.alerts), len(topic.notices), topic.tries) == (1, 1, 6)
     assert stage.cursor.notes == ()

@@ -5,14 +5,14 @@ what the one service does not take now is tried again without troubling the othe
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
 from typing import Final
 
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.errors import AppError, TemporaryError
+from finetune_wandb.model.errors import AppError, DeniedError, TemporaryError
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.relay.notes import joined_notes
@@ -107,7 +107,7 @@ def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator
             "cost",
             "cost",
             f"{name} passed {options.cost_alert_usd:.0f} USD",
-            f"By the price list it has cost {cost:.2f} USD so far.",
+            f"By the price list it has cost about {cost:.2f} USD so far.",
         )
     if not job.is_reinforcement or job.is_terminal:
         return
@@ -167,7 +167,9 @@ def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterat
     elif facts.value_seen_at is not None:
         silence, usual = facts.now - facts.value_seen_at, _interval(facts)
         if silence > max(options.stall_factor * usual, _LEAST_SILENCE_S):
-            text = f"No new value for {silence / 60:.0f} minutes; usual are {usual:.0f} seconds."
+            text = (
+                f"No new value for {silence / 60:.0f} minutes; the usual interval is {usual:.0f} s."
+            )
             yield Alert("stalled", "stalled", title, text)
 
 
@@ -196,26 +198,17 @@ def _gaps(job: Job, summary: Summary) -> Iterator[str]:
             )
 
 
+@dataclass(slots=True)
 class Alarm:
     """The alerts of one job in one pass: found first, raised once the values are sent."""
 
-    def __init__(
-        self,
-        job: Job,
-        account: RelayAccount,
-        memory: Memory,
-        *,
-        ports: RelayPorts,
-        options: RelayOptions,
-        key: RunKey,
-    ) -> None:
-        self._job = job
-        self._account = account
-        self._memory = memory
-        self._ports = ports
-        self._options = options
-        self._key = key
-        self._due: list[Alert] = []
+    job: Job
+    account: RelayAccount
+    memory: Memory
+    ports: RelayPorts
+    options: RelayOptions
+    key: RunKey
+    _due: list[Alert] = field(default_factory=list)
 
     @property
     def is_due(self) -> bool:
@@ -223,8 +216,8 @@ class Alarm:
 
     def find(self, cursor: Cursor, *, now: float, previous_status: str, cost: float | None) -> None:
         """Find the alerts that are due. Times are unix seconds, cost is in USD."""
-        summary = self._memory.summary
-        if self._job.status != "running":
+        summary = self.memory.summary
+        if self.job.status != "running":
             summary.running_at = None
         elif summary.running_at is None:
             summary.running_at = now
@@ -233,27 +226,27 @@ class Alarm:
             previous_status=previous_status,
             summary=summary,
             last_value_at=cursor.last_value_at,
-            value_seen_at=self._memory.value_seen_at,
+            value_seen_at=self.memory.value_seen_at,
             steps=cursor.rows,
             cost=cost,
         )
-        self._due = due_alerts(self._job, facts, self._options, self._memory.alerted)
+        self._due = due_alerts(self.job, facts, self.options, self.memory.alerted)
 
     async def raise_due(self, cursor: Cursor, *, now: float) -> None:
         """Raise them on the run and as notices; what cannot be raised now is due again later."""
         assert cursor.run is not None, "only a job with a run has alerts"
-        ports, run = self._ports, cursor.run
+        ports, run = self.ports, cursor.run
         for alert in self._due:
             halves: tuple[tuple[str, str, Callable[[], Awaitable[None]]], ...] = (
-                (alert.reason, "W&B", partial(ports.sink.alert, run, alert, key=self._key)),
+                (alert.reason, "W&B", partial(ports.sink.alert, run, alert, key=self.key)),
                 (
                     _on_topic(alert),
                     "the topic",
-                    partial(ports.tell, self._account, self._job, run, alert, now),
+                    partial(ports.tell, self.account, self.job, run, alert, now),
                 ),
             )
             for mark, place, send in halves:
-                if mark in self._memory.alerted:
+                if mark in self.memory.alerted:
                     continue
                 problem = f"alert {alert.reason} could not be raised in {place}"
                 notes = [note for note in cursor.notes if not note.startswith(problem)]
@@ -263,7 +256,7 @@ class Alarm:
                 except AppError as error:
                     # Values must not wait for an alert that cannot be delivered.
                     notes.append(f"{problem}: {error.message}")
-                    is_done = not isinstance(error, TemporaryError)
+                    is_done = not isinstance(error, TemporaryError | DeniedError)  # rights may come
                 cursor.notes = joined_notes((), notes)
                 if is_done:
-                    self._memory.alerted.append(mark)
+                    self.memory.alerted.append(mark)
