@@ -40,7 +40,6 @@ from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.telemetry import NoTelemetry, Telemetry
 from finetune_wandb.relay.options import options_of
 from finetune_wandb.relay.passes.finder import Finder
-from finetune_wandb.relay.passes.select import closed_states
 from finetune_wandb.relay.ports import RelayPorts
 
 
@@ -96,9 +95,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
             notices=notices,
         ),
         options=options,
-        finder=Finder(
-            *(jobs, cursors, queues), closed=closed_states(skip_native=options.skip_native)
-        ),
+        finder=Finder(jobs, cursors, queues, skip_native=options.skip_native),
         accounts=accounts,
         problems=problems,
         refused_events=RefusedEvents(problems, time.time),

@@ -21,6 +21,7 @@ from finetune_wandb.model.messages import (
     ReconcileMessage,
     ResyncMessage,
     read_artifacts,
+    read_backfill,
     read_reconcile,
     read_relay,
 )
@@ -64,6 +65,7 @@ async def reconcile(message: ReconcileMessage, app: App) -> None:
 
 RECONCILE: Final = Queue(Source.RECONCILE_ACCOUNT, read_reconcile, reconcile)
 RELAY: Final = Queue(Source.RELAY_JOBS, read_relay, jobs.handle)
+BACKFILL: Final = Queue(Source.BACKFILL_JOBS, read_backfill, jobs.handle)
 ARTIFACTS: Final = Queue(Source.JOB_ARTIFACTS, read_artifacts, artifacts.handle)
 
 

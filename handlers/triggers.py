@@ -73,6 +73,13 @@ def _queues(bp: func.Blueprint, deps: Deps) -> None:
 
         await handle(message, RELAY, deps)
 
+    @bp.function_name(Source.BACKFILL_JOBS)
+    @bp.queue_trigger(arg_name="message", queue_name=queues.BACKFILL, connection=STORAGE)
+    async def backfill_jobs(message: func.QueueMessage) -> None:
+        from handlers.queues import BACKFILL, handle
+
+        await handle(message, BACKFILL, deps)
+
     @bp.function_name(Source.JOB_ARTIFACTS)
     @bp.queue_trigger(arg_name="message", queue_name=queues.ARTIFACTS, connection=STORAGE)
     async def job_artifacts(message: func.QueueMessage) -> None:

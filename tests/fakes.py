@@ -4,6 +4,7 @@ They behave as the real clients do towards the sandbox; `tests/clients/test_*_co
 both to the same. Faults come from a `Gate`, which sees every call before and after its effect.
 """
 
+import asyncio
 import json
 import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -24,7 +25,15 @@ from finetune_wandb.model.errors import (
 )
 from finetune_wandb.model.ids import parse_account_id
 from finetune_wandb.model.messages import Message
-from finetune_wandb.model.relay_ports import Listing, RunAlert, RunAttributes, RunKey
+from finetune_wandb.model.relay_ports import (
+    EnsuredRun,
+    Listing,
+    RunAlert,
+    RunAttributes,
+    RunKey,
+    RunSeen,
+)
+from finetune_wandb.model.relay_state import RelayState
 from finetune_wandb.model.secret import Secret, SecretRef, secret_at
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
@@ -228,7 +237,10 @@ class FakeCursors:
         self.calls.append("seen" if jobs is None else f"seen {' '.join(sorted(jobs))}")
         await self.gate.before("seen")
         return [
-            JobSeen(cursor.job, cursor.relay_state, cursor.retry_at)
+            JobSeen(
+                *(cursor.job, cursor.relay_state, cursor.retry_at),
+                *(cursor.status, cursor.run is not None),
+            )
             for (owner, _), cursor in self.stored.items()
             if owner == account and (jobs is None or cursor.job in jobs)
         ]
@@ -250,7 +262,9 @@ def _compressed(cursor: Cursor) -> int:
 def _through_json(cursor: Cursor) -> Cursor:
     data = orjson.loads(orjson.dumps({**asdict(cursor), "outbox": "", "run": None}))
     run = replace(cursor.run) if cursor.run else None
-    return Cursor(**{**data, "outbox": cursor.outbox, "run": run, "notes": tuple(data["notes"])})
+    state = RelayState(data["relay_state"])
+    own = {"outbox": cursor.outbox, "run": run, "notes": tuple(data["notes"]), "relay_state": state}
+    return Cursor(**{**data, **own})
 
 
 @dataclass
@@ -267,6 +281,7 @@ class FakeRun:
     finishes: int = 0
     stopped: bool = False
     alerts: list[RunAlert] = field(default_factory=list)
+    is_relayed: bool = True
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -289,6 +304,8 @@ class FakeSink:
         """Values of keys that W&B does not accept."""
         self.closed: set[str] = set()
         """Projects that no key may write to."""
+        self.hidden: set[str] = set()
+        """Runs that exist and that a reader does not see."""
         self.calls: list[str] = []
 
     def delete(self, run: str) -> None:
@@ -298,18 +315,34 @@ class FakeSink:
 
     async def ensure_run(
         self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
-    ) -> RunPath:
+    ) -> EnsuredRun:
         await self._through("ensure_run", run, key)
         if str(run) in self.deleted:
             raise RejectedError("the run was deleted", subject=str(run), code="deleted")
         # What travels is JSON; what cannot must fail here as it would there.
         orjson.dumps(attributes)
+        inserted = str(run) not in self.runs
         known = self.runs.setdefault(str(run), FakeRun(attributes))
         known.attributes = attributes
         if pending:
             known.state = "pending"
         await self.gate.after("ensure_run")
-        return run
+        return EnsuredRun(run, inserted)
+
+    async def read_run(self, run: RunPath, *, key: RunKey) -> RunSeen | None:
+        await self._through("read_run", run, key)
+        known = self.runs.get(str(run))
+        await self.gate.after("read_run")
+        if known is None or str(run) in self.hidden:
+            return None
+        return RunSeen(
+            known.state,
+            len(known.slots),
+            len(known.lines),
+            dict(known.summary),
+            dict(known.attributes.config),
+            known.is_relayed,
+        )
 
     async def post(self, run: RunPath, body: bytes, *, key: RunKey) -> bool:
         await self._through("post", run, key)
@@ -372,12 +405,16 @@ class FakeQueue:
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
+        self.queues: list[str] = []
+        """Which queue each message went to."""
         self.delays: list[float] = []
         self.full = False
 
     async def send(self, messages: Iterable[Message], *, delay_s: float = 0) -> None:
+        await asyncio.sleep(0)
         if self.full:
             raise ConflictError("the queue is gone", subject="queue")
         for message in messages:
             self.sent.append(orjson.loads(message.to_json()))
+            self.queues.append(message.queue)
             self.delays.append(delay_s)

@@ -1,4 +1,4 @@
-"""One look at one account: check it, apply its plan, end or reopen its runs, report.
+"""One look at one account: check it, apply its plan, end its runs where it is gone, report.
 
 What is not ready yet is put off by a delayed message; nothing here waits.
 """
@@ -14,7 +14,7 @@ from finetune_wandb.flows.outcomes import report_account
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.messages import AccountMessage, key_message
 from finetune_wandb.model.plan import AccountEntry, AccountReport
-from finetune_wandb.relay.passes.closing import close_runs, reopen_runs
+from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE, Reason, close_runs
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,9 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
             attempt=message.attempt,
         )
         stored = await notify.save_and_notify(report, accounts=app.accounts, notices=app.notices)
-        if before is not None and message.apply:
-            await _settle_runs(before, report, message, app)
+        # Jobs of an account that comes back go on by themselves once they are listed.
+        if before is not None and message.apply and (reason := _ends_runs(report)):
+            await _close(before, reason, message, app)
     if report.retry_after_s is not None:
         await app.queues.send([message.deferred()], delay_s=report.retry_after_s)
     await _send_key_news(report, app)
@@ -49,21 +50,15 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
     return stored
 
 
-async def _settle_runs(
-    before: AccountEntry, after: AccountReport, message: AccountMessage, app: App
-) -> None:
-    """End the open runs of an account that is gone; reopen those of one that is relayed.
-
-    Reopening is tried with every pass: what an earlier pass stored does not say whether it got
-    this far. Raises TemporaryError when the app's own tables cannot be read or written.
-    """
-    if after.deleted:
-        await _close(before, message, app)
-    elif after.in_scope and (reopened := await reopen_runs(after.key, app.relay)):
-        log.info("account %s is back: %d jobs go on", after.id, reopened)
+def _ends_runs(report: AccountReport) -> Reason | None:
+    """Return why the account's open runs have to end, None where they go on."""
+    if report.deleted:
+        return ACCOUNT_DELETED
+    is_relayed = report.in_scope and report.endpoint and report.project and report.secret
+    return OUT_OF_SCOPE if report.readable and not is_relayed else None
 
 
-async def _close(entry: AccountEntry, message: AccountMessage, app: App) -> None:
+async def _close(entry: AccountEntry, reason: Reason, message: AccountMessage, app: App) -> None:
     account = RelayAccount(
         id=entry.id,
         name=entry.name,
@@ -75,9 +70,9 @@ async def _close(entry: AccountEntry, message: AccountMessage, app: App) -> None
         # An account whose own choice of a secret was not allowed has only the default key.
         secret=entry.secret or app.settings.default_secret,
     )
-    closed = await close_runs(account, app.relay, now=app.clock())
+    closed = await close_runs(account, app.relay, reason, now=app.clock())
     if closed.ended:
-        log.info("account %s is gone: %d open runs ended", entry.id, closed.ended)
+        log.info("account %s: %d open runs ended: %s", entry.id, closed.ended, reason.text)
     if closed.waiting and message.attempt < _MOST_ATTEMPTS:
         pause = min(_FIRST_PAUSE_S * 2**message.attempt, _LONGEST_PAUSE_S)
         await app.queues.send([message.deferred()], delay_s=pause)

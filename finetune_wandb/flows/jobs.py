@@ -1,8 +1,7 @@
 """Some jobs of one account: bring their runs up to date, and send on what follows from that."""
 
 import logging
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from finetune_wandb.flows import resync_jobs
 from finetune_wandb.flows.app import App
@@ -13,32 +12,35 @@ from finetune_wandb.model.job import Job
 from finetune_wandb.model.job_object import parse_job
 from finetune_wandb.model.messages import ArtifactMessage, RelayMessage, key_message
 from finetune_wandb.model.problem import Problem, Source
-from finetune_wandb.relay.passes import select
+from finetune_wandb.model.relay_state import CLOSED
 from finetune_wandb.relay.passes.account_pass import relay_account
-from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.passes.closing import JOB_DELETED, close_runs
+from finetune_wandb.relay.passes.heartbeat import beat_runs
+from finetune_wandb.relay.passes.job_pass import JobOutcome
 
 log = logging.getLogger(__name__)
 
 _NOT_RELAYED: Final = MissingError(
     "the account is not relayed", remedy="see its findings in /api/status"
 )
-_STALE_S: Final = 600.0
-"""A tick's message older than this is dropped: newer ticks have sent the same jobs since."""
 
 
 async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
     """Relay the jobs; each has its own outcome, stored with its cursor.
 
-    Raises TemporaryError when nothing could be recorded, so that the message comes again.
+    A message that comes after newer ones finds its work done and leaves it. Raises TemporaryError
+    when nothing could be recorded, so that the message comes again.
     """
-    if message.trigger == "timer" and app.clock() - message.sent_at > _STALE_S:
-        return []
     account = await app.accounts.find_for_relay(message.target)
     if account is None:
         if message.resync:
             await resync_jobs.jobs_left(message, _NOT_RELAYED, app)
         return []
-    jobs, failures = await _read_jobs(message.jobs, account, app)
+    if message.trigger == "beat":
+        named = [str(raw.get("id")) for raw in message.jobs]
+        await beat_runs(account, named, ports=app.relay, clock=app.clock)
+        return []
+    jobs, failures = await _read_jobs(message, account, app)
     if not account.native_seen and any(job.wandb is not None for job in jobs):
         # Shows that the account was linked by hand in the portal.
         await app.accounts.mark_native_seen(account.id)
@@ -50,6 +52,8 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
         options=app.options,
         force=message.force,
         hurry=bool(message.resync),
+        # Jobs that travel by id are read now.
+        listed_at=message.sent_at if message.trigger == "timer" else None,
     )
     outcomes += failures
     if any(outcome.key_refused for outcome in outcomes):
@@ -58,7 +62,7 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
         await app.queues.send([ArtifactMessage(account=message.account, jobs=finished)])
     for outcome in outcomes:
         report_job(outcome, account, app)
-        if message.force and outcome.relay_state not in select.CLOSED:
+        if message.force and outcome.relay_state not in CLOSED:
             # The run was made anew: the timer has to follow the job to its end again.
             app.finder.forget(account.key, outcome.job)
     if message.resync:
@@ -75,17 +79,24 @@ async def _send_key(account: RelayAccount, app: App) -> None:
 
 
 async def _read_jobs(
-    listed: Sequence[dict[str, Any]], account: RelayAccount, app: App
+    message: RelayMessage, account: RelayAccount, app: App
 ) -> tuple[list[Job], list[JobOutcome]]:
-    """Return the jobs, and why some could not be read; those that travelled by id are read."""
+    """Return the jobs, and why some could not be read; those that travelled by id are read.
+
+    A job that a whole listing did not have and that answers 404 itself was deleted.
+    """
     jobs: list[Job] = []
     failures: list[JobOutcome] = []
-    for raw in listed:
+    for raw in message.jobs:
         if set(raw) == {"id"}:
             job_id = str(raw["id"])
             try:
                 raw = await app.relay.jobs.read_job(account, job_id)
             except AppError as error:
+                if message.trigger == "missing" and isinstance(error, MissingError):
+                    now = app.clock()
+                    await close_runs(account, app.relay, JOB_DELETED, now=now, jobs=[job_id])
+                    continue
                 # The next tick lists the job again.
                 failures.append(
                     JobOutcome(

@@ -11,7 +11,7 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.plan import AccountReport
 from finetune_wandb.model.telemetry import Attribute
-from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.passes.job_pass import JobOutcome
 
 log = logging.getLogger(__name__)
 

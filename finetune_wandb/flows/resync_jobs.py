@@ -13,11 +13,11 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.model import ids
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError
-from finetune_wandb.model.messages import RelayMessage
+from finetune_wandb.model.messages import BackfillMessage, RelayMessage
 from finetune_wandb.model.resync import JobFailure, Resync, ResyncItem, ResyncRequest, finish_jobs
 from finetune_wandb.relay.passes import select
-from finetune_wandb.relay.passes.finder import json_size
-from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.passes.finder import closed_states
+from finetune_wandb.relay.passes.job_pass import JobOutcome
 
 _FINE: Final = frozenset({"live", "ending", "complete", "skipped", "new"})
 NO_JOB: Final = "the account has no such job"
@@ -60,7 +60,7 @@ async def send_jobs(resync: Resync, item: ResyncItem, app: App) -> dict[str, Any
             force=resync.request.force,
         )
         for number, message in enumerate(
-            select.messages(account, jobs, sent_at=now, trigger="resync", size=json_size)
+            select.messages(account, jobs, sent_at=now, trigger="resync", kind=BackfillMessage)
         )
     ]
     for message in messages:
@@ -75,9 +75,9 @@ async def send_jobs(resync: Resync, item: ResyncItem, app: App) -> dict[str, Any
     return counts
 
 
-def message_of(resync: Resync, item: ResyncItem, app: App) -> RelayMessage:
+def message_of(resync: Resync, item: ResyncItem, app: App) -> BackfillMessage:
     """Return a message with the jobs that are left of an item, by id alone."""
-    return RelayMessage(
+    return BackfillMessage(
         account=item.account,
         jobs=[{"id": job} for job in item.left],
         sent_at=app.clock(),
@@ -97,9 +97,9 @@ async def _due(
             raw = await app.relay.jobs.read_job(account, request.job)
         except MissingError as error:
             raise MissingError(NO_JOB, subject=request.job, remedy=NO_JOB_REMEDY) from error
-        return select.due_jobs([raw], {}, now=0), {"jobs": 1, "to_relay": 1}
+        return select.due_jobs([raw]), {"jobs": 1, "to_relay": 1}
     seen = {one.job: one for one in await app.relay.cursors.seen(account.key)}
-    states = select.closed_states(skip_native=app.options.skip_native)
+    states = closed_states(skip_native=app.options.skip_native)
     closed = {job for job, one in seen.items() if one.relay_state in states}
     due: list[dict[str, Any]] = []
     listed = unusable = 0
@@ -109,9 +109,9 @@ async def _due(
         listed += len(covered)
         due += select.due_jobs(
             # A parked job is tried at once: that is what was asked for.
-            (raw for raw in covered if request.force or raw.get("id") not in closed),
-            {},
-            now=0,
+            raw
+            for raw in covered
+            if request.force or raw.get("id") not in closed
         )
     counts = {"jobs": listed, "to_relay": len(due), "complete": listed - len(due)}
     return due, {**counts, "unusable": unusable} if unusable else counts

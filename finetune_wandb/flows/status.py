@@ -14,6 +14,7 @@ from finetune_wandb.model.mint import KeyMint
 from finetune_wandb.model.plan import AccountEntry
 from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.queues import QueueCount
+from finetune_wandb.model.relay_state import RelayState
 from finetune_wandb.model.secret import SecretRef
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,9 @@ class Situation:
             "accounts": len(self.accounts),
             "unhealthy": sum(map(needs_action, self.accounts)),
             "jobs": len(self.cursors),
-            "jobs_by_state": dict(sorted(Counter(one.relay_state for one in self.cursors).items())),
+            "jobs_by_state": dict(
+                sorted(Counter(str(one.relay_state) for one in self.cursors).items())
+            ),
             "jobs_with_error": sum(map(is_bad, self.cursors)),
             "poison": sum(count.poison for count in self.queues),
         }
@@ -87,7 +90,7 @@ async def report_levels(app: App) -> None:
     """Log and measure how many jobs and accounts are in which state; empty states count 0."""
     situation = await read_situation(app)
     states = Counter(cursor.relay_state for cursor in situation.cursors)
-    for state in ("new", "live", "ending", "complete", "parked", "skipped"):
+    for state in RelayState:
         app.telemetry.level("jobs", states[state], state=state)
     totals = situation.totals()
     app.telemetry.level("accounts", totals["accounts"] - totals["unhealthy"], healthy=True)

@@ -6,12 +6,9 @@ is sent: after a crash the same bytes go to the same offsets again.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-RelayState = Literal["new", "live", "ending", "complete", "parked", "skipped"]
-"""`new`: seen, no run yet. `live`: run kept up to date. `ending`: the job is over, the run has its
-end, late values are still waited for. `complete`: nothing will be read again. `parked`: set aside
-with a cause, tried again later. `skipped`: left to the job's own integration."""
+from finetune_wandb.model.relay_state import Happened, RelayState, state_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ class Cursor:
     job: str
     etag: str = ""
     """Version of the stored row; empty for a cursor that was never stored."""
-    relay_state: RelayState = "new"
+    relay_state: RelayState = RelayState.NEW
     status: str = ""
     run: RunPath | None = None
     rows: int = 0
@@ -49,10 +46,16 @@ class Cursor:
     lag_s: float | None = None
     """How long after that it was in W&B, for the last values that were sent."""
     posted_at: float = 0.0
-    """When W&B last heard of the run (unix seconds): silence makes a run crashed."""
+    """When the last request with content reached W&B (unix seconds)."""
+    listed_at: float = field(default=0.0, compare=False)
+    """When the job object that was relayed last was listed (unix seconds): an older one that
+    arrives late is left alone."""
+    busy_until: float = field(default=0.0, compare=False)
+    """Until then one worker reads the job and the others leave it alone (unix seconds). Short and
+    renewed, so that a crash costs little."""
     ending_since: float | None = None
     retry_at: float = 0.0
-    """A parked job is not tried before this time (unix seconds)."""
+    """The job is not looked at before this time (unix seconds)."""
     failures: int = 0
     error: str = ""
     remedy: str = ""
@@ -67,6 +70,10 @@ class Cursor:
     outbox: bytes = b""
     stored: "Stored | None" = field(default=None, compare=False, repr=False)
     """What the table holds under `etag`, so that only what changed is written."""
+
+    def move(self, happened: Happened) -> None:
+        """Go to the state that follows what happened."""
+        self.relay_state = state_after(self.relay_state, happened)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +90,8 @@ class JobSeen:
     """What finding work needs to know of a job: nothing of its history."""
 
     job: str
-    relay_state: str
+    relay_state: RelayState
     retry_at: float
+    status: str = ""
+    """The job's status at its last pass."""
+    has_run: bool = False

@@ -12,7 +12,7 @@ import msgspec
 
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
-from finetune_wandb.model.queues import ARTIFACTS, RECONCILE, RELAY
+from finetune_wandb.model.queues import ARTIFACTS, BACKFILL, RECONCILE, RELAY
 from finetune_wandb.model.secret import SecretRef, secret_at
 
 _Moment = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
@@ -133,6 +133,12 @@ class RelayMessage(_OfAccount, frozen=True, kw_only=True, omit_defaults=True):
     """Name of the re-sync's item, to report under."""
 
 
+class BackfillMessage(RelayMessage, frozen=True, kw_only=True, omit_defaults=True):
+    """The same for jobs that no live job should wait for."""
+
+    queue: ClassVar[str] = BACKFILL
+
+
 class ArtifactMessage(_OfAccount, frozen=True, kw_only=True, omit_defaults=True):
     """Log the artifacts of finished jobs of one account."""
 
@@ -159,4 +165,5 @@ read_reconcile: Final = _reader(
     cast("msgspec.json.Decoder[ReconcileMessage]", msgspec.json.Decoder(ReconcileMessage))
 )
 read_relay: Final = _reader(msgspec.json.Decoder(RelayMessage))
+read_backfill: Final = _reader(msgspec.json.Decoder(BackfillMessage))
 read_artifacts: Final = _reader(msgspec.json.Decoder(ArtifactMessage))

@@ -13,6 +13,7 @@ class Source(StrEnum):
     DRIFT_TIMER = "drift_timer"
     RECONCILE_ACCOUNT = "reconcile_account"
     RELAY_JOBS = "relay_jobs"
+    BACKFILL_JOBS = "backfill_jobs"
     JOB_ARTIFACTS = "job_artifacts"
     ROTATION = "rotation"
 

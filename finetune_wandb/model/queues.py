@@ -5,8 +5,10 @@ from typing import Final
 
 RECONCILE: Final = "reconcile-accounts"
 RELAY: Final = "relay-jobs"
+BACKFILL: Final = "backfill-jobs"
+"""Jobs that were over when they were first seen, and re-syncs: live jobs never wait for them."""
 ARTIFACTS: Final = "job-artifacts"
-QUEUES: Final = (RECONCILE, RELAY, ARTIFACTS)
+QUEUES: Final = (RECONCILE, RELAY, BACKFILL, ARTIFACTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What the relay needs from the outside, as protocols that clients and fakes satisfy."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -57,6 +57,31 @@ class RunAttributes:
     notes: str
     config: dict[str, Any] = field(default_factory=dict)
     """Plain values; the sink wraps them as W&B wants them."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsuredRun:
+    """A run that W&B has now."""
+
+    path: RunPath
+    """Where it really is: the server may answer another spelling."""
+    inserted: bool
+    """W&B did not have it before."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSeen:
+    """What W&B says of a run. Its counters lag by seconds."""
+
+    state: str
+    """`running`, `finished`, `failed`, `crashed`, `killed`, `pending`, …"""
+    rows: int
+    lines: int
+    summary: Mapping[str, Any]
+    config: Mapping[str, Any]
+    """Plain values."""
+    is_relayed: bool
+    """This app made it, or another instance of this app."""
 
 
 class RunAlert(Protocol):
@@ -136,13 +161,18 @@ class CursorsPort(Protocol):
 
 
 class SinkPort(Protocol):
-    """W&B runs. Raises DeniedError (key refused: code 401, no right: 403), MissingError (no such
-    run), RejectedError (code `deleted`: the run's id is used up), or a TemporaryError."""
+    """W&B runs. Raises DeniedError (key refused: code 401, no right: 403), MissingError (code `run`:
+    not found, which may pass), RejectedError (code `deleted`: the run's id is used up; `entity` and
+    `project`: W&B knows no such place), or a TemporaryError."""
 
     def ensure_run(
         self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
-    ) -> Awaitable[RunPath]:
-        """Create the run or bring its attributes up to date; return where it really is."""
+    ) -> Awaitable[EnsuredRun]:
+        """Create the run or bring its attributes up to date."""
+        ...
+
+    def read_run(self, run: RunPath, *, key: RunKey) -> Awaitable[RunSeen | None]:
+        """Return what W&B has under this address; None where the key sees no such run."""
         ...
 
     def post(self, run: RunPath, body: bytes, *, key: RunKey) -> Awaitable[bool]:

@@ -29,6 +29,14 @@ class RelayPorts:
     notices: NoticePort | None = None
     whole: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_WHOLE_AT_ONCE))
     """Taken in turns, by all messages of the process, for WHOLE_JOBS jobs that are over."""
+    beats: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When this process last told W&B that the run of (account, job) is alive (unix seconds)."""
+    patience_s: float = 5.0
+    """A job that takes longer to read is left behind by the others of its message."""
+    hold_s: float = 20.0
+    """How often a job that is still being read is claimed again."""
+    budget_s: float = 420.0
+    """A job that takes longer to read is given up until the next tick."""
 
     async def tell(
         self, account: RelayAccount, job: Job, run: RunPath, alert: RunAlert, now: float

@@ -33,6 +33,8 @@ var deadLetterContainer = 'dead-letters'
 // The host moves a message that failed maxDequeueCount times to NAME-poison. They are made here so
 // that an alert or a person can look at them before the first message fails.
 var queueNames = [
+  'backfill-jobs'
+  'backfill-jobs-poison'
   'job-artifacts'
   'job-artifacts-poison'
   'reconcile-accounts'

@@ -10,7 +10,7 @@ from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.sink import Pacing, WandbSink
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError
-from finetune_wandb.model.relay_ports import RunAttributes, RunKey, SinkPort
+from finetune_wandb.model.relay_ports import EnsuredRun, RunAttributes, RunKey, SinkPort
 from finetune_wandb.model.secret import Secret
 from finetune_wandb.relay.run.alerts import Alert
 from finetune_wandb.relay.run.wire import HEARTBEAT, body
@@ -92,13 +92,20 @@ def post(offset: int, *rows: str, lines: tuple[str, ...] = (), **more: Any) -> b
 
 
 async def test_run_has_its_attributes_when_it_is_made_and_changed(stage: Stage) -> None:
-    assert await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY) == RUN
+    assert await stage.sink.read_run(RUN, key=KEY) is None
+    made = await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    assert made == EnsuredRun(RUN, inserted=True)
     found = await stage.shown()
     assert (found["state"], found["display_name"], found["tags"]) == ("running", "nice", ["a", "b"])
     changed = RunAttributes("new", "gpt-4o", "fine-tune", ("c",), "note", {"lr": 0.2})
-    await stage.sink.ensure_run(RUN, changed, pending=False, key=KEY)
+    made = await stage.sink.ensure_run(RUN, changed, pending=False, key=KEY)
+    assert made == EnsuredRun(RUN, inserted=False)
     found = await stage.shown()
     assert (found["display_name"], found["tags"], found["config"]["lr"]) == ("new", ["c"], 0.2)
+    seen = await stage.sink.read_run(RUN, key=KEY)
+    assert seen is not None
+    assert (seen.state, seen.rows, seen.lines, seen.is_relayed) == ("running", 0, 0, True)
+    assert seen.config["lr"] == 0.2
 
 
 async def test_run_leaves_pending_when_the_first_rows_come(stage: Stage) -> None:

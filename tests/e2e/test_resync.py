@@ -231,7 +231,12 @@ async def test_set_aside_messages_are_worked_on_when_everything_is_resynced(
         code, status = await driver.app("GET", "/api/status")
         assert code == 200
         counts = {one["name"]: one["poison"] for one in status["queues"]}
-        assert counts == {"reconcile-accounts": 40, "relay-jobs": 0, "job-artifacts": 0}
+        assert counts == {
+            "reconcile-accounts": 40,
+            "relay-jobs": 0,
+            "backfill-jobs": 0,
+            "job-artifacts": 0,
+        }
         await resync(driver, scope="all", parts=["jobs"])
 
         async def empty() -> bool | None:

@@ -140,7 +140,7 @@ class Stage:
 
     async def send(self, messages: Iterable[Message], *, delay_s: float = 0) -> None:
         """Be the WorkPort: each message goes to its own queue."""
-        queues = {"reconcile-accounts": self.reconcile_queue, "relay-jobs": self.relay_queue}
+        queues = {"reconcile-accounts": self.reconcile_queue, "backfill-jobs": self.relay_queue}
         for message in messages:
             queues[message.queue].put(message, delay_s)
 

@@ -7,9 +7,11 @@ import pytest
 
 from finetune_wandb.flows.account import handle
 from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.model.errors import DeniedError
 from finetune_wandb.model.messages import AccountMessage
+from finetune_wandb.model.relay_state import RelayState
 from finetune_wandb.model.telemetry import NoTelemetry
+from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE
 from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes
 from tests.accounts.fakes import NOW, Entries, Topic, World, account, account_id, settings, world
@@ -39,7 +41,7 @@ class Stage:
 
     async def ready(self) -> None:
         await self.look()
-        await self.cursors.save([Cursor(ALPHA.key, "ftjob-1", relay_state="live")])
+        await self.cursors.save([Cursor(ALPHA.key, "ftjob-1", relay_state=RelayState.LIVE)])
 
     async def look(self, *, apply: bool = True) -> None:
         # A second look within moments would share what the first one read.
@@ -52,10 +54,9 @@ class Stage:
     def recover(self, **more: Any) -> None:
         self.azure.accounts[ALPHA.key] = account(**more)
 
-    async def waits(self) -> bool:
-        """Return whether the job waits for its account."""
-        (seen,) = await self.cursors.seen(ALPHA.key)
-        return seen.relay_state == "parked" and seen.retry_at > NOW.timestamp() + 86_400
+    async def state(self) -> tuple[str, str]:
+        cursors = await self.cursors.read(ALPHA.key, ["ftjob-1"])
+        return cursors["ftjob-1"].relay_state, cursors["ftjob-1"].error
 
 
 @pytest.fixture
@@ -65,45 +66,42 @@ async def stage() -> Stage:
     return made
 
 
-async def test_job_waits_when_its_account_is_gone_and_goes_on_when_it_is_back(
-    stage: Stage,
+async def test_runs_end_with_the_cause_when_the_account_is_deleted(stage: Stage) -> None:
+    stage.delete()
+    await stage.look()
+    assert await stage.state() == ("detached", ACCOUNT_DELETED.text)
+    stage.recover()
+    await stage.look()
+    # The relay's next pass over the listed job takes its run up again.
+    assert (await stage.state())[0] == "detached"
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"wandb-integration": "off"},
+        {"wandb-integration": "onn"},
+        {"wandb-key-vault-url": "https://kv-x.vault.azure.net"},
+    ],
+    ids=["opted out", "mistyped", "vault not allowed"],
+)
+async def test_runs_end_with_the_cause_when_the_account_leaves_the_scope(
+    stage: Stage, tags: dict[str, str]
 ) -> None:
-    stage.delete()
+    stage.recover(tags=tags)
     await stage.look()
-    assert await stage.waits()
-    stage.recover()
-    await stage.look()
-    assert not await stage.waits()
+    assert await stage.state() == ("detached", OUT_OF_SCOPE.text)
 
 
-async def test_nothing_is_reopened_or_lost_when_the_first_look_only_checks(stage: Stage) -> None:
+async def test_nothing_ends_when_a_look_only_checks(stage: Stage) -> None:
     stage.delete()
-    await stage.look()
-    stage.recover()
     await stage.look(apply=False)
-    assert await stage.waits()
+    assert (await stage.state())[0] == "live"
     await stage.look()
-    assert not await stage.waits()
+    assert (await stage.state())[0] == "detached"
 
 
-async def test_job_goes_on_when_the_account_came_back_opted_out_and_opts_in(stage: Stage) -> None:
-    stage.delete()
+async def test_nothing_ends_when_the_account_cannot_be_read(stage: Stage) -> None:
+    stage.azure.errors["read account"] = [DeniedError("no right to read", subject=str(ALPHA))]
     await stage.look()
-    stage.recover(tags={"wandb-integration": "off"})
-    await stage.look()
-    assert await stage.waits()
-    stage.recover()
-    await stage.look()
-    assert not await stage.waits()
-
-
-async def test_job_goes_on_when_the_host_died_before_it_was_reopened(stage: Stage) -> None:
-    stage.delete()
-    await stage.look()
-    stage.recover()
-    stage.cursors.gate = fakes.Once(seen=UnavailableError("the host died here"))
-    with pytest.raises(UnavailableError):
-        await stage.look()
-    assert await stage.waits()
-    await stage.look()
-    assert not await stage.waits()
+    assert (await stage.state())[0] == "live"

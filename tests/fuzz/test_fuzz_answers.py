@@ -16,6 +16,7 @@ from finetune_wandb.clients.wandb import api, keys
 from finetune_wandb.clients.wandb import sink as wandb_sink
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.relay_ports import EnsuredRun
 from tests.fuzz.inputs import bodies, fuzzed, raises_only
 
 RUN = RunPath("entity", "project", "run")
@@ -44,9 +45,9 @@ BATCH = (
 @given(bodies(UPSERT, REFUSED))
 def test_run_or_our_error_when_wandb_answers_anything_to_an_upsert(body: bytes) -> None:
     found = raises_only(
-        AppError, lambda: wandb_sink._run_path(api._data(Answer(200, {}, body), "r"), RUN)
+        AppError, lambda: wandb_sink._ensured(api._data(Answer(200, {}, body), "r"), RUN)
     )
-    assert found is None or isinstance(found, RunPath)
+    assert found is None or isinstance(found, EnsuredRun)
 
 
 @fuzzed

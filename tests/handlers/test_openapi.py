@@ -8,13 +8,14 @@ import pytest
 
 import function_app
 from finetune_wandb.flows.status import Situation
-from finetune_wandb.model.cursor import Cursor, RelayState
+from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.finding import Finding, Severity
 from finetune_wandb.model.ids import parse_account_id
 from finetune_wandb.model.key import KeyChange, KeyRecord
 from finetune_wandb.model.mint import KeyMint, MintState
 from finetune_wandb.model.plan import AccountReport
 from finetune_wandb.model.queues import QueueCount
+from finetune_wandb.model.relay_state import RelayState
 from finetune_wandb.model.resync import MODES, PARTS, SCOPES, Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.settings import ApplyMode
@@ -80,7 +81,7 @@ def test_choices_are_the_models_own() -> None:
     assert request["mode"]["enum"] == list(MODES)
     assert request["parts"]["items"]["enum"] == list(PARTS)
     assert set(request) == set(ResyncRequest.__dataclass_fields__)
-    assert SCHEMAS["Job"]["properties"]["state"]["enum"] == list(get_args(RelayState))
+    assert SCHEMAS["Job"]["properties"]["state"]["enum"] == list(RelayState)
     assert SCHEMAS["Account"]["properties"]["mode"]["enum"] == list(get_args(ApplyMode))
     assert SCHEMAS["Finding"]["properties"]["severity"]["enum"] == list(get_args(Severity))
     rotation = SCHEMAS["Key"]["properties"]["rotation"]["oneOf"][1]

@@ -34,11 +34,6 @@ def test_message_is_tried_several_times_before_it_is_poison() -> None:
     assert _span(QUEUES["visibilityTimeout"]) >= 5
 
 
-def test_failed_tick_message_is_tried_again_before_newer_ticks_make_it_stale() -> None:
-    patience = QUEUES["maxDequeueCount"] * _span(QUEUES["visibilityTimeout"])
-    assert patience < _constant("finetune_wandb/flows/jobs.py", "STALE_S")
-
-
 def test_cause_is_recorded_at_the_try_after_which_the_host_sets_a_message_aside() -> None:
     assert QUEUES["maxDequeueCount"] == _constant("handlers/queues.py", "LAST_TRY")
 

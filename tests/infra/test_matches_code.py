@@ -14,7 +14,12 @@ import pytest
 from azure.functions.decorators.queue import QueueTrigger
 
 from finetune_wandb.flows.app import Deps
-from finetune_wandb.model.messages import ArtifactMessage, ReconcileMessage, RelayMessage
+from finetune_wandb.model.messages import (
+    ArtifactMessage,
+    BackfillMessage,
+    ReconcileMessage,
+    RelayMessage,
+)
 from finetune_wandb.model.settings import defaults, names
 from handlers.triggers import blueprint
 from tests.infra.bicep import INFRA, ROOT, entries, read, string, strings, text, walk
@@ -135,7 +140,13 @@ def test_storage_of_the_settings_is_understood_by_the_code() -> None:
 
 def test_queues_of_the_code_exist() -> None:
     sent = {
-        message.queue for message in (*get_args(ReconcileMessage), RelayMessage, ArtifactMessage)
+        message.queue
+        for message in (
+            *get_args(ReconcileMessage),
+            RelayMessage,
+            BackfillMessage,
+            ArtifactMessage,
+        )
     }
     triggers = [function.get_trigger() for function in _functions().values()]
     triggered = {trigger.queue_name for trigger in triggers if isinstance(trigger, QueueTrigger)}
@@ -207,7 +218,7 @@ def test_alerts_search_for_what_the_code_logs() -> None:
 def test_alert_finds_the_lag_in_the_line_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     from finetune_wandb.flows.outcomes import report_job
     from finetune_wandb.model.telemetry import NoTelemetry
-    from finetune_wandb.relay.passes.outcome import JobOutcome
+    from finetune_wandb.relay.passes.job_pass import JobOutcome
 
     caplog.set_level("INFO")
     outcome = JobOutcome("ftjob-1", "live", values=3, lag_s=712.34)

@@ -7,7 +7,7 @@ from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.job_object import parse_job
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
-from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.passes.job_pass import JobOutcome
 from finetune_wandb.relay.ports import RelayPorts
 from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeRun, FakeSink
 from tests.fakes import relay_account as account_named
@@ -51,8 +51,16 @@ class Stage:
     account: Any = field(default_factory=account_named)
     options: RelayOptions = field(default_factory=RelayOptions)
 
+    beats: dict[tuple[str, str], float] = field(default_factory=dict)
+
     def ports(self, **other: Any) -> RelayPorts:
-        given = {"jobs": self.api, "cursors": self.cursors, "sink": self.sink, "keys": self.keys}
+        given: dict[str, Any] = {
+            "jobs": self.api,
+            "cursors": self.cursors,
+            "sink": self.sink,
+            "keys": self.keys,
+            "beats": self.beats,
+        }
         return RelayPorts(**{**given, **other})
 
     async def tick(self, *, force: bool = False, **other: Any) -> list[JobOutcome]:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import orjson
 import pytest
 
 from finetune_wandb.model.errors import UnavailableError
@@ -10,7 +9,7 @@ from finetune_wandb.model.job_object import parse_job
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
-from finetune_wandb.relay.passes.closing import CAUSE, NEVER, Closed, close_runs, reopen_runs
+from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, Closed, close_runs
 from finetune_wandb.relay.ports import RelayPorts
 from tests.fakes import ENTITY, PROJECT, FakeCursors, FakeJobs, FakeKeys, FakeSink, Once
 from tests.fakes import relay_account as account_named
@@ -51,7 +50,7 @@ class World:
         )
 
     async def close(self) -> Closed:
-        return await close_runs(ACCOUNT, self.ports, now=NOW)
+        return await close_runs(ACCOUNT, self.ports, ACCOUNT_DELETED, now=NOW)
 
     @property
     def cursor(self) -> Any:
@@ -68,9 +67,9 @@ async def test_live_run_is_failed_with_a_line_that_says_why() -> None:
     assert await world.close() == Closed(ended=1)
     run = world.sink.runs[RUN]
     assert (run.state, run.exitcode) == ("failed", 1)
-    assert run.output[-1].endswith(CAUSE)
+    assert run.output[-1].endswith(ACCOUNT_DELETED.text)
     assert world.steps == [1, 2, 3]
-    assert (world.cursor.relay_state, world.cursor.error) == ("parked", CAUSE)
+    assert (world.cursor.relay_state, world.cursor.error) == ("detached", ACCOUNT_DELETED.text)
     assert world.cursor.remedy
 
 
@@ -102,7 +101,7 @@ async def test_end_is_sent_by_a_later_look_when_wandb_does_not_answer(call: str)
     assert await world.close() == Closed(ended=1)
     run = world.sink.runs[RUN]
     assert run.state == "failed"
-    assert [line for line in run.output if line.endswith(CAUSE)] == [run.output[-1]]
+    assert [line for line in run.output if line.endswith(ACCOUNT_DELETED.text)] == [run.output[-1]]
 
 
 async def test_job_is_set_aside_and_keeps_its_rows_when_the_key_is_refused() -> None:
@@ -113,11 +112,10 @@ async def test_job_is_set_aside_and_keeps_its_rows_when_the_key_is_refused() -> 
     assert isinstance(key, RunKey)
     world.sink.refused.add(key.value.reveal())
     assert await world.close() == Closed(ended=1)
-    assert world.cursor.retry_at == NEVER
+    assert world.cursor.relay_state == "detached"
     assert world.cursor.outbox, "rows that were claimed must not be lost"
     world.sink.refused.clear()
-    assert await reopen_runs(ACCOUNT.key, world.ports) == 1
-    await world.relay(4)
+    await world.relay(4, now=NOW + 60)
     assert world.steps == [1, 2, 3, 4]
 
 
@@ -150,8 +148,6 @@ async def test_job_goes_on_in_the_same_run_when_the_account_is_there_again() -> 
     world = World()
     await world.relay(3)
     await world.close()
-    assert await reopen_runs(ACCOUNT.key, world.ports) == 1
-    assert await reopen_runs(ACCOUNT.key, world.ports) == 0
     await world.relay(5, now=NOW + 60)
     assert world.steps == [1, 2, 3, 4, 5]
     assert world.cursor.relay_state == "live"
@@ -161,9 +157,18 @@ async def test_job_goes_on_in_the_same_run_when_the_account_is_there_again() -> 
     assert (world.sink.runs[RUN].state, world.sink.runs[RUN].exitcode) == ("finished", 0)
 
 
-async def test_end_is_repeated_when_a_pass_was_still_sending() -> None:
+async def test_late_message_leaves_the_job_when_its_account_is_gone_since() -> None:
     world = World()
     await world.relay(3)
     await world.close()
-    end = orjson.loads(world.cursor.state["end"])
-    assert end == {"complete": True, "exitcode": 1}
+    await world.relay(4, now=NOW - 600)
+    assert (world.cursor.relay_state, world.sink.runs[RUN].state) == ("detached", "failed")
+    assert world.steps == [1, 2, 3]
+
+
+async def test_only_the_named_jobs_are_closed_when_jobs_are_named() -> None:
+    world = World()
+    await world.relay(3)
+    closed = await close_runs(ACCOUNT, world.ports, ACCOUNT_DELETED, now=NOW, jobs=["ftjob-2"])
+    assert closed == Closed()
+    assert world.sink.runs[RUN].state == "running"

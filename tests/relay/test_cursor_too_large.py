@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.passes.job_pass import JobOutcome
 from tests.relay.stage import JOB, Stage, body, event
 
 _NOISE = random.Random(7)

@@ -1,14 +1,17 @@
 """Finding work: one listing an account, nothing for what is over, one bad account apart."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.model.queues import BACKFILL, RELAY
+from finetune_wandb.model.relay_state import RelayState
 from finetune_wandb.relay.passes.finder import Finder
-from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE, closed_states
-from tests.fakes import FakeCursors, FakeJobs, FakeQueue, Once, relay_account
+from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
+from tests.fakes import FakeCursors, FakeJobs, FakeQueue, Once, Open, relay_account
 
 NOW = 1_764_000_000.0
 ACCOUNT = relay_account()
@@ -17,23 +20,37 @@ ACCOUNT = relay_account()
 class Stage:
     def __init__(self) -> None:
         self.jobs, self.cursors, self.queue = FakeJobs(), FakeCursors(), FakeQueue()
-        self.finder = Finder(self.jobs, self.cursors, self.queue)
+        self.finder = self.another()
         self.now = NOW
+
+    def another(self, **more: Any) -> Finder:
+        """Return the finder of another process."""
+        return Finder(self.jobs, self.cursors, self.queue, **more)
 
     async def tick(self, *accounts: Any) -> Any:
         self.jobs.calls.clear()
         self.cursors.calls.clear()
         self.queue.sent.clear()
+        self.queue.queues.clear()
         return await self.finder.tick(accounts or (ACCOUNT,), clock=lambda: self.now)
 
-    async def know(self, job: str, state: Any, retry_at: float = 0.0) -> None:
+    async def know(
+        self, job: str, state: Any, retry_at: float = 0.0, status: str = "", run: str = ""
+    ) -> None:
         known = await self.cursors.read(ACCOUNT.key, [job])
         cursor = known.get(job) or Cursor(ACCOUNT.key, job)
-        cursor.relay_state, cursor.retry_at = state, retry_at
+        cursor.relay_state, cursor.retry_at, cursor.status = RelayState(state), retry_at, status
+        cursor.run = RunPath("team", "proj", run) if run else None
         await self.cursors.save([cursor])
 
-    def sent(self) -> list[str]:
-        return [job["id"] for message in self.queue.sent for job in message["jobs"]]
+    def sent(self, trigger: str = "timer") -> list[str]:
+        """Return the jobs that are on their way to workers."""
+        sent = [one for one in self.queue.sent if one["trigger"] == trigger]
+        return [job["id"] for one in sent for job in one["jobs"]]
+
+    def sent_to(self, queue: str) -> list[str]:
+        found = zip(self.queue.sent, self.queue.queues, strict=True)
+        return [job["id"] for one, name in found if name == queue for job in one["jobs"]]
 
 
 @pytest.fixture
@@ -97,18 +114,85 @@ async def test_old_running_job_is_found_when_newer_ones_are_complete(stage: Stag
         assert stage.sent() == ["old"]
 
 
-async def test_job_is_left_when_it_is_not_its_time(stage: Stage) -> None:
-    put(stage, "parked", "due", "ending")
-    put(stage, "skipped", status="succeeded", finished_at=NOW - 100_000)
+async def test_ended_job_is_left_when_it_is_not_its_time(stage: Stage) -> None:
+    put(stage, "parked", "due", "ending", "skipped", status="succeeded")
     await stage.know("parked", "parked", NOW + 60)
     await stage.know("due", "parked", NOW - 60)
-    await stage.know("skipped", "skipped")
+    await stage.know("skipped", "skipped", status="succeeded")
     await stage.know("ending", "ending", NOW + 5)
     await stage.tick()
     assert stage.sent() == ["due"]
     stage.now += 61
     await stage.tick()
     assert sorted(stage.sent()) == ["due", "ending", "parked"]
+
+
+async def test_ended_job_is_sent_with_every_tick_when_it_is_parked_with_an_open_run(
+    stage: Stage,
+) -> None:
+    """Its run must hear a heartbeat, or W&B calls it crashed."""
+    put(stage, "open", "never", status="succeeded")
+    await stage.know("open", "parked", NOW + 3600, run="open")
+    await stage.know("never", "parked", NOW + 3600)
+    for _ in range(3):
+        await stage.tick()
+        assert stage.sent() == ["open"]
+
+
+async def test_jobs_that_were_over_at_first_sight_do_not_delay_live_ones(stage: Stage) -> None:
+    put(stage, *(f"old{n}" for n in range(50)), status="succeeded")
+    put(stage, "live")
+    await stage.tick()
+    assert stage.sent_to(RELAY) == ["live"]
+    assert len(stage.sent_to(BACKFILL)) == 50
+    # They may wait in their queue still; after two minutes they count as lost.
+    stage.now += 60
+    await stage.tick()
+    assert stage.sent() == ["live"]
+    stage.now += 60
+    await stage.tick()
+    assert len(stage.sent()) == 51
+
+
+async def test_job_that_left_the_listing_is_sent_to_be_read(stage: Stage) -> None:
+    put(stage, "gone", "here")
+    await stage.know("gone", "live")
+    await stage.know("here", "live")
+    await stage.tick()
+    del stage.jobs.jobs["gone"]
+    for finder in (stage.finder, stage.another()):
+        stage.finder = finder
+        await stage.tick()
+        assert (stage.sent("missing"), stage.sent()) == (["gone"], ["here"])
+    await stage.know("gone", "detached")
+    await stage.tick()
+    assert stage.sent("missing") == []
+
+
+async def test_open_runs_get_a_heartbeat_when_the_account_cannot_be_listed(stage: Stage) -> None:
+    put(stage, "live", "over")
+    await stage.know("live", "live", run="live")
+    await stage.know("over", "complete")
+    for finder in (stage.finder, stage.another()):
+        stage.finder = finder
+        stage.jobs.gate = Once(list_jobs=UnavailableError("down"))
+        found = await stage.tick()
+        assert list(found.failures) == [ACCOUNT.key]
+        assert (stage.sent("beat"), stage.sent()) == (["live"], [])
+
+
+async def test_messages_are_counted_for_every_account_when_many_are_listed_together(
+    stage: Stage,
+) -> None:
+    class Network(Open):
+        async def before(self, call: str) -> None:
+            await asyncio.sleep(0.001)
+
+    put(stage, "a")
+    stage.jobs.gate = stage.cursors.gate = Network()
+    accounts = [relay_account(f"aoai-{number}") for number in range(40)]
+    found = await stage.tick(*accounts)
+    assert found.messages == len(stage.queue.sent) == 40
 
 
 async def test_jobs_travel_in_bounded_messages_when_there_are_many(stage: Stage) -> None:
@@ -181,37 +265,23 @@ async def test_messages_hold_nothing_private_when_job_objects_do(stage: Stage) -
     assert "SECRET" not in repr(stage.queue.sent)
 
 
-async def test_rows_of_running_jobs_are_not_read_again_while_they_are_believed_live(
-    stage: Stage,
-) -> None:
-    put(stage, "j1", "j2")
-    await stage.know("old", "complete")
-    await stage.know("j1", "live")
-    await stage.know("j2", "live")
-    await stage.tick()
-    assert stage.cursors.calls == ["seen"]
-    await stage.tick()
-    assert (stage.cursors.calls, sorted(stage.sent())) == ([], ["j1", "j2"])
-    stage.now += 301
-    await stage.tick()
-    assert (stage.cursors.calls, sorted(stage.sent())) == (["seen j1 j2"], ["j1", "j2"])
-
-
-async def test_only_rows_of_jobs_that_are_not_simply_running_are_read(stage: Stage) -> None:
-    put(stage, "live", "parked", "over", "new")
+async def test_only_rows_of_jobs_that_are_over_are_read(stage: Stage) -> None:
+    put(stage, "live", "parked", "new")
+    put(stage, "over", status="succeeded")
     await stage.know("live", "live")
     await stage.know("over", "live")
     await stage.know("parked", "parked", stage.now + 3600)
     await stage.tick()
-    put(stage, "over", status="succeeded")
+    assert stage.cursors.calls == ["seen"]
     await stage.tick()
-    assert stage.cursors.calls == ["seen new over parked"]
-    assert sorted(stage.sent()) == ["live", "new", "over"]
+    assert stage.cursors.calls == ["seen over"]
+    # A parked job that lives is sent too: its run must hear a heartbeat.
+    assert sorted(stage.sent()) == ["live", "new", "over", "parked"]
 
 
 async def test_an_account_with_many_such_jobs_is_read_whole(stage: Stage) -> None:
     stage.jobs.page_size = 500
-    put(stage, *(f"j{number}" for number in range(200)))
+    put(stage, *(f"j{number}" for number in range(200)), status="succeeded")
     await stage.tick()
     await stage.tick()
     assert stage.cursors.calls == ["seen"]
@@ -221,7 +291,9 @@ async def test_items_that_are_no_jobs_are_counted_when_a_list_holds_some(stage: 
     put(stage, "good", "", " ")
     found = await stage.tick()
     assert stage.sent() == ["good"]
-    assert found.oddities[ACCOUNT.key].message == "2 items of the job list are no jobs"
+    assert (
+        found.oddities[ACCOUNT.key].message == "2 items of the job list could not be read as jobs"
+    )
     assert found.failures == {}
     # Named for as long as it is so, also when all the others are over.
     await stage.know("good", "complete")
@@ -232,44 +304,32 @@ async def test_items_that_are_no_jobs_are_counted_when_a_list_holds_some(stage: 
     assert [account for account, _ in found.recovered] == [ACCOUNT.key]
 
 
-async def test_skipped_job_is_sent_once_for_each_status_it_has(stage: Stage) -> None:
-    """Its status is all that people see of it here."""
-    put(stage, "native")
-    put(stage, "old", status="succeeded", finished_at=NOW - 100_000)
-    await stage.know("native", "skipped")
-    await stage.know("old", "skipped")
+NATIVE = [{"type": "wandb", "wandb": {"project": "p"}}]
+
+
+async def test_skipped_job_is_sent_until_its_status_is_stored(stage: Stage) -> None:
+    """Its status is all that people see of it here; a message that is lost is sent again."""
+    put(stage, "native", integrations=NATIVE)
+    await stage.know("native", "skipped", status="queued")
     for status in ("running", "paused", "succeeded"):
-        put(stage, "native", status=status, finished_at=NOW if status == "succeeded" else None)
-        await stage.tick()
-        assert stage.sent() == ["native"]
+        put(stage, "native", status=status, integrations=NATIVE)
+        for finder in (stage.finder, stage.another()):
+            stage.finder = finder
+            await stage.tick()
+            assert stage.sent() == ["native"]
+        await stage.know("native", "skipped", status=status)
         await stage.tick()
         assert stage.sent() == []
     await stage.tick()
     assert (stage.jobs.calls, stage.cursors.calls) == (["list_jobs"], [])
 
 
-async def test_status_of_a_skipped_job_is_sent_again_when_the_queue_was_away(stage: Stage) -> None:
-    put(stage, "native")
-    await stage.know("native", "skipped")
-    send = stage.queue.send
-
-    async def away(messages: Any) -> None:
-        raise UnavailableError("down", subject="x")
-
-    stage.queue.send = away  # type: ignore[method-assign,assignment]
-    assert (await stage.tick()).failures
-    stage.queue.send = send  # type: ignore[method-assign]
-    await stage.tick()
-    assert stage.sent() == ["native"]
-
-
 async def test_skipped_job_is_found_when_native_jobs_are_skipped_no_longer(stage: Stage) -> None:
     put(stage, "native", "over", status="succeeded", finished_at=NOW - 100_000)
-    await stage.know("native", "skipped")
+    await stage.know("native", "skipped", status="succeeded")
     await stage.know("over", "complete")
     await stage.tick()
     assert stage.sent() == []
-    closed = closed_states(skip_native=False)
-    stage.finder = Finder(stage.jobs, stage.cursors, stage.queue, closed=closed)
+    stage.finder = stage.another(skip_native=False)
     await stage.tick()
     assert stage.sent() == ["native"]

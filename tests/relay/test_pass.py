@@ -38,7 +38,7 @@ async def test_nothing_is_sent_or_stored_when_nothing_is_new(stage: Stage) -> No
     stage.api.put(body(), events=[event(1, train_loss=2.0)])
     await stage.tick()
     before = stage.run.posts, stage.cursor.etag
-    stage.now += 30
+    stage.now += 20
     stage.cursors.calls.clear()
     await stage.tick()
     assert (stage.run.posts, stage.cursor.etag) == before
@@ -52,7 +52,7 @@ async def test_heartbeat_keeps_the_run_alive_when_a_job_is_paused(stage: Stage) 
     for _ in range(10):
         stage.now += 60
         await stage.tick()
-    assert stage.run.posts == posts + 5
+    assert stage.run.posts == posts + 10
     assert (stage.run.state, stage.cursor.relay_state) == ("running", "live")
 
 

@@ -174,3 +174,36 @@ def test_no_job_is_cancelled_when_the_app_only_observes() -> None:
     given = {"ON_WANDB_STOP": "cancel"}
     assert options_of(settings(**given)).cancel_on_stop
     assert not options_of(settings(**given, APPLY_MODE="observe")).cancel_on_stop
+
+
+async def test_other_jobs_are_relayed_when_one_stored_row_cannot_be_read(stage: Stage) -> None:
+    for number in (1, 2, 3):
+        stage.api.put({**body(), "id": f"ftjob-{number}"}, events=[event(1, train_loss=0.5)])
+    await stage.tick()
+    broken = stage.cursors.stored[stage.account.key, "ftjob-2"]
+    broken.state = {**broken.state, "ledger": {"count": 1, "another": "shape"}}
+    kept = dict(broken.state)
+    for number in (1, 2, 3):
+        stage.api.jobs[f"ftjob-{number}"].events.insert(0, event(2, train_loss=0.4))
+    stage.now += 60
+    outcomes = {one.job: one for one in await stage.tick()}
+    assert {job: one.relay_state for job, one in outcomes.items()} == {
+        "ftjob-1": "live",
+        "ftjob-2": "parked",
+        "ftjob-3": "live",
+    }
+    assert outcomes["ftjob-2"].remedy
+    assert stage.cursors.stored[stage.account.key, "ftjob-2"].state == kept
+
+
+async def test_job_is_relayed_when_another_version_stored_more_or_less(stage: Stage) -> None:
+    stage.api.put(body(), events=[event(1, train_loss=0.5)])
+    await stage.tick()
+    stored = stage.cursors.stored[stage.account.key, JOB]
+    hints = {**stored.state["hints"], "of_a_later_version": 1}
+    stored.state = {**stored.state, "hints": hints, "of_a_later_version": {}}
+    del stored.state["file_looks"]
+    stage.api.jobs[JOB].events.insert(0, event(2, train_loss=0.4))
+    stage.now += 60
+    await stage.tick()
+    assert [step for step, _, _ in stage.values()] == [1, 2]

@@ -14,6 +14,7 @@ import orjson
 
 from finetune_wandb.clients.storage.tables import table_key
 from finetune_wandb.model.cursor import Cursor, RunPath, Stored
+from finetune_wandb.model.relay_state import RelayState
 
 CHUNK: Final = 60_000
 """A binary column holds 64 KiB."""
@@ -24,12 +25,13 @@ _MOST_TEXT: Final = 32_000
 """Characters of a text column: 64 KiB of UTF-16."""
 _LONG: Final = 1000
 """Characters that each text keeps where all of them together are too many."""
-SHOWN: Final = ("PartitionKey", "job", "relay_state", "retry_at", "run", "info")
+SHOWN: Final = ("PartitionKey", "job", "relay_state", "status", "retry_at", "run", "info")
 _OWN: Final = {
     "account",
     "job",
     "etag",
     "relay_state",
+    "status",
     "retry_at",
     "run",
     "curve",
@@ -67,7 +69,8 @@ def change_of(cursor: Cursor) -> Change:
         "PartitionKey": partition(cursor.account),
         "RowKey": table_key(cursor.job),
         "job": cursor.job,
-        "relay_state": cursor.relay_state,
+        "relay_state": str(cursor.relay_state),
+        "status": cursor.status[:_LONG],
         "retry_at": float(cursor.retry_at),
         "run": str(cursor.run) if cursor.run else "",
         "info": _info(cursor),
@@ -92,7 +95,7 @@ def cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
     known = {name: info[name] for name in _INFO if name in info}
     cursor = Cursor(account, row["job"], **known)
     cursor.etag = etag
-    cursor.relay_state = row["relay_state"]
+    cursor.relay_state, cursor.status = RelayState(row["relay_state"]), row["status"]
     cursor.retry_at = float(row["retry_at"])
     cursor.notes = tuple(cursor.notes)
     if row["run"]:

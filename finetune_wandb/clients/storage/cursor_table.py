@@ -22,6 +22,7 @@ from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import RowWrite, Table, table_key
 from finetune_wandb.model.cursor import Cursor, JobSeen
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError
+from finetune_wandb.model.relay_state import RelayState
 
 TABLE: Final = "jobs"
 _BATCH_BYTES: Final = 3_500_000
@@ -50,13 +51,22 @@ class CursorTable:
         return {cursor.job: cursor for cursor in cursors}
 
     async def seen(self, account: str, jobs: Sequence[str] | None = None) -> list[JobSeen]:
-        columns = ("job", "relay_state", "retry_at")
+        columns = ("job", "relay_state", "retry_at", "status", "run")
         if jobs is None:
             where = f"PartitionKey eq '{partition(account)}'"
             rows = await self._table.query(where, columns=columns)
         else:
             rows = await self._rows(account, jobs, columns=columns)
-        return [JobSeen(row["job"], row["relay_state"], float(row["retry_at"])) for row in rows]
+        return [
+            JobSeen(
+                row["job"],
+                RelayState(row["relay_state"]),
+                float(row["retry_at"]),
+                row["status"],
+                bool(row["run"]),
+            )
+            for row in rows
+        ]
 
     async def _rows(
         self, account: str, jobs: Sequence[str], *, columns: tuple[str, ...] = ()

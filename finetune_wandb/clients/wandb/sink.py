@@ -21,7 +21,13 @@ from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.api import USER_AGENT, WandbApi
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.relay_ports import RunAlert, RunAttributes, RunKey
+from finetune_wandb.model.relay_ports import (
+    EnsuredRun,
+    RunAlert,
+    RunAttributes,
+    RunKey,
+    RunSeen,
+)
 from finetune_wandb.model.secret import Secret
 
 _X_AXIS: Final = [
@@ -40,7 +46,11 @@ _UPSERT: Final = (
     "config: $config, state: $state}) "
     "{ bucket { id name project { name entity { name } } } inserted } }"
 )
-
+_RUN: Final = (
+    "query RelayedRun($name: String!, $entity: String, $project: String) { "
+    "model(name: $project, entityName: $entity) { bucket(name: $name, missingOk: true) { "
+    "state historyLineCount logLineCount summaryMetrics config } } }"
+)
 _ALERT: Final = (
     "mutation NotifyScriptableRunAlert($entityName: String!, $projectName: String!, "
     "$runName: String!, $title: String!, $text: String!, $severity: AlertSeverity) { "
@@ -108,7 +118,7 @@ class WandbSink:
 
     async def ensure_run(
         self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
-    ) -> RunPath:
+    ) -> EnsuredRun:
         config: dict[str, Any] = {
             name: {"value": value} for name, value in attributes.config.items()
         }
@@ -126,7 +136,12 @@ class WandbSink:
             **({"state": "pending"} if pending else {}),
         }
         data = await self._api.ask(_UPSERT, variables, key=key.current, subject=str(run))
-        return _run_path(data, run)
+        return _ensured(data, run)
+
+    async def read_run(self, run: RunPath, *, key: RunKey) -> RunSeen | None:
+        variables = {"name": run.run_id, "entity": run.entity, "project": run.project}
+        data = await self._api.ask(_RUN, variables, key=key.current, subject=str(run))
+        return _seen(data, str(run))
 
     async def post(self, run: RunPath, body: bytes, *, key: RunKey) -> bool:
         path = "/".join(quote(part, safe="") for part in (run.entity, run.project, run.run_id))
@@ -155,15 +170,42 @@ class WandbSink:
         await self._api.ask(_ALERT, variables, key=key.current, subject=str(run))
 
 
-def _run_path(data: dict[str, Any], asked: RunPath) -> RunPath:
+def _ensured(data: dict[str, Any], asked: RunPath) -> EnsuredRun:
     try:
-        bucket = data["upsertBucket"]["bucket"]
+        made = data["upsertBucket"]
+        bucket = made["bucket"]
         project = bucket["project"]
-        return RunPath(str(project["entity"]["name"]), str(project["name"]), str(bucket["name"]))
+        entity = project["entity"]["name"]
+        path = RunPath(str(entity), str(project["name"]), str(bucket["name"]))
+        return EnsuredRun(path, made.get("inserted") is True)
     except (KeyError, TypeError):
-        raise UnavailableError(
-            "W&B's answer names no run", subject=str(asked), code="NotJson"
-        ) from None
+        raise _no_run(str(asked)) from None
+
+
+def _seen(data: dict[str, Any], subject: str) -> RunSeen | None:
+    try:
+        bucket = (data["model"] or {}).get("bucket")
+        if bucket is None:
+            return None
+        config = {
+            name: item.get("value") if isinstance(item, dict) else item
+            for name, item in orjson.loads(bucket["config"] or "{}").items()
+        }
+        telemetry = (config.get("_wandb") or {}).get("t") or {}
+        return RunSeen(
+            str(bucket["state"]),
+            int(bucket["historyLineCount"] or 0),
+            int(bucket["logLineCount"] or 0),
+            orjson.loads(bucket["summaryMetrics"] or "{}"),
+            config,
+            telemetry.get("12") == USER_AGENT,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _no_run(subject) from None
+
+
+def _no_run(subject: str) -> UnavailableError:
+    return UnavailableError("W&B's answer names no run", subject=subject, code="NotJson")
 
 
 def _stopped(answer: Answer) -> bool:

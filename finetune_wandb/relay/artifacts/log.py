@@ -134,7 +134,7 @@ async def _give_back(
         cursor = (await ports.cursors.read(account.key, [job.id])).get(job.id)
         if cursor is None or cursor.run != left.artifacts.run or not cursor.state.get("ended"):
             return  # the run was lost and is being written anew, as another one
-        memory, now = Memory(cursor.state, cursor.curve), clock()
+        memory, now = Memory.load(cursor.state, cursor.curve), clock()
         memory.files = left.facts
         memory.artifacts = "done" if done else memory.artifacts
         attributes = run_attributes(job, account, asked=memory.asked or {}, files=left.facts)

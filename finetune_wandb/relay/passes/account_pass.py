@@ -1,11 +1,11 @@
 """Relay one account's jobs: read, convert, save, send, save.
 
 Storage is touched per account, not per job: one query, one write before sending and one after.
-One job's failure is its own outcome; it neither stops the others nor fails the message.
+One job's failure or slowness is its own: it neither stops nor delays the others, nor fails the
+message. docs/crash.md says what survives where.
 """
 
 import asyncio
-import copy
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,16 +16,20 @@ from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import AppError, ConflictError, TemporaryError
 from finetune_wandb.model.job import Job
-from finetune_wandb.model.relay_ports import CursorsPort, KeysPort, RunKey
+from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay_state import Happened, RelayState
 from finetune_wandb.model.secret import Secret
 from finetune_wandb.relay.options import RelayOptions
-from finetune_wandb.relay.passes.job_pass import JobPass
-from finetune_wandb.relay.passes.outcome import JobOutcome, outcome_of
+from finetune_wandb.relay.passes.closing import NATIVE, close_run
+from finetune_wandb.relay.passes.job_pass import JobOutcome, JobPass
 from finetune_wandb.relay.ports import WHOLE_JOBS, RelayPorts
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 20
+_HOLD_S: Final = 55.0
+"""How long a job that is still being read is left alone by other workers, renewed until it is read:
+a crash costs this and a tick."""
 
 
 async def relay_account(
@@ -37,178 +41,251 @@ async def relay_account(
     options: RelayOptions,
     force: bool = False,
     hurry: bool = False,
+    listed_at: float | None = None,
 ) -> list[JobOutcome]:
     """Bring the runs of these jobs up to date; return one outcome each, in their order.
 
     `hurry` tries jobs at once that were set aside. `force` looks again at complete ones too: reads
-    them whole and asks W&B whether their runs are still there. Raises TemporaryError only where
-    nothing could be recorded at all (the cursors cannot be read).
+    them whole and asks W&B whether their runs are still there. `listed_at` is when the job objects
+    were read (unix seconds; None: now); jobs that were relayed from newer ones are left alone.
+    Raises TemporaryError only where nothing could be recorded (the cursors cannot be read).
     """
     # A listing that moved while it was read names a job twice; two passes of it would be two
     # workers on one cursor.
     jobs = list({job.id: job for job in jobs}.values())
     if not jobs:
         return []
-    key = await _key(account, ports.keys)
-    outcomes: dict[str, JobOutcome] = {}
-
-    async def relay(some: Sequence[Job]) -> None:
-        for outcome in await _relay_some(
-            account, some, ports, options, clock, key, force=force, hurry=hurry
-        ):
-            outcomes[outcome.job] = outcome
-
+    no_key: AppError | None = None
+    try:
+        key = await ports.keys.run_key(account.secret)
+    except AppError as error:
+        key, no_key = RunKey("", Secret("")), error
+    work = _Work(account, ports, options, clock, key, no_key, force, hurry, listed_at or clock())
     # Values of running jobs do not wait for those of jobs that are over.
-    await relay([job for job in jobs if not job.is_terminal])
+    outcomes = await work.relay([job for job in jobs if not job.is_terminal])
     for part in batched((job for job in jobs if job.is_terminal), WHOLE_JOBS, strict=False):
         async with ports.whole:
-            await relay(part)
-    return [outcomes[job.id] for job in jobs if job.id in outcomes]
+            outcomes += await work.relay(part)
+    found = {outcome.job: outcome for outcome in outcomes}
+    return [found[job.id] for job in jobs]
 
 
-async def _relay_some(
-    account: RelayAccount,
-    jobs: Sequence[Job],
-    ports: RelayPorts,
-    options: RelayOptions,
-    clock: Callable[[], float],
-    key: tuple[RunKey, AppError | None],
-    *,
-    force: bool,
-    hurry: bool,
-) -> list[JobOutcome]:
-    """Read the jobs' cursors and relay those that are due."""
-    if not jobs:
-        return []
-    cursors = await ports.cursors.read(account.key, [job.id for job in jobs])
-    outcomes: list[JobOutcome] = []
-    due: list[tuple[Job, Cursor]] = []
-    for job in jobs:
-        cursor = cursors.get(job.id) or Cursor(account.key, job.id)
-        # The finder may have sent it in the belief that nothing has set it aside since.
-        waits = cursor.retry_at > clock() and (cursor.relay_state == "ending" or not hurry)
-        if not force and (waits or cursor.relay_state == "complete"):
-            outcomes.append(JobOutcome(job.id, cursor.relay_state))
-        elif options.skip_native and job.wandb is not None:
-            outcomes.append(await _skip(job, cursor, ports.cursors))
-        else:
-            due.append((job, cursor))
-    if due:
-        outcomes += await _relay(account, due, ports, options, clock, key, full=force)
-    return outcomes
+class _Work:
+    """What the passes of one message share."""
 
+    def __init__(
+        self,
+        account: RelayAccount,
+        ports: RelayPorts,
+        options: RelayOptions,
+        clock: Callable[[], float],
+        key: RunKey,
+        no_key: AppError | None,
+        force: bool,
+        hurry: bool,
+        listed_at: float,
+    ) -> None:
+        self._account = account
+        self._ports = ports
+        self._options = options
+        self._clock = clock
+        self._key = key
+        self._no_key = no_key
+        self._force = force
+        self._hurry = hurry
+        self._listed_at = listed_at
+        self._limit = asyncio.Semaphore(_AT_ONCE)
 
-async def _relay(
-    account: RelayAccount,
-    due: list[tuple[Job, Cursor]],
-    ports: RelayPorts,
-    options: RelayOptions,
-    clock: Callable[[], float],
-    key_or_error: tuple[RunKey, AppError | None],
-    *,
-    full: bool,
-) -> list[JobOutcome]:
-    key, no_key = key_or_error
-    before = {cursor.job: copy.copy(cursor) for _, cursor in due}
-    passes = [
-        JobPass(
-            *(job, cursor, account), ports=ports, options=options, key=key, clock=clock, full=full
+    async def relay(self, jobs: Sequence[Job]) -> list[JobOutcome]:
+        """Read the jobs' cursors and relay those that are due."""
+        if not jobs:
+            return []
+        now = self._clock()
+        cursors = await self._ports.cursors.read(self._account.key, [job.id for job in jobs])
+        outcomes: list[JobOutcome] = []
+        due: list[JobPass] = []
+        waiting: list[JobPass] = []
+        for job in jobs:
+            cursor = cursors.get(job.id) or Cursor(self._account.key, job.id)
+            rests = cursor.retry_at > now and (
+                cursor.relay_state == RelayState.ENDING or not self._hurry
+            )
+            if (
+                cursor.listed_at > self._listed_at
+                or cursor.busy_until > now
+                or (cursor.relay_state == RelayState.COMPLETE and not self._force)
+            ):
+                outcomes.append(JobOutcome(job.id, cursor.relay_state))
+            elif self._options.skip_native and job.wandb is not None:
+                outcomes.append(await self._skip(job, cursor))
+            else:
+                try:
+                    item = self._pass(job, cursor)
+                except Exception:  # a row that cannot be read is this job's failure alone
+                    log.exception("job %s: its stored state cannot be read", job.id)
+                    outcomes.append(await self._park_unreadable(cursor))
+                    continue
+                cursor.listed_at = self._listed_at
+                (waiting if rests and not self._force else due).append(item)
+        # A job that was set aside still has a run, which must not be taken for a crashed one.
+        await self._each(waiting, JobPass.beat)
+        outcomes += [JobOutcome(item.job.id, item.cursor.relay_state) for item in waiting]
+        return outcomes + (await self._relay(due) if due else [])
+
+    def _pass(self, job: Job, cursor: Cursor) -> JobPass:
+        return JobPass(
+            *(job, cursor, self._account),
+            ports=self._ports,
+            options=self._options,
+            key=self._key,
+            clock=self._clock,
+            full=self._force,
         )
-        for job, cursor in due
-    ]
-    lost: set[str] = set()
-    active = [item for item in passes if not item.is_stale]
-    if no_key is not None:
-        for item in active:
-            item.key_missing = True
-            item.fail(no_key)
-        active = []
-    limit = asyncio.Semaphore(_AT_ONCE)
 
-    # A body left over from a pass that died comes first: later rows stand behind it.
-    # That pass may only have been slow, and this one's request come late: it is announced.
-    leftover = [item for item in active if item.cursor.outbox]
-    for item in leftover:
-        item.announce()
-    lost |= await _save(ports, leftover)
-    leftover = [item for item in leftover if item.error is None and item.job.id not in lost]
-    await _each(limit, leftover, JobPass.send)
-    lost |= await _save(ports, [item for item in leftover if item.error is None])
-    active = [item for item in active if item.error is None and item.job.id not in lost]
+    async def _relay(self, due: list[JobPass]) -> list[JobOutcome]:
+        if self._no_key is not None:
+            for item in due:
+                item.key_missing = True
+                item.fail(self._no_key)
+        await self._prepare(due)
+        reading = {
+            item: asyncio.create_task(self._one(item, JobPass.read_and_fill))
+            for item in due
+            if item.is_open
+        }
+        try:
+            await self._follow(reading)
+        finally:
+            for task in reading.values():
+                task.cancel()
+        await self._close([item for item in due if item not in reading])
+        return [item.outcome() for item in due]
 
-    if full:
-        probing = [item for item in active if item.probe_body]
-        for item in probing:
-            item.announce()
-        lost |= await _save(ports, probing)
-        probing = [item for item in probing if item.error is None and item.job.id not in lost]
-        await _each(limit, probing, JobPass.probe)
-        active = [item for item in active if item.error is None and item.job.id not in lost]
-    step = JobPass.read_and_fill
-    while active:
-        filled = await _each(limit, active, step)
-        step = JobPass.fill
-        outgoing = [item for item, has in zip(active, filled, strict=True) if has]
-        quiet = [
-            item
-            for item, has in zip(active, filled, strict=True)
-            if not has and item.error is None and item.needs_request
-        ]
-        for item in quiet:
-            item.announce()
-        lost |= await _save(ports, [*outgoing, *quiet])
-        sending = [
-            item for item in (*outgoing, *quiet) if item.error is None and item.job.id not in lost
-        ]
-        await _each(limit, sending, JobPass.send)
-        more = [item for item in sending if item.has_more]
-        if more:
-            lost |= await _save(ports, more)
-        active = [item for item in more if item.error is None and item.job.id not in lost]
+    async def _prepare(self, items: list[JobPass]) -> None:
+        """Ask for runs in doubt, then send what a pass that died had saved: later rows follow it."""
+        await self._each([item for item in items if item.must_verify], JobPass.verify)
+        leftover = [item for item in items if item.is_open and item.cursor.outbox]
+        await self._each(leftover, JobPass.send)
+        await self._save([item for item in leftover if item.is_open])
 
-    ended = [item for item in passes if item.job.id not in lost and not item.is_stale]
-    for item in ended:
-        if item.error is None:
+    async def _follow(self, reading: dict[JobPass, asyncio.Task[None]]) -> None:
+        """Go on with the jobs that are read; those that take longer follow on their own."""
+        if not reading:
+            return
+        await asyncio.wait(reading.values(), timeout=self._ports.patience_s)
+        late = {item: task for item, task in reading.items() if not task.done()}
+        read = [item for item in reading if item not in late]
+        await asyncio.gather(self._send(read), self._wait_for(late))
+
+    async def _wait_for(self, late: dict[JobPass, asyncio.Task[None]]) -> None:
+        """Keep other workers off the jobs that are still being read, and their runs alive."""
+        ports, started = self._ports, self._clock()
+        while late:
+            done, _ = await asyncio.wait(
+                late.values(), timeout=ports.hold_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if done:
+                await self._follow(late)
+                return
+            if self._clock() - started > ports.budget_s:
+                for item, task in late.items():
+                    task.cancel()
+                    item.fail(_too_slow(item, ports.budget_s))
+                await self._close(list(late))
+                return
+            for item in late:
+                item.hold(self._clock() + _HOLD_S)
+            await self._save(list(late))
+            await self._each([item for item in late if item.is_open], JobPass.beat)
+
+    async def _send(self, items: list[JobPass]) -> None:
+        """Save, send and save again until nothing is left of what was read; then close."""
+        active = [item for item in items if item.is_open]
+        while active:
+            saving = [item for item in active if item.cursor.outbox or item.must_save]
+            for item in saving:
+                if not item.cursor.outbox:
+                    item.store()
+            await self._save(saving)
+            await self._each([item for item in active if item.is_open], JobPass.send)
+            active = [item for item in saving if item.has_more]
+            await self._save(active)
+            active = [item for item in active if item.is_open]
+            await self._each(active, JobPass.fill)
+            active = [item for item in active if item.is_open]
+        await self._close(items)
+
+    async def _close(self, items: list[JobPass]) -> None:
+        """Raise alerts, look at ends, and save where each job stands."""
+        items = [item for item in items if not (item.is_lost or item.is_stale)]
+        for item in items:
+            if item.is_open:
+                with _held(item):
+                    item.find_alerts()
+        await self._each([item for item in items if item.has_alerts], JobPass.alert)
+        await self._each([item for item in items if item.is_open], JobPass.confirm_end)
+        for item in items:
+            item.settle()
+        await self._save([item for item in items if item.has_changed])
+        # Where storage did not take a cursor, the one that it has gets the cause.
+        refused = [item for item in items if item.is_reverted]
+        for item in refused:
+            item.settle()
+        await self._save(refused)
+        await self._each([item for item in items if item.could_not_read], JobPass.beat_anyway)
+
+    async def _each(
+        self, items: Sequence[JobPass], step: Callable[[JobPass], Awaitable[None]]
+    ) -> None:
+        """Run one step of every pass, at most so many at once; an error stays with its pass."""
+        await asyncio.gather(*(self._one(item, step) for item in items))
+
+    async def _one(self, item: JobPass, step: Callable[[JobPass], Awaitable[None]]) -> None:
+        async with self._limit:
             with _held(item):
-                item.find_alerts()
-    await _each(limit, [item for item in ended if item.has_alerts], JobPass.alert)
-    for item in ended:
-        item.settle()
-    changed = [item for item in ended if before[item.job.id] != item.cursor]
-    lost |= await _save(ports, changed)
-    # Where storage did not take a cursor, the one that it has gets the cause.
-    refused = [item for item in changed if item.is_reverted]
-    for item in refused:
-        item.settle()
-    lost |= await _save(ports, refused)
-    overtaken = [item for item in passes if item.job.id in lost and item.has_posted]
-    await _mend(account, overtaken, ports, key)
-    return [outcome_of(item, lost=item.job.id in lost) for item in passes]
+                await step(item)
 
+    async def _save(self, items: Sequence[JobPass]) -> None:
+        """Save the passes' cursors; one that another worker saved first is lost.
 
-async def _key(account: RelayAccount, keys: KeysPort) -> tuple[RunKey, AppError | None]:
-    try:
-        return await keys.run_key(account.secret), None
-    except AppError as error:
-        return RunKey("", Secret("")), error
+        A pass whose cursor storage cannot hold fails, and goes back to what is stored of its job.
+        """
+        if not items:
+            return
+        unsaved = await self._ports.cursors.save([item.cursor for item in items])
+        refused = [job for job, why in unsaved.items() if not isinstance(why, ConflictError)]
+        key = self._account.key
+        stored = await self._ports.cursors.read(key, refused) if refused else {}
+        for item in items:
+            item.stored_at = self._clock()
+            why = unsaved.get(item.job.id)
+            if isinstance(why, ConflictError):
+                item.is_lost = True
+            elif why is not None:
+                item.revert(stored.get(item.job.id) or Cursor(key, item.job.id), why)
 
+    async def _skip(self, job: Job, cursor: Cursor) -> JobOutcome:
+        """Leave a job to its own integration, visibly; a run that is open ends with the reason."""
+        if (cursor.relay_state, cursor.status) != (RelayState.SKIPPED, job.status):
+            if cursor.run is not None and self._no_key is None:
+                await close_run(cursor, self._ports, self._key, NATIVE, now=self._clock())
+            cursor.move(Happened.NATIVE)
+            cursor.status, cursor.model, cursor.retry_at = job.status, job.model, 0.0
+            cursor.created_at, cursor.finished_at = job.created_at, job.finished_at
+            cursor.error, cursor.remedy, cursor.notes = "", "", (NATIVE.text,)
+            cursor.listed_at = self._listed_at
+            await self._ports.cursors.save([cursor])
+        return JobOutcome(job.id, cursor.relay_state)
 
-async def _each[T](
-    limit: asyncio.Semaphore,
-    passes: Sequence[JobPass],
-    step: Callable[[JobPass], Awaitable[T]],
-) -> list[T | None]:
-    """Run one step of every pass, at most so many at once; an error stays with its pass."""
-
-    async def one(item: JobPass) -> T | None:
-        async with limit:
-            with _held(item):
-                return await step(item)
-            return None
-
-    if not passes:
-        return []
-    return list(await asyncio.gather(*(one(item) for item in passes)))
+    async def _park_unreadable(self, cursor: Cursor) -> JobOutcome:
+        """Set a job aside whose stored row cannot be used, and leave the row as it is."""
+        cursor.move(Happened.REFUSED)
+        cursor.failures += 1
+        cursor.retry_at = self._clock() + 3600.0
+        cursor.error = "what is stored about this job cannot be read by this version of the app"
+        cursor.remedy = "deploy the version that wrote it, or a newer one; the row is kept"
+        await self._ports.cursors.save([cursor])
+        return JobOutcome(cursor.job, cursor.relay_state, error=cursor.error, remedy=cursor.remedy)
 
 
 @contextmanager
@@ -224,55 +301,14 @@ def _held(item: JobPass) -> Iterator[None]:
             TemporaryError(
                 f"unexpected {type(error).__name__} while relaying",
                 subject=item.job.id,
-                remedy="tried again with the next pass; the traceback is in the log",
+                remedy="retried with the next tick; the traceback is in the log",
             )
         )
 
 
-async def _save(ports: RelayPorts, passes: Sequence[JobPass]) -> set[str]:
-    """Save the passes' cursors; return the jobs that another worker saved first.
-
-    A pass whose cursor storage cannot hold fails, and goes back to what is stored of its job.
-    """
-    if not passes:
-        return set()
-    unsaved = await ports.cursors.save([item.cursor for item in passes])
-    refused = {job: why for job, why in unsaved.items() if not isinstance(why, ConflictError)}
-    if refused:
-        account = passes[0].cursor.account
-        stored = await ports.cursors.read(account, list(refused))
-        for item in passes:
-            if error := refused.get(item.job.id):
-                item.revert(stored.get(item.job.id) or Cursor(account, item.job.id), error)
-    return unsaved.keys() - refused.keys()
-
-
-async def _mend(
-    account: RelayAccount, overtaken: Sequence[JobPass], ports: RelayPorts, key: RunKey
-) -> None:
-    """Give a run its end back where another worker ended it while this one was still sending.
-
-    A late request without an end would leave the run Running; rows cannot be harmed, they were
-    the same bytes at the same offsets.
-    """
-    if not overtaken:
-        return
-    stored = await ports.cursors.read(account.key, [item.job.id for item in overtaken])
-    for item in overtaken:
-        cursor = stored.get(item.job.id)
-        end = cursor.state.get("end") if cursor else ""
-        if cursor and cursor.run and end:
-            try:
-                await ports.sink.post(cursor.run, end.encode(), key=key)
-            except AppError as error:
-                log.warning("job %s: its run's end could not be repeated: %s", item.job.id, error)
-
-
-async def _skip(job: Job, cursor: Cursor, cursors: CursorsPort) -> JobOutcome:
-    """Leave a job to its own integration, visibly."""
-    if (cursor.relay_state, cursor.status) != ("skipped", job.status):
-        cursor.relay_state, cursor.status, cursor.model = "skipped", job.status, job.model
-        cursor.created_at, cursor.finished_at = job.created_at, job.finished_at
-        cursor.notes = ("the job carries its own W&B integration (NATIVE_JOBS=skip)",)
-        await cursors.save([cursor])
-    return JobOutcome(job.id, "skipped")
+def _too_slow(item: JobPass, budget_s: float) -> TemporaryError:
+    return TemporaryError(
+        f"reading the job took longer than {budget_s / 60:.0f} minutes",
+        subject=item.job.id,
+        remedy="retried with the next tick; check how fast the fine-tuning API answers",
+    )

@@ -1,25 +1,25 @@
-"""Find the jobs that have work: one listing an account, and nothing for finished history.
+"""Finds the jobs that have work: one listing an account, and nothing for finished history.
 
 Jobs that are known to be complete are remembered in the process, so an idle tick costs one call
-to the fine-tuning API for each account and no storage. What is remembered can only grow: a job
-that is complete stays so, unless a person asks for it again.
+to the fine-tuning API for each account and no storage. What was sent and did not end is sent again
+from here: a crash costs two minutes, not a queue's lease.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
-
-import orjson
 
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import JobSeen
 from finetune_wandb.model.errors import AppError, RejectedError, TemporaryError
 from finetune_wandb.model.job import TERMINAL, is_job_id
 from finetune_wandb.model.job_object import as_number
+from finetune_wandb.model.messages import BackfillMessage, RelayMessage
 from finetune_wandb.model.relay_ports import CursorsPort, JobsPort, Listing, WorkPort
+from finetune_wandb.model.relay_state import CLOSED, RelayState
 from finetune_wandb.relay.passes import select
 
 log = logging.getLogger(__name__)
@@ -29,11 +29,8 @@ _AT_ONCE: Final = 32
 _MOST_PAGES: Final = 10_000
 _REMEMBER_S: Final = 3600.0
 """A person can have a complete job started over through another process of the app."""
-_BELIEVE_S: Final = 300.0
-"""For so long a running job that was not set aside is sent without another look at its row: what
-has set it aside since leaves it alone when it comes."""
-_TOLD_S: Final = 86_400.0
-"""So long after its end a job has no status that is new."""
+_AGAIN_S: Final = 110.0
+"""An ended job that was sent this recently is not sent again: it may wait in the queue still."""
 _MOST_ASKED: Final = 140
 """More jobs than this are asked for by reading all of the account's rows."""
 
@@ -53,8 +50,23 @@ class Found:
     """(account, cause) of problems of the last tick that did not come again."""
 
 
+@dataclass(slots=True)
+class _Known:
+    """What the process remembers of one account's jobs."""
+
+    since: float
+    complete: set[str] = field(default_factory=set)
+    """Jobs that need no pass until someone asks for one."""
+    open: set[str] | None = None
+    """Jobs that may still change; None until the account's rows were read."""
+    idle: bytes = b""
+    """Digest of the first page of a listing all of whose jobs were complete."""
+    sent: dict[str, float] = field(default_factory=dict)
+    """When an ended job was sent last (unix seconds)."""
+
+
 class Finder:
-    """One per process; holds what is known to be complete."""
+    """One per process."""
 
     def __init__(
         self,
@@ -62,23 +74,15 @@ class Finder:
         cursors: CursorsPort,
         work: WorkPort,
         *,
-        closed: frozenset[str] = select.CLOSED,
+        skip_native: bool = True,
     ) -> None:
-        """`closed` are the states in which a job needs no pass."""
-        self._states = closed
         self._jobs = jobs
         self._cursors = cursors
         self._work = work
-        self._closed: dict[str, set[str]] = {}
-        self._closed_since: dict[str, float] = {}
-        self._open: dict[str, set[str]] = {}
-        self._live: dict[str, dict[str, float]] = {}
-        """Until when a job of an account is believed to be relayed as it runs."""
-        self._idle: dict[str, bytes] = {}
-        """Digest of the first page of an account all of whose jobs were complete."""
+        self._closed = closed_states(skip_native=skip_native)
+        self._skip_native = skip_native
+        self._known: dict[str, _Known] = {}
         self._failing: set[tuple[str, str]] = set()
-        self._told: dict[tuple[str, str], str] = {}
-        """Status with which a skipped job of an account was last sent."""
 
     async def tick(self, accounts: Sequence[RelayAccount], *, clock: Callable[[], float]) -> Found:
         """List every account's jobs, at most so many at once, and send what has work."""
@@ -96,7 +100,7 @@ class Finder:
                     found.failures[account.key] = TemporaryError(
                         f"unexpected {type(error).__name__} while listing jobs",
                         subject=account.key,
-                        remedy="tried again with the next tick; the traceback is in the log",
+                        remedy="retried with the next tick; the traceback is in the log",
                     )
 
         await asyncio.gather(*(one(account) for account in accounts))
@@ -107,122 +111,146 @@ class Finder:
         return found
 
     async def _tick_account(self, account: RelayAccount, found: Found, now: float) -> None:
-        if now - self._closed_since.setdefault(account.key, now) > _REMEMBER_S:
-            self._closed.pop(account.key, None)
-            self._idle.pop(account.key, None)
-            self._live.pop(account.key, None)
-            self._closed_since[account.key] = now
-        closed = self._closed.setdefault(account.key, set())
-        missing = self._open.get(account.key, set()) - closed
-        unknown: list[dict[str, Any]] = []
-        unusable, newest_first = 0, True
-        first = await self._jobs.list_jobs(
-            account, None, PAGE, known=self._idle.pop(account.key, b"")
-        )
-        if first.unchanged:
-            self._idle[account.key] = first.digest
-            return
+        known = self._known.get(account.key)
+        if known is None or now - known.since > _REMEMBER_S:
+            known = self._known[account.key] = _Known(now)
+        try:
+            first = await self._jobs.list_jobs(account, None, PAGE, known=known.idle)
+            if first.unchanged:
+                return
+            known.idle = b""
+            await self._look(account, known, first, found, now)
+        except AppError:
+            # The runs of jobs that cannot be listed must not be taken for crashed ones.
+            sent = await self._send_open(account, known, now)
+            found.messages += sent
+            raise
+
+    async def _look(
+        self, account: RelayAccount, known: _Known, first: Listing, found: Found, now: float
+    ) -> None:
+        stored: dict[str, JobSeen] | None = None
+        if known.open is None:
+            # The first look reads the whole account; its history is not read with every tick.
+            stored = {row.job: row for row in await self._cursors.seen(account.key)}
+            known.open = {job for job, row in stored.items() if _may_change(row)}
+        missing = known.open - known.complete
+        listed: dict[str, dict[str, Any]] = {}
+        unusable, newest_first, is_whole = 0, True, True
         async for page in self.pages(account, first):
-            fresh = [raw for raw in page.items if raw.get("id") not in closed]
-            unknown.extend(fresh)
+            fresh = [raw for raw in page.items if raw["id"] not in known.complete]
+            listed |= {raw["id"]: raw for raw in fresh}
             unusable += page.unusable
             found.jobs += len(page.items)
-            missing.difference_update(str(raw.get("id")) for raw in fresh)
+            missing.difference_update(raw["id"] for raw in page.items)
             newest_first = newest_first and _falls(page.items)
             if not fresh and not missing and newest_first:
-                # Behind a page of complete jobs lie only jobs that an earlier tick has seen, and
+                # After a page of complete jobs come only jobs that an earlier tick has seen, and
                 # every one of those that was open has turned up.
+                is_whole = False
                 break
-        self._open[account.key] = {str(raw.get("id")) for raw in unknown}
         if unusable:
             found.oddities[account.key] = RejectedError(
-                f"{unusable} items of the job list are no jobs",
+                f"{unusable} items of the job list could not be read as jobs",
                 subject=account.key,
-                remedy="nothing, where every job is in the status; else look at the list that the"
-                " fine-tuning API answers for the account",
+                remedy="no action is needed where every job is in the status; otherwise check what"
+                " the fine-tuning API lists for the account",
             )
-        elif not unknown and (newest_first or not first.has_more):
-            self._idle[account.key] = first.digest
-        if not unknown:
-            return
-        seen = await self._seen(account, unknown, now)
-        news = self._untold(account, unknown, seen, now)
-        closed |= {
-            raw["id"]
-            for raw in unknown
-            if (item := seen.get(raw["id"]))
-            and item.relay_state in self._states
-            and (item.relay_state != "skipped" or str(raw.get("status")) in TERMINAL)
-            and raw["id"] not in news
-        }
-        known = {job: item for job, item in seen.items() if job not in news}
-        found.messages += await self.send(account, unknown, known, now=now, trigger="timer")
-        # Only now: a status that could not be sent is sent with the next tick.
-        self._told |= {(account.key, job): status for job, status in news.items()}
+        elif not listed and not missing and (newest_first or not first.has_more):
+            known.idle = first.digest
+        if listed:
+            seen = await self._seen(account, listed, stored)
+            sent = await self._send(account, known, listed, seen, now)
+            found.messages += sent
+        if missing and is_whole:
+            missing = await self._still_open(account, missing)
+            # The worker reads each one: only its own 404 says that a job is deleted.
+            sent = await self._send_ids(account, sorted(missing), "missing", now)
+            found.messages += sent
+        known.open = missing | set(listed)
 
-    def _untold(
-        self,
-        account: RelayAccount,
-        listed: Sequence[dict[str, Any]],
-        seen: dict[str, JobSeen],
-        now: float,
-    ) -> dict[str, str]:
-        """Return status by id of the jobs left to their own integration that need a pass for it.
-
-        Their status is all that people see of them here.
-        """
-        news: dict[str, str] = {}
-        if "skipped" not in self._states:
-            return news
-        for raw in listed:
-            job, status = raw["id"], str(raw.get("status"))
-            ended = as_number(raw.get("finished_at"))
-            is_old = status in TERMINAL and ended is not None and now - ended > _TOLD_S
-            is_skipped = job in seen and seen[job].relay_state == "skipped"
-            if is_skipped and not is_old and self._told.get((account.key, job)) != status:
-                news[job] = status
-        return news
+    async def _still_open(self, account: RelayAccount, jobs: set[str]) -> set[str]:
+        rows = await self._cursors.seen(account.key, sorted(jobs))
+        return {row.job for row in rows if _may_change(row)}
 
     async def _seen(
-        self, account: RelayAccount, listed: Sequence[dict[str, Any]], now: float
-    ) -> dict[str, JobSeen]:
-        """Return the stored state of the listed jobs but for those believed to be live.
-
-        The first look reads the whole account; its history is not read again with every tick.
-        """
-        believed = self._live.get(account.key)
-        running = {raw["id"] for raw in listed if str(raw.get("status")) not in TERMINAL}
-        asked: list[str] | None = None
-        if believed is not None:
-            asked = [
-                raw["id"]
-                for raw in listed
-                if raw["id"] not in running or believed.get(raw["id"], 0.0) <= now
-            ]
-            asked = asked if len(asked) <= _MOST_ASKED else None
-        rows = await self._cursors.seen(account.key, asked) if asked != [] else []
-        live = {job: until for job, until in (believed or {}).items() if until > now}
-        for row in rows:
-            live.pop(row.job, None)
-            if row.relay_state == "live" and row.retry_at <= now and row.job in running:
-                live[row.job] = now + _BELIEVE_S
-        self._live[account.key] = live
-        return {row.job: row for row in rows}
-
-    async def send(
         self,
         account: RelayAccount,
-        jobs: Sequence[dict[str, Any]],
+        listed: dict[str, dict[str, Any]],
+        stored: dict[str, JobSeen] | None,
+    ) -> dict[str, JobSeen]:
+        """Return the stored state of the jobs that are sent only if it says so."""
+        if stored is not None:
+            return stored
+        asked = [job for job, raw in listed.items() if self._depends_on_row(raw)]
+        if not asked:
+            return {}
+        some = asked if len(asked) <= _MOST_ASKED else None
+        return {row.job: row for row in await self._cursors.seen(account.key, some)}
+
+    def _depends_on_row(self, raw: dict[str, Any]) -> bool:
+        """A job that lives is sent with every tick, unless it is left to its own integration."""
+        is_native = self._skip_native and bool(raw.get("integrations"))
+        return is_native or str(raw.get("status")) in TERMINAL
+
+    async def _send(
+        self,
+        account: RelayAccount,
+        known: _Known,
+        listed: dict[str, dict[str, Any]],
         seen: dict[str, JobSeen],
-        *,
         now: float,
-        trigger: str,
     ) -> int:
-        """Send the jobs that have work; return the number of messages."""
-        due = select.due_jobs(jobs, seen, now=now, closed=self._states)
-        messages = select.messages(account, due, sent_at=now, trigger=trigger, size=json_size)
+        """Send what has work; return the number of messages."""
+        live: list[dict[str, Any]] = []
+        over: list[dict[str, Any]] = []
+        for job, raw in listed.items():
+            row, status = seen.get(job), str(raw.get("status"))
+            if row is not None and row.relay_state in self._closed:
+                is_complete = row.relay_state == RelayState.COMPLETE
+                if is_complete or row.status == status:
+                    if is_complete or status in TERMINAL:
+                        known.complete.add(job)
+                    continue
+                # The status of a job left to its own integration is all that people see of it.
+            if status not in TERMINAL or (row and row.relay_state == RelayState.SKIPPED):
+                live.append(raw)
+            elif row is None or row.relay_state == RelayState.NEW:
+                if now - known.sent.get(job, -_AGAIN_S) >= _AGAIN_S:
+                    over.append(raw)
+            elif row.retry_at <= now or (row.relay_state == RelayState.PARKED and row.has_run):
+                live.append(raw)
+        known.sent = {job: at for job, at in known.sent.items() if now - at < _AGAIN_S}
+        # A job that was over when it was first seen never delays one whose run is live.
+        messages = self._messages(account, live, now, RelayMessage)
+        messages += self._messages(account, over, now, BackfillMessage)
+        await self._work.send(messages)
+        known.sent |= dict.fromkeys((raw["id"] for raw in over), now)
+        return len(messages)
+
+    def _messages(
+        self,
+        account: RelayAccount,
+        jobs: Iterable[dict[str, Any]],
+        now: float,
+        kind: type[RelayMessage],
+    ) -> list[RelayMessage]:
+        due = select.due_jobs(jobs)
+        return select.messages(account, due, sent_at=now, trigger="timer", kind=kind)
+
+    async def _send_ids(
+        self, account: RelayAccount, jobs: Sequence[str], trigger: str, now: float
+    ) -> int:
+        named = [{"id": job} for job in jobs]
+        messages = select.messages(account, named, sent_at=now, trigger=trigger, kind=RelayMessage)
         await self._work.send(messages)
         return len(messages)
+
+    async def _send_open(self, account: RelayAccount, known: _Known, now: float) -> int:
+        if known.open is None:
+            rows = await self._cursors.seen(account.key)
+            known.open = {row.job for row in rows if _may_change(row)}
+        return await self._send_ids(account, sorted(known.open - known.complete), "beat", now)
 
     async def pages(
         self, account: RelayAccount, first: Listing | None = None
@@ -244,19 +272,25 @@ class Finder:
 
     def forget(self, account: str, job: str) -> None:
         """Look at a complete job again."""
-        self._closed.get(account, set()).discard(job)
-        self._idle.pop(account, None)
+        if known := self._known.get(account):
+            known.complete.discard(job)
+            known.idle = b""
+
+
+def closed_states(*, skip_native: bool) -> frozenset[RelayState]:
+    """Return the states in which a job needs no pass: a job that was skipped does, once native
+    jobs are no longer left to their own integration."""
+    return CLOSED if skip_native else CLOSED - {RelayState.SKIPPED}
+
+
+def _may_change(row: JobSeen) -> bool:
+    return row.relay_state not in (*CLOSED, RelayState.DETACHED)
 
 
 def _falls(listed: Sequence[dict[str, Any]]) -> bool:
-    """Say whether the jobs may stand newest first, as far as their times tell.
+    """Say whether the jobs may be listed newest first, as far as their times tell.
 
     No specification says so. In a listing of another order a new job can be on any page.
     """
     times = [at for raw in listed if (at := as_number(raw.get("created_at"))) is not None]
     return all(later >= earlier for later, earlier in pairwise(times))
-
-
-def json_size(value: object) -> int:
-    """Return the length of a value as JSON in bytes."""
-    return len(orjson.dumps(value))

@@ -5,34 +5,69 @@ The caller drives many passes at once and does the storage for all of them toget
 dies between the two, the next pass finds the outbox and sends the same bytes.
 """
 
+import copy
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
+
+import orjson
 
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.errors import AppError, DeniedError, PermanentError, TemporaryError
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.errors import (
+    AppError,
+    DeniedError,
+    PermanentError,
+    RejectedError,
+    TemporaryError,
+)
+from finetune_wandb.model.job import TERMINAL, Job
+from finetune_wandb.model.relay_ports import RunKey, RunSeen
+from finetune_wandb.model.relay_state import RelayState
 from finetune_wandb.relay.notes import joined_notes
 from finetune_wandb.relay.options import RelayOptions
-from finetune_wandb.relay.passes.claim import put_into_outbox
-from finetune_wandb.relay.passes.looks import SLOWEST_S, is_whole_look, needs_closing
+from finetune_wandb.relay.passes import heartbeat
 from finetune_wandb.relay.passes.memory import Memory
-from finetune_wandb.relay.passes.outbox import Sources, final_line
-from finetune_wandb.relay.passes.settle import settle
+from finetune_wandb.relay.passes.outbox import Sources, final_line, put_into_outbox
+from finetune_wandb.relay.passes.place import RunPlace
+from finetune_wandb.relay.passes.schedule import (
+    artifacts_due,
+    is_last_look,
+    is_recent,
+    settle,
+    settle_failure,
+)
 from finetune_wandb.relay.ports import RelayPorts
 from finetune_wandb.relay.published.sources import read_all, read_live, stream_rows
-from finetune_wandb.relay.run import wire
 from finetune_wandb.relay.run.alerts import Alarm
 from finetune_wandb.relay.run.cost import Meter
-from finetune_wandb.relay.run.place import RunPlace
 
-HEARTBEAT_S: Final = 120.0
-"""W&B calls a run crashed after about five minutes of silence."""
+FRESH_S: Final = 60.0
+"""A request without an outbox may begin this long after its cursor was stored, see SLOWEST_S."""
 _PATIENT_PASSES: Final = 3
-"""So many passes fail for a result file that breaks off before the run gets its end without it."""
-STOP_NOTE: Final = "somebody pressed Stop on the run in W&B; the fine-tuning job goes on"
-CANCEL_NOTE: Final = "cancelled, because somebody pressed Stop on the run in W&B"
+"""Passes that fail for a result file that breaks off, before the run gets its end without it."""
+_OPEN_STATES: Final = frozenset({"running", "pending", "crashed", "preempting", "preempted"})
+STOP_NOTE: Final = "someone pressed Stop on the run in W&B; the fine-tuning job goes on"
+CANCEL_NOTE: Final = "cancelled, because someone pressed Stop on the run in W&B"
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """What came of one job in one pass. `values` is how many were sent."""
+
+    job: str
+    relay_state: str
+    """A RelayState; `overtaken` where another worker saved the job first, `unread` where the job
+    could not be read."""
+    values: int = 0
+    error: str = ""
+    remedy: str = ""
+    key_refused: bool = False
+    wants_artifacts: bool = False
+    temporary: bool = False
+    lag_s: float | None = None
+    """How long after Azure published them the newest of these values were in W&B."""
 
 
 class JobPass:
@@ -53,31 +88,36 @@ class JobPass:
         """`full` reads everything once more, also of a job that is long over."""
         self.job = job
         self.cursor = cursor
-        self.memory = Memory(cursor.state, cursor.curve)
+        self.memory = Memory.load(cursor.state, cursor.curve)
         self.error: AppError | None = None
         self.key_missing = False
-        self.has_posted = False
-        """Something was sent to the run, whether or not an answer came."""
+        self.is_lost = False
+        """Another worker saved the job first."""
         self.is_reverted = False
         """Storage did not take the cursor; the stored one has yet to be given the cause."""
         self.sent_values = 0
-        self._full = full
-        self._is_leftover = bool(cursor.outbox)
-        self._quiet_before = self.memory.quiet_at
+        self.stored_at = clock()
+        """When the cursor was read or stored last (unix seconds)."""
         self.wants_artifacts = False
         """The job has its end, and its artifacts are to be asked for now."""
+        self._before = copy.copy(cursor)
+        self._is_held = self._is_reading = False
+        self._full = full
         self._account = account
         self._ports = ports
         self._options = options
         self._key = key
         self._clock = clock
         self._sources: Sources | None = None
-        self._alarm = Alarm(job, account, self.memory, ports=ports, options=options, key=key)
         self._previous_status = cursor.status
-        self._place = RunPlace(job, account, self.memory, ports.sink, key)
+        if cursor.relay_state == RelayState.DETACHED:
+            # The job is listed again: its run goes on where it ended.
+            self.memory.ended, self.memory.end, self.memory.looks = False, "", 0
         if self.memory.asked is None:
             self.memory.asked = dict(job.hyperparameters)
         self.memory.see_status(job, clock())
+        self._place = RunPlace(job, account, self.memory, ports.sink, key)
+        self._alarm = Alarm(job, account, self.memory, ports=ports, options=options, key=key)
 
     @property
     def is_stale(self) -> bool:
@@ -85,96 +125,107 @@ class JobPass:
         return self.memory.ended and not self.job.is_terminal
 
     @property
-    def broken(self) -> TemporaryError | None:
-        """Why a result file of the job could not be read to its end in this pass."""
-        return self._sources.broken if self._sources else None
+    def is_open(self) -> bool:
+        """Whether this pass may go on."""
+        return self.error is None and not self.is_lost and not self.is_stale
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether there is anything to save that the table has not."""
+        return self._is_held or self.cursor != self._before
 
     @property
     def key_refused(self) -> bool:
         return isinstance(self.error, DeniedError) and self.error.code == "401"
 
     @property
+    def _broken(self) -> TemporaryError | None:
+        """Why a result file of the job could not be read to its end in this pass."""
+        return self._sources.broken if self._sources else None
+
+    @property
     def _waits(self) -> bool:
         """Whether the job has not begun: its run is pending, and nothing is sent to it."""
         return self.job.is_waiting and not self.cursor.rows
 
+    def hold(self, until: float) -> None:
+        """Have other workers leave the job alone until then (unix seconds), once this is saved."""
+        self.cursor.busy_until, self._is_held = until, True
+
+    def store(self) -> None:
+        """Put the memory into the cursor, which is about to be saved."""
+        self.cursor.state, self.cursor.curve = self.memory.dump(), self.memory.curve.dump()
+
     @property
-    def probe_body(self) -> bytes:
-        """What `probe` says: what the run knows already; empty for a run that W&B cannot have."""
-        if self.cursor.run is None or self.memory.attributes is None or self._waits:
-            return b""
-        return self.memory.end.encode() if self.memory.ended else wire.HEARTBEAT
+    def must_verify(self) -> bool:
+        """Whether W&B has to be asked for the run before anything else is sent there."""
+        known = self.cursor.run is not None and self.memory.attributes is not None
+        return known and not self._waits and (self.memory.doubted or self._full)
 
-    async def probe(self) -> None:
-        """Say to the run what it knows already. Raises when W&B has it no longer."""
-        assert self.cursor.run is not None, "a run without a place has nothing to say"
-        self.has_posted = True
-        await self._ports.sink.post(self.cursor.run, self.probe_body, key=self._key)
-        self._answered()
+    async def verify(self) -> None:
+        """Ask whether W&B still has the run. Raises MissingError `gone` where it does not."""
+        await self._place.verify(self.cursor)
 
-    async def read(self) -> None:
+    async def read_and_fill(self) -> None:
+        """Read, and put the first request into the outbox, where there is one."""
+        self._is_reading = True
+        await self._read()
+        await self.fill()
+        self._is_reading = False
+
+    async def _read(self) -> None:
         """Read the job's new values. Nothing is claimed yet."""
         job, cursor, memory = self.job, self.cursor, self.memory
-        if cursor.relay_state == "skipped":
+        if cursor.relay_state == RelayState.SKIPPED:
             cursor.notes = ()  # they say why it was left alone
         if job.oddities:
-            fields = ", ".join(job.oddities)
-            cursor.notes = joined_notes(cursor.notes, (f"fields that could not be used: {fields}",))
-        self._place.choose(cursor)
+            self._note(f"fields that could not be used: {', '.join(job.oddities)}")
+        self._note(await self._place.choose(cursor))
         if self._waits:
             return
-        jobs, hints = self._ports.jobs, memory.hints
-        await memory.summary.usage.measure_file(jobs, self._account, job, self._options.prices)
-        whole = not memory.ended or self._full
-        whole = whole or is_whole_look(job, cursor, memory, self._clock())
-        if job.is_terminal and whole:
-            reading = await read_all(jobs, self._account, job, hints)
+        ports, account, now = self._ports, self._account, self._clock()
+        await memory.summary.usage.measure_file(ports.jobs, account, job, self._options.prices)
+        is_last = is_recent(job, cursor, now) and is_last_look(job, cursor, memory, now)
+        if job.is_terminal and (not memory.ended or self._full or is_last):
+            # The last look is whole: late events can have early times.
+            reading = await read_all(ports.jobs, account, job, memory.hints)
         else:
-            reading = await read_live(jobs, self._account, job, hints)
+            reading = await read_live(ports.jobs, account, job, memory.hints)
         if job.is_terminal:
             done = () if self._full else memory.results_read
             reading.result_files = tuple(file for file in job.result_files if file not in done)
         patient = not memory.ended and cursor.failures < _PATIENT_PASSES
-        rows = stream_rows(jobs, self._account, reading, patient=patient)
+        rows = stream_rows(ports.jobs, account, reading, patient=patient)
         self._sources = Sources(job, reading, rows, self._options.best_checkpoint_metric)
 
-    async def read_and_fill(self) -> bool:
-        """Read, and put the first request into the outbox; say whether there is one."""
-        await self.read()
-        return await self.fill()
+    def _note(self, note: str) -> None:
+        if note:
+            self.cursor.notes = joined_notes(self.cursor.notes, (note,))
 
-    async def fill(self) -> bool:
-        """Put the next request into the outbox; say whether there is one.
+    async def fill(self) -> None:
+        """Put the next request into the outbox, where there is one.
 
         Claims what it puts there, so cursor and outbox must be saved together.
         """
         cursor, job, memory, sources = self.cursor, self.job, self.memory, self._sources
-        if cursor.outbox or sources is None:
-            return False
+        if sources is None:
+            return
         taken = await sources.take(memory, offset=cursor.rows)
         cursor.notes = joined_notes(cursor.notes, sources.notes)
         ends = job.is_terminal and sources.done and not memory.ended
-        now = self._clock()
-        closes = sources.done and needs_closing(job, cursor, memory, now)
         if ends and (line := final_line(job, memory)):
             taken.lines.append(line)
         changed = memory.facts != (facts := memory.summary.facts_hash(job))
-        if not (taken.rows or taken.lines or ends or closes or changed):
-            return False
+        if not (taken.rows or taken.lines or ends or changed):
+            return
         memory.ended = memory.ended or ends
         memory.facts = facts
-        if ends:
-            memory.doubt_at = max(
-                (at for at in (memory.doubt_at, memory.quiet_at) if now - at < SLOWEST_S),
-                default=0.0,
-            )
-        if closes:
-            memory.doubt_at = 0.0
         cursor.last_value_at = max(taken.newest_at, cursor.last_value_at or 0.0) or None
         values = cursor.values
-        put_into_outbox(taken, cursor, job, memory, meter=self._meter(), now=now)
+        put_into_outbox(taken, cursor, job, memory, meter=self._meter(), now=self._clock())
         self.sent_values += cursor.values - values
-        return True
+        # At once: whoever saves the cursor now finds claims and request together.
+        self.store()
 
     def _meter(self) -> Meter:
         now = self._clock()
@@ -184,75 +235,87 @@ class JobPass:
 
     @property
     def has_more(self) -> bool:
-        return self.error is None and self._sources is not None and not self._sources.done
+        return self.is_open and self._sources is not None and not self._sources.done
+
+    @property
+    def must_save(self) -> bool:
+        """Whether what `send` does without an outbox has to be saved before it begins."""
+        if self._place.differs(self.cursor, pending=self._waits):
+            return True
+        return self.beat_is_due and self._clock() - self.stored_at >= FRESH_S
 
     async def send(self) -> None:
         """Bring the run's attributes up to date and send the outbox, or a heartbeat when due."""
         cursor = self.cursor
-        self._place.choose(cursor)
+        await self._place.choose(cursor)
         run = await self._place.ensure(cursor, pending=self._waits)
-        self.has_posted = True
-        if cursor.outbox:
-            stopped = await self._ports.sink.post(run, cursor.outbox, key=self._key)
-        elif self._heartbeat_due():
-            stopped = await self._ports.sink.post(run, wire.HEARTBEAT, key=self._key)
-        else:
-            self._answered()
+        if not cursor.outbox:
+            await self.beat()
             return
+        stopped = await self._ports.sink.post(run, cursor.outbox, key=self._key)
         now = self._clock()
-        self._answered()
-        if self._is_leftover:
-            self.memory.doubt_at, self._is_leftover = now, False
-            cursor.state = {**cursor.state, "doubt_at": now}
-        if cursor.outbox and cursor.last_value_at:
+        if cursor.last_value_at:
             cursor.lag_s = max(now - cursor.last_value_at, 0.0)
         cursor.outbox = b""
         cursor.posted_at = now
-        if stopped and not self.memory.stop_seen:
-            await self._stop()
-
-    def announce(self) -> None:
-        """Note in the cursor, to be saved before it, that a request without an outbox begins.
-
-        Should this pass be overtaken or die, whoever ends the run knows that it may yet come.
-        """
-        self._quiet_before = self.memory.quiet_at
-        self.memory.quiet_at = self._clock()
-        self.cursor.state = {**self.cursor.state, "quiet_at": self.memory.quiet_at}
-
-    def _answered(self) -> None:
-        """Take back what was announced; what another pass announced may still be under way."""
-        self.memory.quiet_at = self._quiet_before
+        await self._heard(stopped)
 
     @property
-    def needs_request(self) -> bool:
-        """Whether `send` has anything to do without an outbox."""
-        differs = self._place.differs(self.cursor, pending=self._waits)
-        return differs or self._heartbeat_due()
+    def beat_is_due(self) -> bool:
+        """Whether W&B has to hear that the run is alive."""
+        now = self._clock()
+        return not self._waits and heartbeat.is_due(self.cursor, self.memory, self._ports, now)
 
-    def _heartbeat_due(self) -> bool:
-        return (
-            not self.memory.ended
-            and not self._waits
-            and self._clock() - self.cursor.posted_at >= HEARTBEAT_S
-        )
+    async def beat(self) -> None:
+        """Tell W&B that the run is alive, where that is due."""
+        if self.beat_is_due:
+            cursor, now = self.cursor, self._clock()
+            await self._heard(await heartbeat.beat(cursor, self._ports, self._key, now))
 
-    async def _stop(self) -> None:
-        """Answer a Stop that somebody pressed on the run in W&B."""
+    @property
+    def could_not_read(self) -> bool:
+        """Whether this pass failed before anything was sent, so that W&B has not heard of the run."""
+        return self._is_reading and self.error is not None and not self.is_lost
+
+    async def beat_anyway(self) -> None:
+        """Tell W&B that the run is alive after a pass that failed; its cause stays the first one."""
+        with suppress(AppError):
+            await self.beat()
+
+    async def _heard(self, stopped: bool) -> None:
+        """Answer a Stop that someone pressed on the run in W&B."""
+        if not stopped or self.memory.stop_seen:
+            return
         note = STOP_NOTE
         may_cancel = self._options.cancel_on_stop and not self._account.observed
         if may_cancel and not self.job.is_terminal:
             try:
                 await self._ports.jobs.cancel_job(self._account, self.job.id)
+                raw = await self._ports.jobs.read_job(self._account, self.job.id)
+                if raw.get("status") not in TERMINAL | {"cancelling"}:
+                    raise RejectedError(f"Azure shows the job as {raw.get('status')!s:.40}")
             except PermanentError as error:
                 # Values must not wait for a right that is missing; the next request tries again.
-                why = f"{STOP_NOTE}: it could not be cancelled: {error.message}"
-                self.cursor.notes = joined_notes(self.cursor.notes, (why,))
+                self._note(f"{STOP_NOTE}: it could not be cancelled: {error.message}")
                 return
             note = CANCEL_NOTE
-        self.cursor.notes = joined_notes(self.cursor.notes, (note,))
+        self._note(note)
         self.memory.stop_seen = True
-        self.cursor.state = self.memory.dump()
+
+    async def confirm_end(self) -> None:
+        """At the last look, read the run and say its end again where W&B shows another.
+
+        A request of a slow worker that was begun before the end may have come after it, and
+        tools that resume a finished run leave it open.
+        """
+        cursor, memory = self.cursor, self.memory
+        if cursor.run is None or not memory.end:
+            return
+        if not is_last_look(self.job, cursor, memory, self._clock()):
+            return
+        found = await self._ports.sink.read_run(cursor.run, key=self._key)
+        if found is not None and not _has_end(found, memory.end.encode()):
+            await self._ports.sink.post(cursor.run, memory.end.encode(), key=self._key)
 
     def find_alerts(self) -> None:
         """Find the alerts that are due, for `alert` to raise."""
@@ -273,24 +336,61 @@ class JobPass:
         await self._alarm.raise_due(self.cursor, now=self._clock())
 
     def fail(self, error: AppError) -> None:
-        """Record why this pass stops; what is in the outbox stays there."""
+        """Record why this pass stops; what is in the outbox stays there.
+
+        What was claimed for a request that was not made is forgotten with the memory.
+        """
         self.error = error
+        self.memory = Memory.load(self.cursor.state, self.cursor.curve)
 
     def revert(self, stored: Cursor, error: AppError) -> None:
         """Go back to the cursor that is stored, since this pass's own could not be."""
         self.sent_values -= self.cursor.values - stored.values
-        self.cursor, self.error, self.is_reverted = stored, error, True
+        self.cursor, self.is_reverted = stored, True
+        self.fail(error)
 
     def settle(self) -> None:
         """Set the state that the next pass starts from, once this one is through."""
+        cursor, job, now = self.cursor, self.job, self._clock()
         self.is_reverted = False
-        self.wants_artifacts = settle(
-            self.cursor,
-            self.job,
-            self.memory,
-            now=self._clock(),
-            error=self.error,
-            keyless=self.key_refused or self.key_missing,
-            with_artifacts=self._options.artifacts,
-            broken=self.broken,
+        cursor.busy_until = 0.0
+        cursor.model, cursor.created_at = job.model, job.created_at
+        cursor.finished_at = job.finished_at
+        if self.error is not None:
+            keyless = self.key_refused or self.key_missing
+            settle_failure(cursor, self.memory, self.error, now=now, keyless=keyless)
+            return
+        settle(cursor, job, self.memory, now=now, broken=self._broken)
+        if self.memory.ended:
+            self._ports.beats.pop((cursor.account, cursor.job), None)
+        if self._options.artifacts and artifacts_due(cursor, job, self.memory, now):
+            self.wants_artifacts = True
+            self.memory.artifacts = "sent"
+        self.store()
+
+    def outcome(self) -> JobOutcome:
+        """Return what came of the settled pass."""
+        if self.is_lost:
+            # The other worker's outcome counts; ours would describe a state that is not stored.
+            return JobOutcome(self.job.id, "overtaken")
+        error = self.error or self._broken
+        return JobOutcome(
+            self.job.id,
+            self.cursor.relay_state,
+            values=self.sent_values,
+            error=error.message if error else "",
+            remedy=error.remedy if error else "",
+            key_refused=self.key_refused
+            or (self.key_missing and not isinstance(error, TemporaryError)),
+            wants_artifacts=self.wants_artifacts,
+            temporary=isinstance(error, TemporaryError),
+            lag_s=self.cursor.lag_s if self.sent_values else None,
         )
+
+
+def _has_end(found: RunSeen, end: bytes) -> bool:
+    """Say whether a run has this end and summary, as far as the server keeps them as they were."""
+    if found.state in _OPEN_STATES:
+        return False
+    summary = orjson.loads(orjson.loads(end)["files"]["wandb-summary.json"]["content"][0])
+    return all(found.summary.get(name) == summary.get(name) for name in ("_step", "step", "status"))

@@ -1,6 +1,10 @@
-"""What the relay remembers of one job between passes, in the cursor's opaque state."""
+"""What the relay remembers of one job between passes, in the cursor's opaque state.
 
-from typing import Any
+Loaded by name with defaults, so that a row that an older or newer version wrote still loads.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
 
 from finetune_wandb.model.job import Job
 from finetune_wandb.relay.passes.ledger import Ledger
@@ -10,81 +14,91 @@ from finetune_wandb.relay.run.curve import Curve
 from finetune_wandb.relay.run.summary import Summary
 
 
+@dataclass(slots=True)
 class Memory:
-    """Loaded from a cursor's state, changed by a pass, dumped back."""
+    """Changed by a pass; `dump` gives the JSON that `load` reads."""
 
-    def __init__(self, state: dict[str, Any], curve: dict[str, Any] | None = None) -> None:
-        self.curve = Curve(curve or {})
-        """Kept beside the state: people look at it."""
-        self.ledger = Ledger.load(state.get("ledger"))
-        """Values that are in the run or in the outbox."""
-        self.summary = Summary(state.get("summary"))
-        self.hints = Hints.load(state.get("hints"))
-        self.attributes: int | None = state.get("attributes")
-        """Hash of the run's attributes as W&B has them."""
-        self.generation: int = state.get("generation", 1)
-        """1 for the job's own run id; more after a run was deleted."""
-        self.ended: bool = state.get("ended", False)
-        """The run has its end, or the outbox holds it."""
-        self.looks: int = state.get("looks", 0)
-        """How often late values were looked for after the end."""
-        self.results_read: list[str] = list(state.get("results_read", ()))
-        """Ids of the result files that were read to their end."""
-        self.file_looks: int = state.get("file_looks", 0)
-        """How many looks beyond the last there were for a result file that broke off."""
-        self.asked: dict[str, Any] | None = state.get("asked")
-        """Hyperparameters as they were when the job was first seen."""
-        self.alerted: list[str] = list(state.get("alerted", ()))
-        self.artifacts: str = state.get("artifacts", "")
-        """`sent` once the job's artifacts were asked for, `done` once they are logged."""
-        self.files: dict[str, Any] = state.get("files", {})
-        """Facts of the job's files, known once its artifacts are logged."""
-        self.value_seen_at: float | None = state.get("value_seen_at")
-        """When the relay last met a new value, or a pause ended after it (unix seconds)."""
-        self.paused_at: float | None = state.get("paused_at")
-        """Since when the job is paused (unix seconds); None while it is not."""
-        self.paused_s: float = state.get("paused_s", 0.0)
-        """How long it was paused before, in seconds."""
-        self.stop_seen: bool = state.get("stop_seen", False)
-        self.facts: int | None = state.get("facts")
-        """Hash of what the last summary took from the job object."""
-        self.end: str = state.get("end", "")
-        """Body that says the run's end and last summary again; empty while the job lives."""
-        self.doubt_at: float = state.get("doubt_at", 0.0)
-        """Since when a request of another pass may be under way that the run's end does not know
-        of (unix seconds); 0 for none."""
-        self.quiet_at: float = state.get("quiet_at", 0.0)
-        """When a request that claims nothing was begun whose answer is not known to have come
-        (unix seconds); 0 for none."""
-        self._lines = Ledger.load(state.get("lines"))
-        self._seen: set[int] = set(state.get("seen", ()))
+    ledger: Ledger = field(default_factory=Ledger)
+    """Values that are in the run or in the outbox."""
+    console: Ledger = field(default_factory=Ledger)
+    """Console lines of events with a step and no values, by step."""
+    seen: set[int] = field(default_factory=set)
+    """Identities of the other console lines."""
+    summary: Summary = field(default_factory=Summary)
+    hints: Hints = field(default_factory=Hints)
+    curve: Curve = field(default_factory=lambda: Curve({}))
+    """Kept beside the state: the dashboard shows it."""
+    attributes: int | None = None
+    """Hash of the run's attributes as W&B has them; None until W&B has the run."""
+    generation: int = 1
+    """1 for the job's own run id; more where that id was taken or its run deleted."""
+    doubted: bool = False
+    """W&B answered that it has no such run; it is asked before anything else is sent."""
+    ended: bool = False
+    """The run has its end, or the outbox holds it."""
+    end: str = ""
+    """Body that says the run's end and last summary again; empty while the job lives."""
+    looks: int = 0
+    """How often late values were looked for after the end."""
+    results_read: list[str] = field(default_factory=list)
+    """Ids of the result files that were read to their end."""
+    file_looks: int = 0
+    """Further looks for a result file that broke off."""
+    asked: dict[str, Any] | None = None
+    """Hyperparameters as they were when the job was first seen."""
+    alerted: list[str] = field(default_factory=list)
+    artifacts: str = ""
+    """`sent` once the job's artifacts were asked for, `done` once they are logged."""
+    files: dict[str, Any] = field(default_factory=dict)
+    """Facts of the job's files, known once its artifacts are logged."""
+    value_seen_at: float | None = None
+    """When the relay last met a new value, or a pause ended after it (unix seconds)."""
+    paused_at: float | None = None
+    """Since when the job is paused (unix seconds); None while it is not."""
+    paused_s: float = 0.0
+    """How long it was paused before, in seconds."""
+    stop_seen: bool = False
+    facts: int | None = None
+    """Hash of what the last summary took from the job object."""
+
+    @classmethod
+    def load(cls, state: dict[str, Any], curve: dict[str, Any]) -> Self:
+        """Return what `dump` wrote; a new memory for an empty state."""
+        plain = {name: state[name] for name in _PLAIN if name in state}
+        memory = cls(
+            ledger=Ledger.load(state.get("ledger")),
+            console=Ledger.load(state.get("console")),
+            seen=set(state.get("seen", ())),
+            summary=Summary(state.get("summary")),
+            hints=Hints.load(state.get("hints")),
+            curve=Curve(curve),
+            **plain,
+        )
+        # Lists grow in place; the cursor's own copy must stay as it was stored.
+        memory.results_read, memory.alerted = list(memory.results_read), list(memory.alerted)
+        return memory
 
     def dump(self) -> dict[str, Any]:
         return {
             "ledger": self.ledger.dump(),
+            "console": self.console.dump(),
+            "seen": sorted(self.seen),
             "summary": self.summary.state(),
             "hints": self.hints.dump(),
-            "attributes": self.attributes,
-            "generation": self.generation,
-            "ended": self.ended,
-            "looks": self.looks,
-            "results_read": self.results_read,
-            "file_looks": self.file_looks,
-            "asked": self.asked,
+            **{name: getattr(self, name) for name in _PLAIN},
+            "results_read": list(self.results_read),
             "alerted": list(self.alerted),
-            "artifacts": self.artifacts,
-            "files": self.files,
-            "value_seen_at": self.value_seen_at,
-            "paused_at": self.paused_at,
-            "paused_s": self.paused_s,
-            "stop_seen": self.stop_seen,
-            "facts": self.facts,
-            "end": self.end,
-            "doubt_at": self.doubt_at,
-            "quiet_at": self.quiet_at,
-            "lines": self._lines.dump(),
-            "seen": sorted(self._seen),
         }
+
+    def without_run(self, generation: int) -> "Memory":
+        """Return what stays known of the job once its run is lost."""
+        return Memory(
+            generation=generation,
+            asked=self.asked,
+            alerted=list(self.alerted),
+            paused_at=self.paused_at,
+            paused_s=self.paused_s,
+        )
 
     def see_status(self, job: Job, now: float) -> None:
         """Keep the time that the job is paused: Azure does not bill it."""
@@ -95,7 +109,7 @@ class Memory:
             self.paused_s += max(end - self.paused_at, 0.0)
             self.paused_at = None
             if self.value_seen_at is not None:
-                self.value_seen_at = now  # what was silent in a pause is not stalled after it
+                self.value_seen_at = now  # a pause is no stall
 
     def paused_for(self, now: float) -> float:
         """Return how long the job was paused until now, in seconds."""
@@ -105,12 +119,19 @@ class Memory:
         """Take an event's console line; say whether it is new."""
         if event.step is not None:
             # As many as there are steps, where the steps have no values: the ledger stays small.
-            return self._lines.claim(event.step, "error" if event.is_error else "")
+            return self.console.claim(event.step, "error" if event.is_error else "")
         return self.claim_once(event.identity)
 
     def claim_once(self, identity: int) -> bool:
         """Take a single line by its identity; say whether it is new."""
-        if identity in self._seen:
+        if identity in self.seen:
             return False
-        self._seen.add(identity)
+        self.seen.add(identity)
         return True
+
+
+_PLAIN: Final = (
+    *("attributes", "generation", "doubted", "ended", "end", "looks", "results_read"),
+    *("file_looks", "asked", "alerted", "artifacts", "files", "value_seen_at", "paused_at"),
+    *("paused_s", "stop_seen", "facts"),
+)

@@ -1,13 +1,14 @@
-"""Takes rows and console lines off a job's sources, up to one request's size.
+"""The outbox: the next request to W&B, made of what was read and saved before it is sent.
 
-Takes and claims together: what is claimed here is in the request that is made of it, and cursor
-and request are saved as one.
+A value is claimed in the ledger when the request that holds it is made; cursor, ledger and request
+are saved as one. After a crash the same bytes go to the same offsets again.
 """
 
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import TemporaryError
 from finetune_wandb.model.job import Job
 from finetune_wandb.relay.passes.memory import Memory
@@ -15,6 +16,7 @@ from finetune_wandb.relay.published.events import Event, console_line
 from finetune_wandb.relay.published.rows import Row, history_line
 from finetune_wandb.relay.published.sources import Reading
 from finetune_wandb.relay.run import wire
+from finetune_wandb.relay.run.cost import Meter
 
 
 @dataclass(slots=True)
@@ -138,6 +140,39 @@ class Sources:
     @property
     def notes(self) -> list[str]:
         return self._reading.notes
+
+
+def put_into_outbox(
+    taken: Taken, cursor: Cursor, job: Job, memory: Memory, *, meter: Meter, now: float
+) -> None:
+    """Put one request into the cursor's outbox. `now` is unix seconds.
+
+    The cursor's `last_value_at` counts what was taken already; `memory.ended` says whether the
+    request ends the run.
+    """
+    exitcode = wire.exit_code(job.status) if memory.ended else None
+    summary = memory.summary.render(
+        job, rows=cursor.rows + len(taken.rows), last_at=cursor.last_value_at, meter=meter
+    )
+    cursor.outbox = wire.body(
+        rows=taken.rows,
+        row_offset=cursor.rows,
+        lines=taken.lines,
+        line_offset=cursor.lines,
+        summary=summary,
+        exitcode=exitcode,
+    )
+    if memory.ended:
+        memory.end = wire.body(
+            rows=(), row_offset=0, lines=(), line_offset=0, summary=summary, exitcode=exitcode
+        ).decode()
+    if taken.top_step is not None:
+        memory.value_seen_at = now
+        cursor.last_step = max(taken.top_step, cursor.last_step or 0)
+    cursor.rows += len(taken.rows)
+    cursor.lines += len(taken.lines)
+    cursor.values = memory.ledger.count
+    cursor.status = job.status
 
 
 def final_line(job: Job, memory: Memory) -> str | None:

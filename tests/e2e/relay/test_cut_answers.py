@@ -25,7 +25,7 @@ from finetune_wandb.relay.artifacts.data_set import measure, table_rows
 from finetune_wandb.relay.artifacts.left_behind import gather
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
-from finetune_wandb.relay.passes.outcome import JobOutcome
+from finetune_wandb.relay.passes.job_pass import JobOutcome
 from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes
 from tests.e2e.relay.cutting import MODES, CuttingApi, cutting_api

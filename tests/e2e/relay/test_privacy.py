@@ -11,6 +11,7 @@ import pytest
 
 from finetune_wandb.clients.wandb.artifacts import Artifacts
 from finetune_wandb.model.job_object import reduce_job
+from finetune_wandb.model.messages import RelayMessage
 from finetune_wandb.model.redact import MASK, redacted, redacted_value
 from finetune_wandb.relay.artifacts.log import log_artifacts
 from finetune_wandb.relay.options import RelayOptions
@@ -93,7 +94,7 @@ async def test_planted_secrets_are_nowhere_when_a_job_is_relayed(on_stage: Stage
         [reduce_job(one) for one in listed],
         sent_at=0,
         trigger="timer",
-        size=lambda one: len(json.dumps(one)),
+        kind=RelayMessage,
     )
     cursor = on_stage.cursor("ftjob-1")
     left = {

@@ -1,0 +1,86 @@
+"""The states of a relayed job, and the one table of how each state follows another.
+
+What survives a crash in each state is in docs/crash.md.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+
+class RelayState(StrEnum):
+    """Where a job stands. Stored with its cursor and shown in the status answer."""
+
+    NEW = "new"
+    """Seen; nothing of it is in W&B yet, or its run was lost and is written anew."""
+    LIVE = "live"
+    """Its run is kept up to date."""
+    ENDING = "ending"
+    """The job is over and its run has its end; late values are still looked for."""
+    COMPLETE = "complete"
+    """Nothing will be read again unless someone forces it."""
+    PARKED = "parked"
+    """Set aside with a cause; retried, ever more rarely."""
+    SKIPPED = "skipped"
+    """Left to the job's own W&B integration."""
+    DETACHED = "detached"
+    """Job or account is gone or out of scope. The run has ended with the cause; it goes on when
+    the job is listed again."""
+
+
+class Happened(StrEnum):
+    """What one pass over a job came to."""
+
+    RELAYED = "relayed"
+    """What was published is in the run; the job goes on."""
+    ENDED = "ended"
+    """The run has its end; another look is due."""
+    SETTLED = "settled"
+    """The last look at an ended job brought nothing more."""
+    REFUSED = "refused"
+    """A service refused for a reason that only a person can change."""
+    RUN_LOST = "run lost"
+    """W&B has the run no longer."""
+    NATIVE = "native"
+    """The job carries its own integration and the settings leave it alone."""
+    GONE = "gone"
+    """Job or account was deleted or left the scope."""
+
+
+_OPEN: Final = {
+    Happened.RELAYED: RelayState.LIVE,
+    Happened.ENDED: RelayState.ENDING,
+    Happened.REFUSED: RelayState.PARKED,
+    Happened.RUN_LOST: RelayState.NEW,
+    Happened.NATIVE: RelayState.SKIPPED,
+    Happened.GONE: RelayState.DETACHED,
+}
+_OVER: Final = {
+    Happened.ENDED: RelayState.ENDING,
+    Happened.SETTLED: RelayState.COMPLETE,
+    Happened.REFUSED: RelayState.PARKED,
+    Happened.RUN_LOST: RelayState.NEW,
+    Happened.NATIVE: RelayState.SKIPPED,
+    # The run has its end already, and what is gone cannot add to it.
+    Happened.GONE: RelayState.COMPLETE,
+}
+
+TRANSITIONS: Final[Mapping[RelayState, Mapping[Happened, RelayState]]] = {
+    RelayState.NEW: _OPEN,
+    RelayState.LIVE: _OPEN,
+    # A job can be parked before its end and after it.
+    RelayState.PARKED: _OPEN | {Happened.SETTLED: RelayState.COMPLETE},
+    RelayState.DETACHED: _OPEN,
+    RelayState.SKIPPED: _OPEN | {Happened.GONE: RelayState.SKIPPED},
+    RelayState.ENDING: _OVER,
+    # Only a forced re-sync looks at a complete job again.
+    RelayState.COMPLETE: _OVER,
+}
+
+CLOSED: Final = frozenset({RelayState.COMPLETE, RelayState.SKIPPED})
+"""States in which a listed job needs no pass."""
+
+
+def state_after(state: RelayState, happened: Happened) -> RelayState:
+    """Return the state that follows."""
+    return TRANSITIONS[state][happened]

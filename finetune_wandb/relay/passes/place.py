@@ -1,0 +1,145 @@
+"""Which W&B run a job has, and whether W&B has its attributes as they are now.
+
+A run that was there before, from another deployment or tool, is never written into: the job
+takes the next generation of its run id. Chosen once, and saved before anything is sent there.
+"""
+
+import zlib
+from typing import Final
+
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.cursor import Cursor, RunPath
+from finetune_wandb.model.errors import MissingError, RejectedError
+from finetune_wandb.model.job import Job
+from finetune_wandb.model.relay_ports import RunAttributes, RunKey, RunSeen, SinkPort
+from finetune_wandb.relay.passes.memory import Memory
+from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_path, run_suffix
+
+_MOST_GENERATIONS: Final = 20
+
+
+class RunPlace:
+    """The run of one job in one pass."""
+
+    def __init__(
+        self, job: Job, account: RelayAccount, memory: Memory, sink: SinkPort, key: RunKey
+    ) -> None:
+        self._job = job
+        self._account = account
+        self._memory = memory
+        self._sink = sink
+        self._key = key
+        self._hashed: tuple[tuple[bool, RunPath | None], int] | None = None
+
+    async def choose(self, cursor: Cursor) -> str:
+        """Choose the run until W&B has it; return a note where a taken id was passed over.
+
+        Raises RejectedError for a name that W&B cannot take, and what the sink raises.
+        """
+        memory = self._memory
+        if cursor.run is not None and memory.attributes is not None:
+            return ""
+        first = memory.generation
+        for generation in range(first, first + _MOST_GENERATIONS):
+            run = self._path(generation)
+            if run == cursor.run and cursor.etag:
+                return ""  # chosen and stored before
+            found = await self._sink.read_run(run, key=self._key)
+            if found is None or self._is_ours_and_empty(found):
+                cursor.run, memory.generation = run, generation
+                break
+        else:
+            raise RejectedError(
+                "W&B has runs under every id that this job could take",
+                subject=self._job.id,
+                code="taken",
+                remedy="delete runs of this job that are not needed, or choose another project",
+            )
+        if generation == first:
+            return ""
+        return (
+            f"the run {self._path(first).run_id} was there before; this job's run is {run.run_id}"
+        )
+
+    def _path(self, generation: int) -> RunPath:
+        run = run_path(
+            self._job,
+            self._account,
+            key_entity=self._key.entity,
+            suffix=run_suffix(self._job, generation),
+        )
+        if problem := path_problem(run):
+            raise RejectedError(
+                problem,
+                subject=self._job.id,
+                code="project",
+                remedy="fix the name at its source: the job's W&B integration or metadata, the account's"
+                " tags wandb-project and wandb-entity, or WANDB_PROJECT and WANDB_ENTITY",
+            )
+        return run
+
+    def _is_ours_and_empty(self, found: RunSeen) -> bool:
+        """Say whether this is a run that an earlier pass made and died before it saved."""
+        mine = (self._job.id, str(self._account.id))
+        has = (found.config.get("job_id"), found.config.get("account_id"))
+        return found.is_relayed and has == mine and not found.rows and not found.lines
+
+    async def verify(self, cursor: Cursor) -> None:
+        """Ask whether W&B still has the run. Raises MissingError `gone` where it does not.
+
+        A run that cannot be seen is asked for by creating it: only an answer that it was made
+        just now proves that the old one is gone.
+        """
+        assert cursor.run is not None, "only a run that was chosen can be asked for"
+        found = await self._sink.read_run(cursor.run, key=self._key)
+        if found is None:
+            attributes = self._attributes()
+            made = await self._sink.ensure_run(cursor.run, attributes, pending=False, key=self._key)
+            is_gone = made.inserted
+        else:
+            # A pass that died may have made it anew and not said so.
+            is_gone = cursor.rows > 0 and not found.rows
+        if is_gone:
+            raise MissingError(
+                "W&B has the run no longer; it is written anew",
+                subject=str(cursor.run),
+                code="gone",
+            )
+        self._memory.doubted = False
+
+    def differs(self, cursor: Cursor, *, pending: bool) -> bool:
+        """Whether W&B has other attributes than the run has now, or none."""
+        return self._hash(cursor, pending) != self._memory.attributes
+
+    async def ensure(self, cursor: Cursor, *, pending: bool) -> RunPath:
+        """Create the run or bring its attributes up to date, where they differ."""
+        assert cursor.run is not None, "a place is chosen before anything is sent there"
+        if self.differs(cursor, pending=pending):
+            made = await self._sink.ensure_run(
+                cursor.run, self._attributes(), pending=pending, key=self._key
+            )
+            cursor.run = made.path
+            # The server may have answered another spelling; the hash is of what stands now.
+            self._memory.attributes = self._hash(cursor, pending)
+        return cursor.run
+
+    def _attributes(self) -> RunAttributes:
+        memory = self._memory
+        return run_attributes(
+            self._job, self._account, asked=memory.asked or {}, files=memory.files
+        )
+
+    def _hash(self, cursor: Cursor, pending: bool) -> int:
+        """Return a sum of all that the attributes are made of; cheaper than making them."""
+        state = (pending, cursor.run)
+        if self._hashed is None or self._hashed[0] != state:
+            account = self._account
+            parts = (
+                *state,
+                self._job,
+                self._memory.asked,
+                self._memory.files,
+                (str(account.id), account.region, account.subscription),
+            )
+            self._hashed = (state, zlib.crc32(repr(parts).encode("utf-8", "replace")))
+        return self._hashed[1]

@@ -1,0 +1,54 @@
+"""A Stop that someone presses on the run in W&B: noted, or the job is cancelled, truthfully."""
+
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.errors import RejectedError
+from finetune_wandb.relay.options import RelayOptions
+from tests.fakes import FakeJobs
+from tests.relay.stage import JOB, Stage, body, event
+
+
+class Refusing(FakeJobs):
+    """Azure that refuses to cancel, or answers as if it had."""
+
+    def __init__(self, *, silently: bool) -> None:
+        super().__init__()
+        self._silently = silently
+
+    async def cancel_job(self, account: RelayAccount, job: str) -> None:
+        self.calls.append("cancel_job")
+        if not self._silently:
+            raise RejectedError("invalidState", subject=job, code="409")
+
+
+async def _pressed(api: FakeJobs, *, cancel: bool) -> Stage:
+    stage = Stage(api=api, options=RelayOptions(cancel_on_stop=cancel))
+    stage.api.put(body(), events=[event(1, train_loss=0.5)])
+    await stage.tick()
+    stage.run.stopped = True
+    for step in (2, 3, 4):
+        stage.now += 60
+        stage.api.jobs[JOB].events.insert(0, event(step, train_loss=0.4))
+        await stage.tick()
+    return stage
+
+
+async def test_job_goes_on_with_a_note_when_stop_is_only_noted() -> None:
+    stage = await _pressed(FakeJobs(), cancel=False)
+    assert stage.api.cancelled == []
+    assert any("goes on" in note for note in stage.cursor.notes)
+    assert len(stage.values()) == 4
+
+
+async def test_job_is_cancelled_once_when_settings_say_so() -> None:
+    stage = await _pressed(FakeJobs(), cancel=True)
+    assert stage.api.cancelled == [JOB]
+    assert any(note.startswith("cancelled") for note in stage.cursor.notes)
+
+
+async def test_cancelling_is_retried_and_never_claimed_when_azure_refuses() -> None:
+    for silently in (True, False):
+        stage = await _pressed(Refusing(silently=silently), cancel=True)
+        assert stage.api.calls.count("cancel_job") == 3
+        assert not any(note.startswith("cancelled") for note in stage.cursor.notes)
+        assert any("could not be cancelled" in note for note in stage.cursor.notes)
+        assert len(stage.values()) == 4, "values do not wait for it"
