@@ -12,6 +12,7 @@ LATE = (
     "finetune_wandb.keys",
     "finetune_wandb.connect",
     "aiohttp",
+    "msgspec",
     "stamina",
     "wandb",
     "openai",
