@@ -1,7 +1,7 @@
 """Runs a plan's steps through the ports: one outcome each, whatever happens.
 
-Every step is idempotent. What a write answers becomes the new state, so that nothing is read
-again. A step whose need was not met is not tried.
+Every step is idempotent. Each change of an account starts from a read made for it; what a write
+answers becomes the new state. A step whose need was not met is not tried.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ from dataclasses import replace
 from finetune_wandb.accounts.checks.vault import is_foreign
 from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, vault_key
 from finetune_wandb.accounts.read import State, failure_of
-from finetune_wandb.model.account import Account
+from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT, Account
 from finetune_wandb.model.errors import AppError, NotReadyError, TemporaryError
 from finetune_wandb.model.plan import Step, StepKind, StepOutcome, StepState
 from finetune_wandb.model.settings import ApplyMode
@@ -64,22 +64,38 @@ def _is_foreign(state: State) -> bool:
 
 
 async def _enable_identity(state: State, step: Step, ports: ReconcilePorts) -> State:
-    account = await ports.accounts.update_identity(state.account)
+    account = await _read_for_write(state, ports)
+    if not account.system_identity:
+        # In one PATCH, so that the account raises one event fewer.
+        tags = _missing_tags(account, step)
+        account = await ports.accounts.update_identity(account, tags)
     return replace(state, account=account)
 
 
 async def _write_record(state: State, step: Step, ports: ReconcilePorts) -> State:
-    account, tags = state.account, dict(step.values)
-    if not step.needs:
-        # Read when the pass began, and W&B may have taken its time since: a PATCH replaces all
-        # tags, those too that somebody has set meanwhile.
-        account = await ports.accounts.read(account.id)
-        if not account.settled:
-            raise NotReadyError("another change of it is under way", subject=account.id.key)
-        tags = {name: value for name, value in tags.items() if not account.tag(name)}
-    if tags:
-        account = await ports.accounts.update_tags(account, tags)
+    account = state.account
+    if _missing_tags(account, step):  # not written with the identity
+        account = await _read_for_write(state, ports)
+        if tags := _missing_tags(account, step):
+            account = await ports.accounts.update_tags(account, tags)
     return replace(state, account=account)
+
+
+async def _read_for_write(state: State, ports: ReconcilePorts) -> Account:
+    """Read the account right before a PATCH, which replaces all its tags and identities.
+
+    The pass began up to 30 seconds ago; what others set meanwhile must stay.
+    """
+    account = await ports.accounts.read(state.account.id)
+    if not account.settled:
+        raise NotReadyError("another operation on it is in progress", subject=account.id.key)
+    return account
+
+
+def _missing_tags(account: Account, step: Step) -> dict[str, str]:
+    """Return the record's tags that a step names and the account lacks."""
+    named = {name: step.values[name] for name in (TAG_VAULT, TAG_SECRET) if name in step.values}
+    return {name: value for name, value in named.items() if not account.tag(name)}
 
 
 async def _grant_role(state: State, step: Step, ports: ReconcilePorts) -> State:

@@ -25,7 +25,7 @@ def plan_steps(state: State, findings: tuple[Finding, ...]) -> tuple[Step, ...]:
         return ()
     steps: list[Step] = []
     if "identity_off" in causes:
-        steps.append(_enable_identity(state))
+        steps.append(_enable_identity(state, missing_tags(state)))
     needs: tuple[StepKind, ...] = ("enable_identity",) if steps else ()
     if isinstance(state.vault, Vault):
         for cause in sorted(causes & _ROLE_CAUSES):
@@ -45,14 +45,13 @@ def plan_steps(state: State, findings: tuple[Finding, ...]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _enable_identity(state: State) -> Step:
+def _enable_identity(state: State, record: dict[str, str]) -> Step:
+    kept = ", ".join(state.account.user_identities)
     return Step(
         kind="enable_identity",
         target=str(state.account.id),
         cause="identity_off",
-        values={"keeps": ", ".join(state.account.user_identities)}
-        if state.account.user_identities
-        else {},
+        values=({"keeps": kept} if kept else {}) | record,
     )
 
 

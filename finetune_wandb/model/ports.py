@@ -27,8 +27,10 @@ class AccountPort(Protocol):
         """Yield the ids of a subscription's accounts that can carry OpenAI models."""
         ...
 
-    async def update_identity(self, account: Account) -> Account:
-        """Switch the system-assigned identity on, keeping user-assigned ones.
+    async def update_identity(self, account: Account, tags: Mapping[str, str]) -> Account:
+        """Switch the system-assigned identity on, keeping the user-assigned ones, and merge `tags`.
+
+        `account` must have been read for this write.
 
         Raises NotReadyError when the operation goes on longer than a call should wait.
         """

@@ -162,13 +162,16 @@ class Accounts:
             if item.id.subscription == subscription:
                 yield item.id
 
-    async def update_identity(self, account: Account) -> Account:
+    async def update_identity(self, account: Account, tags: Mapping[str, str]) -> Account:
         self.world.called("enable identity", writes=True)
         changed = replace(
             self._found(account.id),
             system_identity=True,
             principal_id="" if self.world.principal_late else PRINCIPAL,
             tenant_id=TENANT,
+            # A PATCH replaces both as a whole.
+            user_identities=account.user_identities,
+            tags={**account.tags, **tags} if tags else self._found(account.id).tags,
         )
         self.world.accounts[account.id.key] = changed
         self.world.lose("enable identity")

@@ -15,7 +15,7 @@ from finetune_wandb.model.errors import (
     ThrottledError,
     UnavailableError,
 )
-from tests.accounts.fakes import NOW, account_id, world
+from tests.accounts.fakes import NOW, PRINCIPAL, TENANT, World, account, account_id, world
 from tests.accounts.stage import causes, run_pass
 
 STEPS = ("enable identity", "grant role", "write tags")
@@ -37,8 +37,15 @@ FOR_GOOD: tuple[AppError, ...] = (
 )
 
 
+def _world_for(step: str) -> World:
+    """Return a world in which a pass makes this write; the record goes with the identity."""
+    if step != "write tags":
+        return world()
+    return world(account(system_identity=True, principal_id=PRINCIPAL, tenant_id=TENANT))
+
+
 def _failing(step: str, error: AppError):
-    azure = world()
+    azure = _world_for(step)
     azure.errors[step] = [error]
     return azure
 
@@ -85,13 +92,13 @@ async def test_step_fails_with_a_remedy_when_trying_again_cannot_help(
 async def test_state_is_the_same_when_a_write_took_effect_and_its_answer_was_lost(
     step: str,
 ) -> None:
-    azure = world()
+    azure = _world_for(step)
     azure.lost[step] = UnavailableError("no answer")
     report = await run_pass(azure)
     assert not report.healthy
     assert (await run_pass(azure)).healthy
     assert len(azure.assignments) == 1
-    clean = world()
+    clean = _world_for(step)
     await run_pass(clean)
     assert azure.accounts == clean.accounts
     assert azure.assignments == clean.assignments

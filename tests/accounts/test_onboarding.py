@@ -34,7 +34,7 @@ async def test_account_becomes_healthy_when_everything_was_missing() -> None:
     assert report.healthy
     assert report.in_scope
     assert [item.state for item in report.steps] == ["done", "done", "done"]
-    assert azure.writes == ["enable identity", "grant role", "write tags"]
+    assert azure.writes == ["enable identity", "grant role"]
     assert azure.accounts[account_id().key].tags == {
         TAG_VAULT: VAULT.url,
         TAG_SECRET: "wandb-api-key",
@@ -66,9 +66,9 @@ async def test_onboarding_costs_five_calls_when_vault_and_key_are_known() -> Non
     assert report.healthy
     assert azure.calls == [
         "read account",
+        "read account",
         "write enable identity",
         "write grant role",
-        "write write tags",
     ]
 
 
@@ -106,7 +106,7 @@ async def test_nothing_is_written_when_only_observing(
 async def test_user_identities_are_kept_in_the_plan_when_the_system_one_is_added() -> None:
     azure = world(account(user_identities=(USER_IDENTITY,)))
     report = await run_pass(azure)
-    assert report.plan[0].values == {"keeps": USER_IDENTITY}
+    assert report.plan[0].values["keeps"] == USER_IDENTITY
     assert azure.accounts[account_id().key].user_identities == (USER_IDENTITY,)
 
 
@@ -122,7 +122,7 @@ async def test_access_policy_is_added_when_the_vault_uses_policies() -> None:
     azure = world()
     azure.vaults[VAULT.host] = replace(azure.vaults[VAULT.host], rbac=False)
     report = await run_pass(azure)
-    assert azure.writes == ["enable identity", "add policy", "write tags"]
+    assert azure.writes == ["enable identity", "add policy"]
     assert "list roles" not in azure.calls
     assert report.healthy
     assert causes(report, "warning") == ["vault_policies"]
@@ -152,7 +152,7 @@ async def test_no_right_is_given_when_the_new_identity_shows_that_the_vault_is_a
     azure = world()
     azure.vaults[VAULT.host] = replace(azure.vaults[VAULT.host], tenant_id=OLD_PRINCIPAL)
     report = await run_pass(azure)
-    assert azure.writes == ["enable identity", "write tags"]
+    assert azure.writes == ["enable identity"]
     assert [item.state for item in report.steps] == ["done", "skipped", "done"]
     assert "vault_other_tenant" in causes(report, "blocked")
     assert (await run_pass(azure)).plan == ()
@@ -175,6 +175,28 @@ async def test_tags_that_somebody_set_during_the_pass_are_kept() -> None:
         TAG_SECRET: "Theirs",
         TAG_VAULT: VAULT.url,
     }
+
+
+async def test_identities_and_tags_that_were_set_during_the_pass_are_kept_with_the_identity() -> (
+    None
+):
+    azure = world(account())
+    ports = azure.ports()
+    prove = ports.prover.prove
+
+    async def slowly(key: Secret) -> KeyOwner:
+        azure.accounts[account_id().key] = account(
+            user_identities=(USER_IDENTITY,), tags={"cost": "42"}
+        )
+        return await prove(key)
+
+    ports.prover.prove = slowly  # type: ignore[method-assign]
+    report = await run_pass(azure, ports=ports)
+    found = azure.accounts[account_id().key]
+    assert report.healthy
+    assert found.user_identities == (USER_IDENTITY,)
+    assert found.tags == {"cost": "42", TAG_SECRET: "wandb-api-key", TAG_VAULT: VAULT.url}
+    assert azure.writes == ["enable identity", "grant role"]
 
 
 async def test_runs_go_to_the_entity_as_w_and_b_spells_it_when_the_tag_spells_it_otherwise() -> (

@@ -64,7 +64,7 @@ async def test_identity_is_on_and_user_identities_stay_when_switched_on(
     )
     before = await accounts.read(ALPHA)
     assert before.user_identities == (USER_IDENTITY,)
-    changed = await accounts.update_identity(before)
+    changed = await accounts.update_identity(before, {})
     assert changed.system_identity
     assert changed.principal_id
     assert changed.tenant_id
@@ -85,7 +85,7 @@ async def test_answer_is_awaited_when_the_change_takes_a_second(
 ) -> None:
     await make_account(sandbox)
     await sandbox.settings(lro_seconds=0.5)
-    changed = await accounts.update_identity(await accounts.read(ALPHA))
+    changed = await accounts.update_identity(await accounts.read(ALPHA), {})
     assert changed.settled
     assert changed.principal_id
 
@@ -97,7 +97,7 @@ async def test_not_ready_is_raised_when_the_change_takes_longer_than_a_call(
     account = await accounts.read(ALPHA)
     await sandbox.settings(lro_seconds=30)
     with pytest.raises(NotReadyError):
-        await accounts.update_identity(account)
+        await accounts.update_identity(account, {})
     meanwhile = await accounts.read(ALPHA)
     assert not meanwhile.settled
     with pytest.raises(ConflictError):

@@ -140,7 +140,7 @@ async def test_onboarding_costs_five_calls_to_azure_when_the_vault_is_known(
     report = await run_pass(stage, ports, beta, fresh_after=datetime(2026, 1, 1, tzinfo=UTC))
     assert report.healthy, report.findings
     asked = [(method, status) for method, _, status in await requests(stage)]
-    assert asked == [("GET", 200), ("PATCH", 200), ("PATCH", 200), ("PUT", 201)]
+    assert asked == [("GET", 200), ("GET", 200), ("PATCH", 200), ("PUT", 201)]
     assert await requests(stage, "vault") == []
     assert await requests(stage, "wandb") == []
 

@@ -81,7 +81,7 @@ async def test_identity_is_switched_on(
     may_write()
     accounts = Accounts(transport)
     before = await accounts.read(parse_account_id(settings.account))
-    after = await accounts.update_identity(before)
+    after = await accounts.update_identity(before, {})
     verdict("it was on" if before.system_identity else "it was off and is off again")
     try:
         assert after.system_identity

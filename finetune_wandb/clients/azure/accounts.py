@@ -47,8 +47,8 @@ class Accounts:
                 if (found.kind or "").lower() in kinds:
                     yield parse_account_id(found.id)
 
-    async def update_identity(self, account: Account) -> Account:
-        """Switch the system-assigned identity on, keeping user-assigned ones.
+    async def update_identity(self, account: Account, tags: Mapping[str, str]) -> Account:
+        """Switch the system-assigned identity on, keeping the user-assigned ones, and merge `tags`.
 
         Raises NotReadyError when the operation goes on longer than `wait_s`.
         """
@@ -60,7 +60,10 @@ class Accounts:
             type="SystemAssigned, UserAssigned" if kept else "SystemAssigned",
             user_assigned_identities=kept or None,
         )
-        changed = await self._patch(account.id, models.Account(identity=identity))
+        changed = await self._patch(
+            account.id,
+            models.Account(identity=identity, tags={**account.tags, **tags} if tags else None),
+        )
         # The principal is made after the answer now and then; one more look often has it.
         return changed if changed.principal_id else await self.read(account.id)
 

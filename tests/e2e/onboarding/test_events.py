@@ -64,7 +64,7 @@ async def test_one_create_is_one_onboarding_when_it_is_told_three_times(place: P
     )
     await place.entry_when(name, lambda entry: bool(entry["healthy"]))
     await quiet(place)
-    assert await place.writes(name) == ["PATCH account 200", "PATCH account 200"]
+    assert await place.writes(name) == ["PATCH account 200"]
     assert await role_writes(place) == roles + 1
     accounts = [item["id"].lower() for item in (await place.status())["accounts"]]
     assert accounts.count(own.lower()) == 1

@@ -37,7 +37,7 @@ USER_IDENTITY = (
     "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/build"
 )
 FULL_PLAN = ("enable_identity", "grant_role", "write_record")
-ALL_WRITES = ("PATCH account 200", "PATCH account 200", "PUT role 201")
+ALL_WRITES = ("PATCH account 200", "PUT role 201")
 NO_RECORD_YET = {"plan": ("enable_identity", "grant_role")}
 """Without a key in use there is nothing to record."""
 ADMINISTRATOR = "00482a5a-887f-4fb3-b363-3b7fe8e74483"
@@ -213,7 +213,7 @@ CASES = [
     # identity
     Situation("identity switched off", then=identity_off, warnings=("access_orphaned",), plan=("enable_identity", "grant_role"), writes=("PATCH account 200", "PUT role 201"), repaired=(), remains=("access_orphaned",)),
     # vault
-    Situation("access policies", vault=POLICIES, warnings=("vault_policies",), plan=("enable_identity", "add_access_policy", "write_record"), writes=("PATCH account 200", "PATCH account 200", "PUT policy 200"), repaired=(), remains=("vault_policies",)),
+    Situation("access policies", vault=POLICIES, warnings=("vault_policies",), plan=("enable_identity", "add_access_policy", "write_record"), writes=("PATCH account 200", "PUT policy 200"), repaired=(), remains=("vault_policies",)),
     Situation("vault tag is no vault", tags={"wandb-key-vault-url": "https://kv-e2e-000.vault.azure.net.evil.example"}, blocked=("vault_url_malformed",), plan=("enable_identity",), writes=("PATCH account 200",), repair=tags(wandb_key_vault_url=None), repaired=TO_MAIN),
     Situation("vault not allowed", tags={"wandb-key-vault-url": "https://kv-elsewhere.vault.azure.net"}, blocked=("vault_not_allowed",), plan=("enable_identity",), writes=("PATCH account 200",), repair=tags(wandb_key_vault_url=None), repaired=TO_MAIN),
     Situation("vault of another cloud", tags={"wandb-key-vault-url": "https://kv-sandbox.vault.azure.cn"}, blocked=("vault_not_allowed",), plan=("enable_identity",), writes=("PATCH account 200",), repair=tags(wandb_key_vault_url=None), repaired=TO_MAIN),
@@ -222,7 +222,7 @@ CASES = [
     Situation("vault may not be read", then=looked_at(refusing(*GET_VAULT, 403, "AuthorizationFailed")), blocked=("vault_denied",), plan=(), writes=(), repaired=()),
     Situation("vault refused", then=looked_at(refusing(*GET_VAULT, 400, "Odd")), blocked=("vault_refused",), plan=(), writes=(), repaired=()),
     Situation("vault not answered", then=looked_at(refusing(*GET_VAULT, 503, "ServiceUnavailable")), blocked=("vault_unavailable",), plan=(), writes=(), repaired=()),
-    Situation("vault of another tenant", vault={"tenantId": OTHER_TENANT}, blocked=("vault_other_tenant",), plan=FULL_PLAN, steps={"enable_identity": "done", "grant_role": "skipped"}, writes=("PATCH account 200", "PATCH account 200"), repair=tags(wandb_key_vault_url=None), repaired=TO_MAIN),
+    Situation("vault of another tenant", vault={"tenantId": OTHER_TENANT}, blocked=("vault_other_tenant",), plan=FULL_PLAN, steps={"enable_identity": "done", "grant_role": "skipped"}, writes=("PATCH account 200",), repair=tags(wandb_key_vault_url=None), repaired=TO_MAIN),
     Situation("private vault", vault={"networkAcls": {"defaultAction": "Deny", "bypass": "None", "ipRules": [{"value": "127.0.0.1/32"}]}}, warnings=("vault_network_closed",), plan=FULL_PLAN, writes=ALL_WRITES, repaired=(), remains=("vault_network_closed",)),
     # secret
     Situation("secret name is none", tags={"wandb-secret-name": "a/b?c"}, blocked=("secret_name_malformed",), plan=("enable_identity",), writes=("PATCH account 200",), repair=tags(wandb_secret_name=None), repaired=("PATCH account 200", "PUT role 201")),
