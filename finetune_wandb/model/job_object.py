@@ -24,6 +24,7 @@ _SCALARS = (
     "validation_file",
     "seed",
     "suffix",
+    "user_provided_suffix",
     "trainingType",
 )
 _SHAPES: Final = {
@@ -192,7 +193,7 @@ def parse_job(raw: Mapping[str, Any]) -> Job | None:
         validation_file=text("validation_file"),
         result_files=tuple(item for item in files or () if isinstance(item, str) and item),
         seed=whole("seed"),
-        suffix=text("suffix"),
+        suffix=text("suffix") or text("user_provided_suffix"),
         training_type=text("trainingType"),
         method=method,
         hyperparameters=hyperparameters,

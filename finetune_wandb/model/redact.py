@@ -15,7 +15,7 @@ _CREDENTIALS: Final = (
     # A header or field with its value: `X-Functions-Key: …`, `"api_key": "…"`, `password=…`.
     re.compile(
         r"(?P<lead>[\w-]{0,40}(?:api[-_]?key|functions[-_]?key|access[-_]?key|subscription[-_]?key"
-        r"|account[-_]?key|secret|password|credential|(?:access|refresh|id|auth|bearer|sas)[-_]?token)"
+        r"|account[-_]?key|secret|password|credential|(?:access|refresh|(?<!val)id|auth|bearer|sas)[-_]?token)"
         r"[\w-]{0,40}[\"']?\s{0,4}[:=]\s{0,4}[\"']?)(?P<value>[^\s\"',;&}]+)",
         re.IGNORECASE,
     ),

@@ -25,6 +25,16 @@ from finetune_wandb.relay.published.metrics import (
         ("valid_token_accuracy", "valid_mean_token_accuracy"),
         ("validation_loss", "valid_loss"),
         ("full_valid_loss", "full_valid_loss"),
+        ("train_reward_mean", "train_mean_reward"),
+        ("scores/train_reward_mean", "train_mean_reward"),
+        ("train_mean_reward", "train_mean_reward"),
+        ("valid_reward_mean", "valid_mean_reward"),
+        ("full_valid_mean_reward", "full_valid_mean_reward"),
+        ("usages/samples/train_reasoning_tokens_mean", "usage/samples/train_reasoning_tokens_mean"),
+        ("scores/graders/endpoint/g/train_reward_mean", "scores/graders/g/train_reward_mean"),
+        ("scores/graders/python/train_reward_mean", "scores/graders/python/train_reward_mean"),
+        ("scores/graders/g/train_reward_mean", "scores/graders/g/train_reward_mean"),
+        ("train_tool_calls_to_find_product", "train_tool_calls_to_find_product"),
         ("völlig neu", "völlig neu"),
         ("_step", "metric_step"),
         ("_timestamp", "metric_timestamp"),
@@ -42,8 +52,9 @@ def test_metric_has_its_one_name_when_it_is_spelt_otherwise(given_name: str, nam
         {"train_loss": math.nan, "deep": {"valid_loss": math.nan}},
         {"train_loss": -1, "train_mean_token_accuracy": -1.0, "scores": {"error_count": -1}},
         {"huge": 10**400},
+        {"id": 7, "row_id": 8.5, "scores": {"id": 9}, "Example_ID": 1},
     ],
-    ids=["axis", "no numbers", "nan", "placeholders", "beyond any float"],
+    ids=["axis", "no numbers", "nan", "placeholders", "beyond any float", "identifiers"],
 )
 def test_nothing_is_a_metric_when_it_is_no_published_number(data: dict[str, Any]) -> None:
     assert metrics_of(data) == {}
@@ -70,6 +81,16 @@ def test_walk_ends_when_data_is_nested_without_end() -> None:
     for _ in range(10_000):
         data = {"a": data}
     assert metrics_of(data) == {}
+
+
+def test_names_of_one_thing_are_one_series_when_events_and_checkpoints_spell_them() -> None:
+    event = {
+        "usage": {"samples": {"train_reasoning_tokens_mean": 3.5}},
+        "scores": {"train_reward_mean": 0.5, "graders": [{"name": "g", "train_reward_mean": 0.25}]},
+    }
+    checkpoint = {"usages/samples/train_reasoning_tokens_mean": 3.5, "train_mean_reward": 0.5}
+    column = {"scores/graders/python/g/train_reward_mean": 0.25}
+    assert metrics_of(event) == {**metrics_of(checkpoint), **metrics_of(column)}
 
 
 def test_first_value_stands_when_two_names_mean_one_metric() -> None:
@@ -109,7 +130,7 @@ def test_minus_one_is_a_placeholder_only_when_the_metric_cannot_be_negative(
     name: str, expected: bool
 ) -> None:
     assert cannot_be_negative(name) is expected
-    assert metrics_of({name: -1}) == ({} if expected else {name: -1})
+    assert list(metrics_of({name: -1}).values()) == ([] if expected else [-1])
 
 
 @pytest.mark.parametrize(

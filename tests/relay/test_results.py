@@ -7,6 +7,7 @@ import pytest
 
 from finetune_wandb.model.errors import RejectedError
 from finetune_wandb.relay.published.results import ResultCount, read_rows
+from finetune_wandb.relay.published.rows import Row
 
 PLAIN = (
     "step,train_loss,train_accuracy,valid_loss,note,größe\n"
@@ -19,6 +20,8 @@ ROWS = [
     (2, {"train_loss": 1.5, "valid_loss": 3.0}),
     (3, {"größe": 2.0}),
 ]
+
+_ALL = [(1, -1.0), (2, -1.0), (3, 0.75), (4, -1.0)]
 
 
 async def _chunks(content: bytes, size: int) -> AsyncIterator[bytes]:
@@ -122,6 +125,64 @@ async def test_values_stay_their_own_when_texts_hold_stray_quotes() -> None:
     content = ("step,train_loss,note\n" + "\n".join(lines) + "\n").encode()
     found = await rows(content, 10_000)
     assert found == [(step, {"train_loss": step + 0.5}) for step in range(1, 20_000)]
+
+
+async def test_rest_is_read_when_a_quote_is_never_closed() -> None:
+    lines = "".join(f"{step},plain,0.5\n" for step in range(2, 9_000))
+    content = f'step,note,train_loss\n1,"open,0.25\n{lines}'.encode()
+    count = ResultCount()
+    found = await rows(content, 10_000, count)
+    assert [step for step, _ in found] == list(range(1, 9_000))
+    assert found[0] == (1, {"train_loss": 0.25})
+    assert next(count.notes("f")) == "1 lines of result file f had a quote that is not closed"
+
+
+async def test_differing_values_and_texts_are_noted_when_the_file_has_them() -> None:
+    known = {1: Row(1, {"train_loss": 2.0}), 2: Row(2, {"train_loss": 0.333333})}
+    content = b"step,id,train_loss,valid_loss,note\n1,17,9.5,7,a\n2,18,0.33333,-1,b\n3,19,1,,\n"
+    count = ResultCount()
+    found = [row async for batch in read_rows(_chunks(content, 99), count, known) for row in batch]
+    assert [row.values for row in found] == [{"valid_loss": 7.0}, {}, {"train_loss": 1.0}]
+    assert list(count.notes("f")) == [
+        "1 values of result file f differ from those already published and were left out,"
+        " the first at step 1: train_loss 2.0 and 9.5",
+        "columns of result file f with text that is not a metric: note",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "kept"),
+    [
+        ({2: {"train_mean_reward": 0.5}}, [(3, 0.75)]),
+        ({2: {"train_mean_reward": 0.5, "full_valid_mean_reward": 0.1}}, _ALL),
+        ({2: {"valid_mean_reward": -1}}, [(1, -1.0), (3, 0.75), (4, -1.0)]),
+        ({}, _ALL),
+    ],
+    ids=["an event without validation", "one with", "one says so itself", "no event says"],
+)
+async def test_minus_one_of_a_reward_is_a_placeholder_when_events_show_no_validation(
+    known: dict[int, dict[str, float]], kept: list[tuple[int, float]]
+) -> None:
+    content = b"step,valid_reward_mean\n1,-1\n2,-1\n3,0.75\n4,-1\n"
+    rows_known = {step: Row(step, dict(values)) for step, values in known.items()}
+    found = [
+        (row.step, value)
+        async for batch in read_rows(_chunks(content, 99), ResultCount(), rows_known)
+        for row in batch
+        for value in row.values.values()
+    ]
+    assert sorted(found) == kept
+
+
+async def test_minus_one_of_a_score_is_a_value_when_events_never_name_it() -> None:
+    content = b"step,my_score\n1,-1\n2,0.5\n"
+    known = {1: Row(1, {"train_loss": 0.5})}
+    found = [
+        row
+        async for batch in read_rows(_chunks(content, 99), ResultCount(), known)
+        for row in batch
+    ]
+    assert [row.values for row in found] == [{"my_score": -1.0}, {"my_score": 0.5}]
 
 
 async def test_reading_stays_quick_when_a_quote_is_never_closed() -> None:

@@ -27,6 +27,17 @@ _ONE_NAME: Final = {
     "validation_mean_token_accuracy": "valid_mean_token_accuracy",
     "valid_token_accuracy": "valid_mean_token_accuracy",
     "validation_loss": "valid_loss",
+    "train_reward_mean": "train_mean_reward",
+    "scores/train_reward_mean": "train_mean_reward",
+    "valid_reward_mean": "valid_mean_reward",
+    "validation_reward_mean": "valid_mean_reward",
+    "validation_mean_reward": "valid_mean_reward",
+    "scores/valid_reward_mean": "valid_mean_reward",
+    "full_valid_reward_mean": "full_valid_mean_reward",
+}
+_GRADERS: Final = {
+    *("string_check", "text_similarity", "score_model", "label_model"),
+    *("python", "endpoint", "multi"),
 }
 _SIGNED: Final = {"reward", "rewards", "score", "scores", "margin", "margins", "logps", "kl"}
 _COUNTED: Final = {
@@ -86,9 +97,21 @@ def _take(found: Published, step: object, data: Mapping[str, Any]) -> None:
         return
     for path, raw in _numbers("", data):
         value = number(raw)
-        if value is None or path in _NOT_METRICS or (value == -1 and _means_nothing(path)):
+        is_identifier = path.lower().replace("/", "_").split("_")[-1] in ("id", "ids")
+        if value is None or path in _NOT_METRICS or is_identifier:
             continue
-        found.setdefault((whole, _ONE_NAME.get(path, path)), set()).add(value)
+        if value == -1 and _means_nothing(path):
+            continue
+        found.setdefault((whole, _one_name(path)), set()).add(value)
+
+
+def _one_name(path: str) -> str:
+    parts = path.split("/")
+    if parts[:2] == ["usages", "samples"]:
+        parts[0] = "usage"
+    if parts[:2] == ["scores", "graders"] and len(parts) == 5 and parts[2] in _GRADERS:
+        del parts[2]
+    return _ONE_NAME.get(path, "/".join(parts))
 
 
 def _numbers(path: str, value: object) -> Iterator[tuple[str, object]]:

@@ -1,8 +1,8 @@
 """Which numbers in what Azure publishes are metrics, and under which name.
 
 Name-agnostic: Microsoft's pages disagree about the names of reinforcement metrics and verify
-none for preference training, so every number becomes a metric. One vocabulary maps the two
-spellings that Azure uses for the same thing.
+none for preference training, so every number becomes a metric. One vocabulary gives one name to
+what events, checkpoints and result files spell differently; docs/run-contents.md lists them.
 """
 
 import math
@@ -20,10 +20,25 @@ VOCABULARY: Final = {
     "validation_mean_token_accuracy": "valid_mean_token_accuracy",
     "valid_token_accuracy": "valid_mean_token_accuracy",
     "validation_loss": "valid_loss",
+    "train_reward_mean": "train_mean_reward",
+    "scores/train_reward_mean": "train_mean_reward",
+    "valid_reward_mean": "valid_mean_reward",
+    "validation_reward_mean": "valid_mean_reward",
+    "validation_mean_reward": "valid_mean_reward",
+    "scores/valid_reward_mean": "valid_mean_reward",
+    "full_valid_reward_mean": "full_valid_mean_reward",
 }
-"""Result files and events spell the same metric differently; see docs/run-contents.md."""
+"""Spelling: the one name."""
+_SAMPLES: Final = "usages/samples/"
+"""Checkpoints spell so what events call `usage/samples/`."""
+_TYPED_GRADER: Final = re.compile(
+    r"scores/graders/(?:string_check|text_similarity|score_model|label_model|python|endpoint|multi)"
+    r"/(?=[^/]+/[^/]+$)"
+)
+"""Result files name a grader's type before the grader."""
 
-NOT_METRICS: Final = frozenset({"step", "total_steps", "step_number"})
+_NOT_METRICS: Final = frozenset({"step", "total_steps", "step_number"})
+_IDENTIFIER: Final = re.compile(r"(?:^|[/_])ids?$", re.IGNORECASE)
 _MAY_BE_NEGATIVE: Final = ("reward", "score", "margin", "log", "kl", "advantage", "delta", "diff")
 _NEVER_NEGATIVE: Final = (
     "loss",
@@ -97,48 +112,51 @@ def read_metrics(data: Mapping[str, Any]) -> tuple[dict[str, Number], bool]:
         if kind is float:
             if value - value != 0.0:  # true of infinities and of what is no number
                 finite = False
-            elif value != -1.0 and name not in NOT_METRICS:  # the common case, without a call
-                own = _names.get(name) or metric_name(name)
+            elif value != -1.0 and (own := _names.get(name)):  # the common case, without a call
                 if own not in found:
                     found[own] = value
                 continue
-            if name not in NOT_METRICS:
-                add_metric(found, name, value)
+            add_metric(found, name, value)
         elif kind is int:
-            if name not in NOT_METRICS:
-                add_metric(found, name, value)
-        elif value is not None and name not in NOT_METRICS:
-            if kind is str:
-                finite = finite and value.lower() not in _NOT_FINITE
-                continue
+            add_metric(found, name, value)
+        elif kind is str:
+            finite = finite and value.lower() not in _NOT_FINITE
+        elif value is not None and name not in _NOT_METRICS:
             for full, number in _walk(str(name), value, 1):
                 add_metric(found, full, number)
     return found, not finite
 
 
 def add_metric(found: dict[str, Number], name: str, value: Number) -> None:
-    """Put a value under its one name unless it is a placeholder or the name is taken."""
-    if value != value or (value == -1 and cannot_be_negative(name)):
+    """Put a value under its one name unless it is no metric or placeholder or the name is taken."""
+    own = metric_name(name)
+    if not own or own in found or value != value or (value == -1 and cannot_be_negative(name)):
         return
     if type(value) is int and not -_INT64 <= value < _INT64:
         try:
             value = float(value)
         except OverflowError:
             return
-    name = metric_name(name)
-    if name not in found:
-        found[name] = value
+    found[own] = value
 
 
 def metric_name(name: str) -> str:
-    """Return the one name of a metric.
+    """Return the one name of a metric; empty for an axis or an identifier.
 
     W&B keeps names with a leading underscore and the axis `step` for itself; a metric must
     not take their place.
     """
     own = _names.get(name)
     if own is None:
-        own = VOCABULARY.get(name) or (f"metric{name}" if name.startswith("_") else name)
+        own = VOCABULARY.get(name, name)
+        if name in _NOT_METRICS or _IDENTIFIER.search(name):
+            own = ""
+        elif name.startswith("_"):
+            own = f"metric{name}"
+        elif name.startswith(_SAMPLES):
+            own = name.replace("usages", "usage", 1)
+        elif name.startswith("scores/graders/"):
+            own = _TYPED_GRADER.sub("scores/graders/", name)
         if len(_names) < _MOST_NAMES:
             _names[name] = own
     return own

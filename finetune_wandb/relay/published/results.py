@@ -8,18 +8,19 @@ import base64
 import binascii
 import csv
 import io
+import math
 import re
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from finetune_wandb.model.errors import RejectedError, TemporaryError
 from finetune_wandb.relay.published.metrics import (
-    NOT_METRICS,
     Number,
     add_metric,
+    cannot_be_negative,
     metric_name,
-    number_in,
     step_of,
 )
 from finetune_wandb.relay.published.rows import Row
@@ -28,19 +29,47 @@ _BASE64 = re.compile(rb"^[A-Za-z0-9+/\s]+={0,2}\s*$")
 _BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 4 * 1024 * 1024
 _PIECE = 64 * 1024
-Columns = list[tuple[int, str, str]]
-"""Place, name and metric of the columns that may hold values."""
+_END: Final = "\0"
+"""A line that is put after the last one, to see whether an open quote swallows it."""
+_MOST_OPEN: Final = 100
+"""Lines with a quote that is never closed, in one piece: each costs another read of the rest."""
+_ROUNDED: Final = 1e-3
+"""Result files may round: what differs by less than this share is the same value."""
 csv.field_size_limit(_MAX_LINE)  # a text column may hold a whole answer of the model
 
 
 @dataclass(slots=True)
 class ResultCount:
-    """What a read of a result file met. All counts are lines."""
+    """What a read of a result file met."""
 
     rows: int = 0
     unusable: int = 0
+    """Lines without a step."""
+    open_quotes: int = 0
+    """Lines with a quote that is never closed; they were read as if it were a letter."""
+    conflicts: int = 0
+    """Values that differ from one that stands for the same step and metric."""
+    conflict: str = ""
+    """The first of them, in words."""
+    texts: set[str] = field(default_factory=set)
+    """Names of the columns with something that is not a number."""
     not_finite: bool = False
     """A value of the training was not finite. A column of validation may say so for "no value"."""
+
+    def notes(self, file: str) -> Iterator[str]:
+        """Yield what could not be used of the file, in plain words."""
+        if self.unusable:
+            yield f"{self.unusable} lines of result file {file} had no step"
+        if self.open_quotes:
+            yield f"{self.open_quotes} lines of result file {file} had a quote that is not closed"
+        if self.conflicts:
+            yield (
+                f"{self.conflicts} values of result file {file} differ from those already"
+                f" published and were left out, the first at {self.conflict}"
+            )
+        if self.texts:
+            names = ", ".join(sorted(self.texts)[:10])
+            yield f"columns of result file {file} with text that is not a metric: {names}"
 
 
 async def read_rows(
@@ -50,83 +79,151 @@ async def read_rows(
 ) -> AsyncIterator[list[Row]]:
     """Yield the file's rows in its order, a list for each chunk that completes some.
 
-    Values that a step has in `known` already are left out, unread. Raises RejectedError when the
-    file is not CSV with a `step` column.
+    Values that a step has in `known` already are left out. Raises RejectedError when the file is
+    not CSV with a `step` column.
     """
-    columns: Columns | None = None
-    step_column = -1
+    table: _Table | None = None
     async for text in lines_of(decoded(chunks)):
+        rows: list[Row] = []
         try:
-            records = list(csv.reader(io.StringIO(text, newline="")))
+            for record in _records(text, count):
+                if table is None:
+                    table = _Table(record, known, count) if record else None
+                elif record:
+                    row = table.row(record)
+                    if row is not None:
+                        rows.append(row)
         except csv.Error as error:
             raise RejectedError(f"the result file is not CSV ({error})", code="NotCsv") from None
-        rows: list[Row] = []
-        for record in records:
-            if not record:
-                continue
-            if columns is None:
-                step_column, columns = _header(record)
-                continue
-            row = _row(record, step_column, columns, known, count)
-            if row is None:
-                count.unusable += 1
-            else:
-                count.rows += 1
-                rows.append(row)
         if rows:
+            count.rows += len(rows)
             yield rows
-    if columns is None:
+    if table is None:
         raise RejectedError("the result file is empty", code="NotCsv")
+    if held := table.held_values():
+        yield held
 
 
-def _header(record: list[str]) -> tuple[int, Columns]:
-    names = [name.strip().strip('"') for name in record]
-    lowered = [name.lower() for name in names]
-    if "step" not in lowered:
-        raise RejectedError("the result file has no step column", code="NotCsv")
-    step_column = lowered.index("step")
-    # Renamed twins of one metric: the first column that has a value wins, see _row.
-    return step_column, [
-        (place, name, metric_name(name))
-        for place, name in enumerate(names)
-        if name and name.lower() not in NOT_METRICS
-    ]
+def _records(text: str, count: ResultCount) -> Iterator[list[str]]:
+    """Yield the records of complete lines. A quote that is never closed is read as a letter."""
+    lines = io.StringIO(text, newline="").readlines()
+    start = 0
+    for _ in range(_MOST_OPEN):
+        reader = csv.reader([*lines[start:], _END])
+        read = 0
+        for record in reader:
+            if reader.line_num > len(lines) - start:
+                break  # the line after the last one
+            read = reader.line_num
+            yield record
+        if read == len(lines) - start:
+            return
+        count.open_quotes += 1
+        start += read + 1
+        yield from csv.reader([lines[start - 1]], quoting=csv.QUOTE_NONE)
+    raise csv.Error("too many quotes that are not closed")
 
 
-def _row(
-    record: list[str],
-    step_column: int,
-    columns: Columns,
-    known: Mapping[int, Row],
-    count: ResultCount,
-) -> Row | None:
-    if step_column >= len(record):
-        return None
-    text = record[step_column].strip()
-    # Nearly always a plain number; everything else a step may look like is read with more care.
-    step = int(text) if len(text) < 16 and text.isascii() and text.isdigit() else step_of(text)
-    if step is None:
-        return None
-    values: dict[str, Number] = {}
-    width = len(record)
-    there = known.get(step)
-    taken = there.values if there is not None else values
-    for place, name, metric in columns:
-        if place >= width:
-            break
-        text = record[place]
-        if not text or metric in taken:
-            continue
-        value = number_in(text)
-        if value is None:
-            continue  # a column of text or identifiers
-        if value - value == 0.0 and value != -1.0:
-            values.setdefault(metric, value)
+class _Table:
+    """The columns of a result file, and what its rows have shown of them so far."""
+
+    def __init__(self, header: list[str], known: Mapping[int, Row], count: ResultCount) -> None:
+        names = [name.strip().strip('"') for name in header]
+        lowered = [name.lower() for name in names]
+        if "step" not in lowered:
+            raise RejectedError("the result file has no step column", code="NotCsv")
+        self._step = lowered.index("step")
+        # Renamed twins of one metric: the first column that has a value wins.
+        self._columns = [
+            (place, name, metric)
+            for place, name in enumerate(names)
+            if name and metric_name(name.lower()) and (metric := metric_name(name))
+        ]
+        self._known = known
+        self._count = count
+        self._published: set[str] | None = None
+        self._placeholders: set[str] = set()
+        """Metrics whose -1 stands for "no value", though they can be negative."""
+        self._held: list[tuple[int, str]] = []
+        """(step, metric) of each -1 that may be a value or not."""
+
+    def row(self, record: list[str]) -> Row | None:
+        """Return what a record adds to the known rows, None where it has no step."""
+        text = record[self._step].strip() if self._step < len(record) else ""
+        # Nearly always a plain number; everything else is read with more care.
+        step = int(text) if len(text) < 16 and text.isascii() and text.isdigit() else step_of(text)
+        if step is None:
+            self._count.unusable += 1
+            return None
+        values: dict[str, Number] = {}
+        width = len(record)
+        there = self._known.get(step)
+        known = there.values if there is not None else values
+        for place, name, metric in self._columns:
+            if place >= width:
+                break
+            text = record[place]
+            if not text:
+                continue
+            try:
+                value = float(text)
+            except ValueError:
+                if text.strip():
+                    self._count.texts.add(name)
+                continue
+            if metric in known:
+                if value != known[metric]:
+                    self._differs(step, metric, value, known[metric])
+            elif "_" in text:
+                self._count.texts.add(name)  # Python reads 1_000; here it is an identifier
+            elif value - value == 0.0 and value != -1.0:
+                values.setdefault(metric, value)
+            elif value != -1.0:
+                if "valid" not in metric:
+                    self._count.not_finite = True
+                add_metric(values, name, value)
+            elif not self._may_be_gap(step, metric, name):
+                add_metric(values, name, value)
+        return Row(step, values)
+
+    def _differs(self, step: int, metric: str, value: float, known: Number) -> None:
+        if (
+            value == value
+            and value != -1
+            and not math.isclose(value, known, rel_tol=_ROUNDED, abs_tol=_ROUNDED / 10)
+        ):
+            count = self._count
+            count.conflict = count.conflict or f"step {step}: {metric} {known} and {value}"
+            count.conflicts += 1
+
+    def _may_be_gap(self, step: int, metric: str, name: str) -> bool:
+        """Say whether a -1 is, or may turn out to be, the file's word for "no value"."""
+        if cannot_be_negative(name):
+            return False  # add_metric knows
+        if metric in self._placeholders:
+            return True
+        is_validation = "valid" in metric
+        if not is_validation:
+            if self._published is None:
+                self._published = {one for row in self._known.values() for one in row.values}
+            if metric not in self._published:
+                return False
+        there = self._known.get(step)
+        if there is None:
+            self._held.append((step, metric))
+        elif is_validation and any("valid" in one for one in there.values):
+            return False
         else:
-            if value != -1.0 and "valid" not in metric:
-                count.not_finite = True
-            add_metric(values, name, value)
-    return Row(step, values)
+            self._placeholders.add(metric)
+        return True
+
+    def held_values(self) -> list[Row]:
+        """Return every -1 that the file has not shown to be a placeholder, at its end."""
+        return [
+            Row(step, {metric: -1.0})
+            for step, metric in self._held
+            if metric not in self._placeholders
+        ]
 
 
 async def decoded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -160,8 +160,7 @@ async def stream_rows(
         else:
             reading.results_read.append(file)
         reading.not_finite = reading.not_finite or count.not_finite
-        if count.unusable:
-            reading.notes.append(f"{count.unusable} lines of result file {file} had no step")
+        reading.notes.extend(count.notes(file))
     yield known[place:]
 
 
