@@ -41,8 +41,8 @@ _GRADERS: Final = {
 }
 _SIGNED: Final = {"reward", "rewards", "score", "scores", "margin", "margins", "logps", "kl"}
 _COUNTED: Final = {
-    *("loss", "accuracy", "tokens", "count", "counts", "error", "errors", "samples"),
-    *("entropy", "perplexity", "seconds", "time", "latency", "epoch", "lr"),
+    *("loss", "accuracy", "token", "tokens", "count", "counts", "error", "errors", "samples"),
+    *("entropy", "perplexity", "seconds", "time", "duration", "latency", "epoch", "lr", "calls"),
 }
 _WORDS: Final = re.compile(r"[^a-z0-9]+")
 
@@ -61,7 +61,7 @@ def published(
     for checkpoint in checkpoints:
         metrics = checkpoint.get("metrics")
         if isinstance(metrics, Mapping):
-            step = checkpoint.get("step_number")
+            step = step_of(checkpoint.get("step_number"))
             _take(found, metrics.get("step") if step is None else step, metrics)
     for row in _records(result_file):
         _take(found, row.pop("step", None), row)
@@ -121,7 +121,8 @@ def _numbers(path: str, value: object) -> Iterator[tuple[str, object]]:
     elif isinstance(value, list):
         for place, inner in enumerate(value):
             name = inner.get("name") if isinstance(inner, Mapping) else None
-            yield from _numbers(f"{path}/{name or place}", inner)
+            label = name if isinstance(name, str) and name else place
+            yield from _numbers(f"{path}/{label}", inner)
     elif not isinstance(value, str):
         yield path, value
 

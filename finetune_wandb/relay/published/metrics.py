@@ -49,6 +49,8 @@ _NEVER_NEGATIVE: Final = (
     "perplexity",
     "seconds",
     "latency",
+    "duration",
+    "tool_calls",
     "samples",
     "epoch",
     "learning_rate",
