@@ -145,3 +145,17 @@ def test_flattening_ends_when_an_object_is_nested_without_end() -> None:
     for _ in range(5000):
         deep = {"a": deep}
     assert flat_scalars({"deep": deep, "b": 1}) == {"b": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "suffix"),
+    [
+        ({"user_provided_suffix": "mine"}, "mine"),
+        ({"suffix": "azure", "user_provided_suffix": "mine"}, "azure"),
+        ({"suffix": None, "user_provided_suffix": None}, ""),
+    ],
+)
+def test_suffix_is_read_when_it_has_either_name(fields: dict[str, Any], suffix: str) -> None:
+    job = parse_job(reduce_job({"id": "ftjob-1", **fields}))
+    assert job is not None
+    assert job.suffix == suffix

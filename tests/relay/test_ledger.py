@@ -82,3 +82,14 @@ def test_irregular_steps_stay_exact_when_there_are_thousands() -> None:
         assert ledger.claim(step, "m")
     ledger = Ledger.load(ledger.dump())
     assert [step for step in steps if ledger.claim(step, "m")] == []
+
+
+def test_names_are_kept_apart_when_they_differ_only_in_case() -> None:
+    ledger = Ledger()
+    assert ledger.claim_new(1, {"Reward": 1, "loss": 2}) == {"Reward": 1, "loss": 2}
+    assert ledger.claim_new(1, {"loss": 2, "reward": 3}) == {"reward_2": 3}
+    ledger = Ledger.load(ledger.dump())
+    assert ledger.claim_new(1, {"reward": 3, "Reward": 1}) == {}
+    values = {"REWARD": 4, "reward": 5, "Reward": 6}
+    assert ledger.claim_new(2, values) == {"REWARD_3": 4, "reward_2": 5, "Reward": 6}
+    assert ledger.count == 6

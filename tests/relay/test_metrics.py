@@ -1,6 +1,8 @@
 """Which numbers become metrics, and under which name."""
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_wandb.relay.published.metrics import (
+    VOCABULARY,
     cannot_be_negative,
+    metric_name,
     metrics_of,
     read_metrics,
     step_of,
@@ -81,6 +85,19 @@ def test_walk_ends_when_data_is_nested_without_end() -> None:
     for _ in range(10_000):
         data = {"a": data}
     assert metrics_of(data) == {}
+
+
+def test_every_name_has_its_one_name_when_the_documentation_lists_it() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "run-contents.md").read_text()
+    table = text.partition("| Published as | Is here | Source |\n")[2].partition("\n\n")[0]
+    listed = {}
+    for line in table.splitlines()[1:]:
+        _, spellings, here, _, _ = line.split("|")
+        for name in re.findall(r"`([^`]+)`", spellings):
+            listed[name] = name if here.strip() == "as published" else here.strip(" `")
+    assert len(listed) > 30
+    assert {name: metric_name(name) for name in listed} == listed
+    assert listed.keys() >= VOCABULARY.keys()
 
 
 def test_names_of_one_thing_are_one_series_when_events_and_checkpoints_spell_them() -> None:

@@ -92,10 +92,12 @@ _SCATTERED = 48
 class Ledger:
     """The relayed values of one job."""
 
-    __slots__ = ("_metrics", "count")
+    __slots__ = ("_metrics", "_twins", "count")
 
     def __init__(self) -> None:
         self._metrics: dict[str, Steps] = {}
+        self._twins: dict[str, str] = {}
+        """Names that differ from another one only in case, and the names that they have here."""
         self.count = 0
         """How many values there are."""
 
@@ -116,6 +118,8 @@ class Ledger:
     def claim_new(self, step: int, values: dict[str, Number]) -> dict[str, Number]:
         """Add the values of a step; return those that were new (`values` itself when all were)."""
         known = self._metrics
+        if not values.keys() <= known.keys():
+            values = self._kept_apart(values)
         old: list[str] | None = None
         for name in values:
             steps = known.get(name)
@@ -129,6 +133,23 @@ class Ledger:
         self.count += len(values) - len(old)
         return {name: value for name, value in values.items() if name not in old}
 
+    def _kept_apart(self, values: dict[str, Number]) -> dict[str, Number]:
+        """Return the values by names of which no two are one to W&B, which ignores case."""
+        taken = {name.lower() for name in self._metrics}
+        for name in values:
+            if name in self._metrics or name in self._twins:
+                continue
+            own, place = name, 1
+            while own.lower() in taken:
+                place += 1
+                own = f"{name}_{place}"
+            taken.add(own.lower())
+            if own != name:
+                self._twins[name] = own
+        if self._twins.keys().isdisjoint(values):
+            return values
+        return {self._twins.get(name, name): value for name, value in values.items()}
+
     @property
     def metrics(self) -> KeysView[str]:
         """The metrics that have values."""
@@ -140,7 +161,8 @@ class Ledger:
         for name, steps in self._metrics.items():
             runs = steps.runs()
             groups.setdefault(str(runs), ([], runs))[0].append(name)
-        return {"count": self.count, "groups": [[names, runs] for names, runs in groups.values()]}
+        shared = [[names, runs] for names, runs in groups.values()]
+        return {"count": self.count, "groups": shared, "twins": dict(self._twins)}
 
     @classmethod
     def load(cls, dumped: dict[str, Any] | None) -> "Ledger":
@@ -148,6 +170,7 @@ class Ledger:
         ledger = cls()
         if dumped:
             ledger.count = dumped["count"]
+            ledger._twins = dict(dumped.get("twins", {}))
             for names, runs in dumped["groups"]:
                 for name in names:
                     ledger._metrics[name] = Steps(runs)

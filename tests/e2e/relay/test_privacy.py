@@ -130,6 +130,7 @@ async def test_native_fields_alone_pass_when_an_integration_has_more(on_stage: S
         "the token count=5, error code=invalid_file",
         "Completed results file: file-07d92352b07246f7a51592e10cba0835",
         "See https://learn.microsoft.com/azure?tabs=key-vault#secrets",
+        "valid_token_accuracy=0.75, valid_token: 12",
     ],
 )
 def test_text_is_left_as_it_is_when_it_holds_no_secret(text: str) -> None:
@@ -147,6 +148,7 @@ def test_text_is_left_as_it_is_when_it_holds_no_secret(text: str) -> None:
         "https://user:{}@host/path",
         "access_token={}",
         "client_secret = '{}'",
+        "myIdToken={}",
     ],
 )
 def test_secret_is_masked_when_a_text_holds_one(text: str) -> None:
