@@ -1,10 +1,13 @@
 """One situation at a time: what a pass does with it, and what the next pass finds."""
 
 import json
+from typing import Any
 
 import pytest
 
 from finetune_wandb.relay.options import RelayOptions
+from tests.fakes import Open
+from tests.relay.race import Died
 from tests.relay.stage import JOB, T0, Stage, body, event
 
 
@@ -58,14 +61,66 @@ async def test_heartbeat_keeps_the_run_alive_when_a_job_is_paused(stage: Stage) 
 
 async def test_run_is_pending_when_the_job_waits(stage: Stage) -> None:
     job = stage.api.put(body("queued"))
+    job.events = [{"id": "e", "created_at": T0, "level": "info", "message": "Job enqueued."}]
     await stage.tick()
-    assert (stage.run.state, stage.run.posts) == ("pending", 0)
-    stage.now += 600
-    await stage.tick()
-    assert stage.run.posts == 0
+    assert (stage.run.state, stage.run.posts) == ("pending", 1)
+    assert (stage.run.summary["status"], stage.run.summary["queue_state"]) == ("queued", "queued")
+    assert [line.split(" ", 1)[1] for line in stage.run.output] == ["Job enqueued."]
+    for _ in range(10):
+        stage.now += 60
+        await stage.tick()
+    assert (stage.run.state, stage.run.posts) == ("pending", 1), "no heartbeat, no repetition"
     job.body["status"] = "running"
     await stage.tick()
-    assert (stage.run.state, stage.run.posts) == ("running", 1)
+    assert (stage.run.state, stage.run.posts) == ("running", 2)
+
+
+async def test_run_is_pending_again_when_a_pass_dies_before_it_said_so(stage: Stage) -> None:
+    stage.api.put(body("queued"))
+
+    class Dies(Open):
+        upserts = 0
+
+        async def before(self, call: str) -> None:
+            self.upserts += call == "ensure_run"
+            if self.upserts == 2:
+                raise Died
+
+    stage.sink.gate = Dies()
+    with pytest.raises(Died):
+        await stage.tick()
+    assert stage.run.state == "running"
+    stage.sink.gate = Open()
+    stage.now += 60
+    await stage.tick()
+    assert stage.run.state == "pending"
+
+
+async def test_best_checkpoint_is_shown_while_the_job_runs_and_when_it_pauses(
+    stage: Stage,
+) -> None:
+    def checkpoint(step: int, loss: float) -> dict[str, Any]:
+        metrics = {"step": step, "full_valid_loss": loss}
+        model = f"ft:step-{step}"
+        names = {"id": f"c{step}", "fine_tuned_model_checkpoint": model}
+        return {**names, "step_number": step, "metrics": metrics}
+
+    job = stage.api.put(body(), events=[event(1, train_loss=2.0)])
+    job.checkpoints = [checkpoint(1, 0.7)]
+    await stage.tick()
+    assert "list_checkpoints" not in stage.api.calls, "a fresh job has none"
+    for _ in range(10):
+        stage.now += 60
+        await stage.tick()
+    assert stage.api.calls.count("list_checkpoints") == 1
+    assert stage.run.summary["best_checkpoint/step"] == 1
+    assert (1, "full_valid_loss", 0.7) in stage.values()
+    job.checkpoints.append(checkpoint(2, 0.5))
+    job.body = body("paused")
+    stage.now += 60
+    await stage.tick()
+    assert stage.run.summary["best_checkpoint/step"] == 2
+    assert stage.api.calls.count("list_checkpoints") == 2
 
 
 @pytest.mark.parametrize("status", ["validating", "resuming", "", "¿?", "Succeeded"])

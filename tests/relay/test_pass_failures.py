@@ -130,12 +130,12 @@ async def test_job_is_left_alone_until_the_time_a_service_asked_for(stage: Stage
     assert (stage.cursor.relay_state, stage.cursor.retry_at) == ("live", stage.now + 600.0)
     stage.api.calls.clear()
     stage.now += 60
-    # The finder believes that the job is live for some minutes, and another process knows nothing.
+    # Every tick sends a job that lives: only its run hears a heartbeat.
     await stage.tick()
     assert stage.api.calls == []
     stage.now += 540
     await stage.tick()
-    assert stage.api.calls == ["list_events"]
+    assert stage.api.calls == ["list_events", "list_checkpoints"]
 
 
 async def test_values_go_on_when_a_stopped_job_may_not_be_cancelled(stage: Stage) -> None:

@@ -39,12 +39,22 @@ from finetune_wandb.relay.passes.schedule import (
     settle_failure,
 )
 from finetune_wandb.relay.ports import RelayPorts
-from finetune_wandb.relay.published.sources import read_all, read_live, stream_rows
+from finetune_wandb.relay.published.sources import (
+    read_all,
+    read_checkpoints,
+    read_live,
+    stream_rows,
+)
 from finetune_wandb.relay.run.alerts import Alarm
 from finetune_wandb.relay.run.cost import Meter
 
 FRESH_S: Final = 60.0
 """A request without an outbox may begin this long after its cursor was stored, see SLOWEST_S."""
+_CHECKPOINTS_S: Final = 600.0
+"""How often the checkpoints of a running job are read: the best one is chosen while it runs."""
+_REVIVED: Final = -1
+"""Hash of no attributes: a request with content makes a pending run Running, so that it has to be
+set pending again, by the next pass where this one dies."""
 _PATIENT_PASSES: Final = 3
 """Passes that fail for a result file that breaks off, before the run gets its end without it."""
 _OPEN_STATES: Final = frozenset({"running", "pending", "crashed", "preempting", "preempted"})
@@ -181,8 +191,6 @@ class JobPass:
         if job.oddities:
             self._note(f"fields that could not be used: {', '.join(job.oddities)}")
         self._note(await self._place.choose(cursor))
-        if self._waits:
-            return
         ports, account, now = self._ports, self._account, self._clock()
         await memory.summary.usage.measure_file(ports.jobs, account, job, self._options.prices)
         is_last = is_recent(job, cursor, now) and is_last_look(job, cursor, memory, now)
@@ -191,12 +199,22 @@ class JobPass:
             reading = await read_all(ports.jobs, account, job, memory.hints)
         else:
             reading = await read_live(ports.jobs, account, job, memory.hints)
+            if self._wants_checkpoints(now):
+                await read_checkpoints(ports.jobs, account, job, reading)
+                memory.checkpoints_at = now
         if job.is_terminal:
             done = () if self._full else memory.results_read
             reading.result_files = tuple(file for file in job.result_files if file not in done)
         patient = not memory.ended and cursor.failures < _PATIENT_PASSES
         rows = stream_rows(ports.jobs, account, reading, patient=patient)
         self._sources = Sources(job, reading, rows, self._options.best_checkpoint_metric)
+
+    def _wants_checkpoints(self, now: float) -> bool:
+        """Whether it is time to look at the checkpoints of a job that goes on."""
+        if self.job.is_terminal or not self.memory.checkpoints_at:
+            return False
+        has_paused = self.job.is_paused and self._previous_status != self.job.status
+        return has_paused or now - self.memory.checkpoints_at >= _CHECKPOINTS_S
 
     def _note(self, note: str) -> None:
         if note:
@@ -220,6 +238,9 @@ class JobPass:
             return
         memory.ended = memory.ended or ends
         memory.facts = facts
+        memory.checkpoints_at = memory.checkpoints_at or (self._clock() if taken.rows else 0.0)
+        if self._waits and not taken.rows:
+            memory.attributes = _REVIVED
         cursor.last_value_at = max(taken.newest_at, cursor.last_value_at or 0.0) or None
         values = cursor.values
         put_into_outbox(taken, cursor, job, memory, meter=self._meter(), now=self._clock())
@@ -258,6 +279,9 @@ class JobPass:
             cursor.lag_s = max(now - cursor.last_value_at, 0.0)
         cursor.outbox = b""
         cursor.posted_at = now
+        if self._waits:
+            self.memory.attributes = _REVIVED
+            await self._place.ensure(cursor, pending=True)
         await self._heard(stopped)
 
     @property

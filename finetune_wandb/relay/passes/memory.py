@@ -58,6 +58,9 @@ class Memory:
     paused_s: float = 0.0
     """How long it was paused before, in seconds."""
     stop_seen: bool = False
+    checkpoints_at: float = 0.0
+    """When the checkpoints of the running job were read last, or its first values came (unix
+    seconds)."""
     facts: int | None = None
     """Hash of what the last summary took from the job object."""
 
@@ -133,5 +136,5 @@ class Memory:
 _PLAIN: Final = (
     *("attributes", "generation", "doubted", "ended", "end", "looks", "results_read"),
     *("file_looks", "asked", "alerted", "artifacts", "files", "value_seen_at", "paused_at"),
-    *("paused_s", "stop_seen", "facts"),
+    *("paused_s", "stop_seen", "checkpoints_at", "facts"),
 )

@@ -60,6 +60,14 @@ async def read_all(
     """Read all events, in at most so many pages, and checkpoints; the result files are left to
     `stream_rows`."""
     reading = await _read_events(jobs, account, job, hints, full=True, pages=pages)
+    await read_checkpoints(jobs, account, job, reading)
+    return reading
+
+
+async def read_checkpoints(
+    jobs: JobsPort, account: RelayAccount, job: Job, reading: Reading
+) -> None:
+    """Add the checkpoints that there are now, and their values, to what was read."""
     checkpoints, unusable, problem = await list_checkpoints(jobs, account, job.id)
     if problem:
         reading.notes.append(f"checkpoints could not be read: {problem}")
@@ -67,7 +75,6 @@ async def read_all(
     unusable += add_checkpoints(reading.rows, checkpoints)
     if unusable:
         reading.notes.append(f"{unusable} checkpoints had no step or no metrics")
-    return reading
 
 
 async def list_checkpoints(

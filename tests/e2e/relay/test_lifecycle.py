@@ -13,11 +13,14 @@ async def test_run_is_pending_when_the_job_has_not_begun(on_stage: Stage, status
     await on_stage.put(job(status=status), events=[message("waiting for a GPU", 1)])
     await on_stage.tick()
     run = on_stage.run("ftjob-1")
-    assert (run["state"], run["posts"], run["history"]) == ("pending", 0, [])
-    # Hours in the queue are no silence: nothing is sent, and the run does not turn Crashed.
+    assert (run["state"], run["posts"], run["history"]) == ("pending", 1, [])
+    assert [line.split(" ", 1)[1] for line in run["output"]] == ["waiting for a GPU"]
+    assert (run["summary"]["status"], bool(run["summary"]["queue_state"])) == (status, True)
+    # A pending run needs no heartbeat: hours in the queue do not make it Crashed.
     for _ in range(4):
         await on_stage.tick(3600)
-    assert on_stage.run("ftjob-1")["state"] == "pending"
+    run = on_stage.run("ftjob-1")
+    assert (run["state"], run["posts"]) == ("pending", 1)
     await on_stage.put(job(), events=[message("waiting for a GPU", 1), metric(1)])
     await on_stage.tick(60)
     run = on_stage.run("ftjob-1")
