@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dev.bench import data
+from dev.bench import data, report
 from dev.bench.report import Figure, Findings, median, paired
 from dev.bench.stage import KEY, PROJECT, Lines, Stage, Tick, at_once, floor, lines, stage
 from dev.tools.demo.cloud import until
@@ -221,11 +221,14 @@ async def close_account(place: Stage, account: str) -> None:
 async def check_runs(
     place: Stage, project: str, jobs: list[str], steps: int, *, artifacts: bool = False
 ) -> None:
-    """Make sure that the work was done. Raises RuntimeError for a run that lacks something."""
+    """Raise WorkMissingError for a run that lacks a step, a value, its end or its artifacts."""
     for job in jobs:
-        run = await place.run(f"{project}/{job}")
-        found = {row.get("step", row["_step"]) for row in run["history"]} if run else set()
-        if not run or run["state"] != "finished" or len(found) < steps:
-            raise RuntimeError(f"{project}/{job} holds {len(found)} of {steps} steps")
-        if artifacts and not run["artifacts_logged"]:
-            raise RuntimeError(f"{project}/{job} has no artifacts")
+        run = await place.run(f"{project}/{job}") or {"state": "missing", "history": []}
+        found = {row.get("step", row["_step"]) for row in run["history"]}
+        report.require(f"{project}/{job}: state", run["state"], "finished")
+        report.require(f"{project}/{job}: steps", min(len(found), steps), steps)
+        if project == PROJECT:  # the peer names what it reads in the result file otherwise
+            values = data.values_in(run["history"])
+            report.require(f"{project}/{job}: values", values, data.values_published(steps))
+        if artifacts:
+            report.require(f"{project}/{job}: artifacts", bool(run["artifacts_logged"]), True)

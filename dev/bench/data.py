@@ -11,7 +11,9 @@ Json = dict[str, Any]
 
 BORN: Final = 1_760_000_000
 """Creation of every job (unix seconds): long enough ago that nothing is waited for."""
-METRICS: Final = 4
+_METRICS: Final = frozenset(
+    f"{part}_{name}" for part in ("train", "valid") for name in ("loss", "mean_token_accuracy")
+)
 
 
 def job_object(job: str, status: str, *, result_files: list[str] | None = None) -> Json:
@@ -87,6 +89,16 @@ def checkpoints(job: str, last: int) -> list[Json]:
     ]
 
 
+def values_in(history: list[Json]) -> int:
+    """Return how many metric values a run's rows hold, duplicates included."""
+    return sum(key in _METRICS for row in history for key in row)
+
+
+def values_published(last: int) -> int:
+    """Return how many values steps 1 to `last` have."""
+    return sum(len(values_at(step)) for step in range(1, last + 1))
+
+
 def result_csv(last: int) -> str:
     """Return a result file of steps 1 to `last`, in the spelling that result files use.
 
@@ -96,5 +108,5 @@ def result_csv(last: int) -> str:
     for step in range(1, last + 1):
         values = values_at(step)
         numbers = [repr(value) for value in values.values()] + ["", ""]
-        lines.append(",".join([str(step), *numbers[:METRICS]]))
+        lines.append(",".join([str(step), *numbers[: len(_METRICS)]]))
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dev.bench import data
+from dev.bench import data, report
 from dev.bench.report import Figure, Findings, median, paired
 from dev.bench.stage import Stage, at_once, floor, stage
 from finetune_wandb.clients.storage.cursor_table import CursorTable
@@ -62,6 +62,7 @@ async def _measure(place: Stage, size: Size) -> Findings:
             floors.append(await bare.run())
         requests = sum(item["count"] for item in await place.requests())
     ours = requests - bare.count * size.repetitions
+    check(ours, sum(tick.messages for tick in ticks), len(accounts) * size.repetitions)
     wall = paired([tick.timer_s for tick in ticks], [one["wall_s"] for one in floors])
     cpu = paired([tick.cpu_s for tick in ticks], [one["cpu_s"] for one in floors])
     return Findings(
@@ -85,6 +86,12 @@ async def _measure(place: Stage, size: Size) -> Findings:
             "recorded": bare.count,
         },
     )
+
+
+def check(requests: int, messages: int, listings: int) -> None:
+    """Raise WorkMissingError where an account was not listed, or a job was not as complete."""
+    report.require("accounts listed", min(requests, listings), listings)
+    report.require("messages about finished jobs", messages, 0)
 
 
 async def _complete(place: Stage, finished: list[tuple[str, str]]) -> None:

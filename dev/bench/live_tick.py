@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dev.bench import data
+from dev.bench import data, report
 from dev.bench.report import Figure, Findings, median, paired
-from dev.bench.stage import Stage, at_once, floor, stage
+from dev.bench.stage import PROJECT, Stage, at_once, floor, stage
 
 NAME: Final = "live_tick"
 PER_ACCOUNT: Final = 20
@@ -65,6 +65,7 @@ async def _measure(place: Stage, jobs: int, repetitions: int, findings: Findings
     await place.tick()
     await train(NEW_ROWS)
     recorded = await place.record_tick()
+    expected = Counter({"events": jobs, "file_stream": jobs, "jobs": len(accounts)})
     ticks, floors, counts = [], [], []
     async with floor(recorded, place.stack.run_dir) as bare:
         # The first tick of a process opens connections; it is not one of those that repeat.
@@ -75,9 +76,10 @@ async def _measure(place: Stage, jobs: int, repetitions: int, findings: Findings
             await place.rest()
             await place.forget_requests()
             ticks.append(await place.tick())
+            await check(place, running, step)
             counts.append(_kinds(await place.requests()))
+            report.require("requests of a tick", expected, expected & counts[-1])
             floors.append(await bare.run())
-    expected = {"events": jobs, "file_stream": jobs, "jobs": len(accounts)}
     wall = paired([tick.wall_s for tick in ticks], [one["wall_s"] for one in floors])
     cpu = paired([tick.cpu_s for tick in ticks], [one["cpu_s"] for one in floors])
     findings.figures += [
@@ -105,8 +107,15 @@ async def _measure(place: Stage, jobs: int, repetitions: int, findings: Findings
         "floor_wall_s": median([one["wall_s"] for one in floors]),
         "floor_requests": bare.count,
         "requests": [dict(count) for count in counts],
-        "expected": expected,
+        "expected": dict(expected),
     }
+
+
+async def check(place: Stage, running: list[tuple[str, str]], step: int) -> None:
+    """Raise WorkMissingError unless every job's run holds every value up to this step."""
+    runs = await at_once(place.run(f"{PROJECT}/{job}") for _, job in running)
+    held = sum(data.values_in(run["history"]) for run in runs if run)
+    report.require("values in W&B", held, len(running) * data.values_published(step))
 
 
 def _kinds(requests: list[dict[str, Any]]) -> Counter[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dev.bench import report
 from dev.bench.report import Figure, Findings
 from dev.bench.stage import Stage, at_once, stage
 from dev.bench.watch import Usage
@@ -53,7 +54,9 @@ async def _measure(place: Stage, count: int) -> Findings:
             parts = item["path"].split("/")
             kind = "/".join(part for part in parts[:-1] if part and not part.startswith("new-"))
             calls[f"{item['service']} {item['method']} {kind}"] += item["count"]
+    report.require("accounts healthy", await place.all_healthy(names), True)
     created = next(key for key in calls if key.startswith("arm PUT") and key.endswith("/accounts"))
+    report.require("accounts created", calls[created], count)
     calls[created] -= count  # the accounts' own creation, which is not the app's call
     total = sum(calls.values())
     return Findings(

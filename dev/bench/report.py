@@ -40,6 +40,16 @@ class Findings:
     raw: dict[str, Any] = field(default_factory=dict)
 
 
+class WorkMissingError(Exception):
+    """A benchmark did not do all of its work, so its figures would flatter."""
+
+
+def require(what: str, done: object, wanted: object) -> None:
+    """Raise WorkMissingError unless exactly the wanted work was done."""
+    if done != wanted:
+        raise WorkMissingError(f"{what}: {done} of {wanted}")
+
+
 def median(values: Sequence[float]) -> float:
     """Return the median. Raises statistics.StatisticsError for no values."""
     return float(statistics.median(values))

@@ -30,7 +30,7 @@ PROJECT: Final = "sandbox-team/azure-openai-fine-tuning"
 NEVER: Final = "0 0 0 29 2 *"
 _AT_ONCE: Final = 16
 _PATIENCE_S: Final = 300.0
-_REST_S: Final = 1.1
+REST_S: Final = 1.1
 """W&B takes two requests a second for a run, and the app keeps to that."""
 
 
@@ -88,7 +88,7 @@ class Stage(Cloud):
 
         Real ticks are a minute apart.
         """
-        await asyncio.sleep(max(0.0, self._ticked_at + _REST_S - time.perf_counter()))
+        await asyncio.sleep(max(0.0, self._ticked_at + REST_S - time.perf_counter()))
 
     async def _tick(self, log: HostLog) -> tuple[float, int]:
         started = time.perf_counter()
