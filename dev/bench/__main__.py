@@ -1,7 +1,7 @@
 """Command line of the benchmarks: `python -m dev.bench --help`.
 
-Measures each question on a stack of its own and writes .bench/results.json. It judges nothing:
-the exit code is 0 once everything was measured, whatever the figures are.
+Measures each question on a stack of its own and writes .bench/results.json. Work that was not all
+done is an error; figures are not judged: the exit code is 0 whatever they are.
 """
 
 import argparse

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from dev.bench import data, report
 from dev.bench.report import Figure, Findings, median, paired
-from dev.bench.stage import KEY, PROJECT, Lines, Stage, Tick, at_once, floor, lines, stage
+from dev.bench.stage import PROJECT, Lines, Stage, Tick, at_once, floor, peer, stage
 from dev.tools.demo.cloud import until
 
 NAME: Final = "backfill"
@@ -151,16 +151,7 @@ async def _with_artifacts(place: Stage) -> tuple[Tick, float]:
 @asynccontextmanager
 async def _peer(place: Stage, *, artifacts: bool) -> AsyncIterator[Lines]:
     """Start the peer's process and let it sync one small job, which opens its connections."""
-    folder = place.stack.run_dir / "peer"
-    folder.mkdir(exist_ok=True)
-    config = {
-        "wandb_url": place.stack.wandb_url,
-        "key": KEY,
-        "folder": str(folder),
-        "artifacts": artifacts,
-    }
-    log = place.stack.run_dir / "peer.log"
-    async with lines("dev.bench.peer", json.dumps(config), log=log) as process:
+    async with peer(place, artifacts=artifacts, live=False) as process:
         jobs = await open_account(place, "peer-warm", 1, 10)
         await close_account(place, "peer-warm")
         await _sync(process, place, "peer-warm", jobs)

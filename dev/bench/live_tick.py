@@ -5,18 +5,22 @@ write to its run once, and list each account once; nothing else.
 """
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from dev.bench import data, report
 from dev.bench.report import Figure, Findings, median, paired
-from dev.bench.stage import PROJECT, Stage, at_once, floor, stage
+from dev.bench.stage import PROJECT, Stage, at_once, floor, peer, stage
 
 NAME: Final = "live_tick"
 PER_ACCOUNT: Final = 20
 NEW_ROWS: Final = 5
 _HISTORY: Final = 50
+_SDK_TICKS: Final = 2
+_SDK_PAGE: Final = 20
+"""Events that the SDKs' first tick finds on the first page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,18 @@ async def _measure(place: Stage, jobs: int, repetitions: int, findings: Findings
             counts.append(_kinds(await place.requests()))
             report.require("requests of a tick", expected, expected & counts[-1])
             floors.append(await bare.run())
+    sdk: list[float] = []
+    if jobs <= FULL.jobs[0]:
+        sdk = await _sdk_ticks(place, running, train)
+        findings.figures.append(
+            Figure(
+                f"tick_vs_sdk_{jobs}",
+                f"tick, {jobs} running jobs, rate ÷ the openai and wandb SDKs'",
+                median(sdk) / median([tick.wall_s for tick in ticks]),
+                20,
+                at_least=True,
+            )
+        )
     wall = paired([tick.wall_s for tick in ticks], [one["wall_s"] for one in floors])
     cpu = paired([tick.cpu_s for tick in ticks], [one["cpu_s"] for one in floors])
     findings.figures += [
@@ -108,7 +124,34 @@ async def _measure(place: Stage, jobs: int, repetitions: int, findings: Findings
         "floor_requests": bare.count,
         "requests": [dict(count) for count in counts],
         "expected": dict(expected),
+        "sdk_wall_s": sdk,
     }
+
+
+async def _sdk_ticks(
+    place: Stage, running: list[tuple[str, str]], train: Callable[[int], Awaitable[None]]
+) -> list[float]:
+    """Do the same as people do it today, once to warm up and twice in earnest; return seconds."""
+    # The SDK counts on the server's line counts: with their real age it would lose rows here.
+    await place.control("PUT", "wandb/settings", {"counter_lag_s": 0})
+    by_account: dict[str, list[str]] = {}
+    for account, job in running:
+        by_account.setdefault(account, []).append(job)
+    seconds = []
+    async with peer(place, artifacts=False, live=True) as process:
+        for _ in range(_SDK_TICKS + 1):
+            await train(NEW_ROWS)
+            wall = 0.0
+            for account, jobs in by_account.items():
+                base_url = f"{place.endpoint(account)}/openai/v1"
+                answer = await process.ask({"base_url": base_url, "jobs": jobs})
+                wall += answer["wall_s"]
+            seconds.append(wall)
+    runs = await at_once(place.run(f"sandbox-team/sdk/{job}") for _, job in running)
+    rows = [len(run["history"]) for run in runs if run]
+    first = _SDK_PAGE + _SDK_TICKS * NEW_ROWS
+    report.require("rows that the SDKs logged", rows, [first] * len(running))
+    return seconds[1:]
 
 
 async def check(place: Stage, running: list[tuple[str, str]], step: int) -> None:

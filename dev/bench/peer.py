@@ -1,9 +1,13 @@
-"""The peer: W&B's own `WandbLogger.sync`, in a process of its own, at its best.
+"""The peers, in a process of their own, at their best: W&B's `WandbLogger.sync`, and a live tick.
+
+A live tick is what people write today: list a job's events with the `openai` client, resume its
+run, log what is new, finish.
 
 Its SDK is told to print nothing, collect no system metrics and look for no git repository; its
 artifact step is switched off by a patch where only metrics are compared.
 
-Run: python -m dev.bench.peer CONFIG; CONFIG is JSON with `wandb_url`, `key`, `folder`, `artifacts`.
+Run: python -m dev.bench.peer CONFIG; CONFIG is JSON with `wandb_url`, `key`, `folder`, `artifacts`,
+`live`.
 Each line on standard input is JSON with `base_url` and `jobs`; the answer is one line of JSON.
 """
 
@@ -75,7 +79,23 @@ def _sync(config: dict[str, Any]) -> Any:
                 settings=settings,
             )
 
-    return sync
+    last_steps: dict[str, int] = {}
+
+    def tick(base_url: str, jobs: list[str]) -> None:
+        client = openai.OpenAI(base_url=base_url, api_key="bench")
+        for job in jobs:
+            page = client.fine_tuning.jobs.list_events(job, limit=20).data
+            rows = sorted((event.data for event in page), key=lambda row: row["step"])
+            run = wandb.init(
+                project="sdk", entity="sandbox-team", id=job, resume="allow", settings=settings
+            )
+            for row in rows:
+                if row["step"] > last_steps.get(job, 0):
+                    run.log(row)
+            run.finish()
+            last_steps[job] = rows[-1]["step"]
+
+    return tick if config["live"] else sync
 
 
 if __name__ == "__main__":

@@ -195,6 +195,23 @@ def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-1000:]
 
 
+@asynccontextmanager
+async def peer(place: "Stage", *, artifacts: bool, live: bool) -> AsyncIterator[Lines]:
+    """Start the process of a peer."""
+    folder = place.stack.run_dir / "peer"
+    folder.mkdir(exist_ok=True)
+    config = {
+        "wandb_url": place.stack.wandb_url,
+        "key": KEY,
+        "folder": str(folder),
+        "artifacts": artifacts,
+        "live": live,
+    }
+    log = place.stack.run_dir / "peer.log"
+    async with lines("dev.bench.peer", json.dumps(config), log=log) as process:
+        yield process
+
+
 class Floor:
     """The floor's process, ready to send the recorded requests whenever it is told to."""
 

@@ -15,6 +15,7 @@ async def test_requests_are_exact_when_a_tick_is_measured(tmp_path: Path) -> Non
     values = {figure.key: figure.value for figure in findings.figures}
     assert values["tick_requests_3"] == 1.0
     assert values["tick_vs_floor_3"] > 0
+    assert values["tick_vs_sdk_3"] > 0
     raw = findings.raw["3"]
     assert raw["requests"] == [{"events": 3, "file_stream": 3, "jobs": 1}]
     assert raw["floor_requests"] == 7
