@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from finetune_wandb.model import settings
+from finetune_wandb.model.relay_state import TRANSITIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "DEVELOPMENT.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -125,3 +126,19 @@ def test_calls_with_a_body_name_its_type_when_they_ask_the_app(document: Path) -
     commands = document.read_text().replace("\\\n", " ").splitlines()
     calls = [line for line in commands if "curl" in line and "/api/" in line and " -d " in line]
     assert all("Content-Type: application/json" in line for line in calls)
+
+
+def test_transitions_are_those_of_the_code_when_the_page_on_crashes_shows_them() -> None:
+    text = (ROOT / "docs" / "crash.md").read_text()
+    table = text.split("| state | relayed |", 1)[1].split("\n\n", 1)[0].splitlines()
+    happened = ["relayed", *(cell.strip() for cell in table[0].strip(" |").split("|"))]
+    shown = {}
+    for line in table[2:]:
+        state, *cells = (cell.strip(" `") for cell in line.strip("|").split(" | "))
+        shown[state] = {
+            name: cell for name, cell in zip(happened, cells, strict=True) if cell != "–"
+        }
+    assert shown == {
+        state.value: {name.value: after.value for name, after in follows.items()}
+        for state, follows in TRANSITIONS.items()
+    }
