@@ -74,6 +74,8 @@ class Script:
     result_at: int = 0
     result_listed_at: int = 0
     published: list[Value] = field(default_factory=list)
+    told: list[tuple[int, int, str]] = field(default_factory=list)
+    """(tick from which it is shown, step, metric) of every value of an event."""
 
     def __repr__(self) -> str:
         # What hypothesis prints of a failing example.
@@ -188,6 +190,7 @@ def _add_event(
         metric.put(data, value)
         if kind != "text":
             script.published.append((step, metric.name, value))
+            script.told.append((at, step, metric.name))
     event["data"] = None if kind == "text" else data
     if kind == "untimed":
         event["created_at"] = None

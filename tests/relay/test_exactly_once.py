@@ -19,7 +19,7 @@ from finetune_wandb.model.job_object import parse_job
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.ports import RelayPorts
-from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink
+from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink, Open
 from tests.fakes import relay_account as account_named
 from tests.relay.published import LATE_TICKS, LIVE_TICKS, T0, TICK_S, Script, scripts
 from tests.relay.race import Race, WorkerGate
@@ -163,6 +163,22 @@ def check(world: World, script: Script) -> None:
     assert (cursor.rows, cursor.values, cursor.outbox) == (len(history), len(expected), b"")
 
 
+async def play_quietly(script: Script) -> None:
+    """Play every tick with one worker that nothing disturbs; compare after each of them."""
+    world = World([script])
+    for _ in range(LIVE_TICKS + LATE_TICKS + 1):
+        world.show()
+        await world.worker(Open())
+        run = world.sink.runs[f"team/proj/{script.id}"]
+        found = {(row["step"], name) for row in run.history for name in row}
+        shown = {(step, name) for at, step, name in script.told if at <= world.tick}
+        if world.tick <= script.end:
+            assert shown <= found, f"late at tick {world.tick}"
+        assert len(run.history) == len({row["_step"] for row in run.history})
+        assert (run.state in ("finished", "failed")) == (world.tick >= script.end)
+        world.tick += 1
+
+
 pairs = st.integers(1, 2).flatmap(
     lambda count: st.tuples(*(scripts(f"ftjob-{number}") for number in range(count)))
 )
@@ -182,3 +198,13 @@ def test_every_value_is_in_the_run_once_when_everything_goes_wrong(
         world = runner.run(play(list(jobs), ticks))
     for script in jobs:
         check(world, script)
+
+
+@seed(SEED)
+@given(script=scripts("ftjob-1"))
+def test_every_value_is_in_the_run_after_the_tick_that_follows_its_publication(
+    script: Script,
+) -> None:
+    print(f"RELAY_SEED={SEED}")
+    with asyncio.Runner() as runner:
+        runner.run(play_quietly(script))

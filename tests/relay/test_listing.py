@@ -192,7 +192,7 @@ async def test_read_begins_anew_when_the_event_to_go_on_after_is_gone() -> None:
 
 
 def test_hints_are_loaded_by_name_when_a_field_is_missing_or_unknown() -> None:
-    known = Hints("newest", [1, 2], 3, 4.5, "ev", True)
+    known = Hints("newest", [1, 2], 4.5, "ev", True)
     assert Hints.load(known.dump()) == known
     assert Hints.load(None) == Hints()
     assert Hints.load({"order": "oldest", "of another release": 1}) == Hints("oldest")

@@ -177,3 +177,19 @@ async def test_other_sources_are_relayed_when_events_are_refused(
     assert sorted(stage.values()) == [(1, "train_loss", 3.0), (2, "full_valid_loss", 4.0)]
     assert f"events could not be read: {error.message}" in stage.cursor.notes
     assert stage.run.state == "finished"
+
+
+async def test_run_ends_only_when_a_long_listing_was_read_to_its_end() -> None:
+    """A pass reads so many pages; the next one goes on where it ended, and begins nothing anew."""
+    stage = Stage()
+    stage.api.page_size = 1
+    events = [event(n, train_loss=1 / n) for n in range(1500, 0, -1)]
+    stage.api.put(body("succeeded"), events=events)
+    await stage.tick()
+    assert (stage.cursor.relay_state, stage.run.state) == ("live", "running")
+    assert len(stage.values()) == 1000
+    stage.now += 60
+    await stage.tick()
+    assert (stage.cursor.relay_state, stage.run.state) == ("ending", "finished")
+    assert stage.api.calls.count("list_events") < 1600, "a few known events are met again"
+    assert len(stage.values()) == len(set(stage.values())) == 1500

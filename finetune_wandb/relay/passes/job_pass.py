@@ -55,6 +55,8 @@ _CHECKPOINTS_S: Final = 600.0
 _REVIVED: Final = -1
 """Hash of no attributes: a request with content makes a pending run Running, so that it has to be
 set pending again, by the next pass where this one dies."""
+_PAGES: Final = 1000
+"""Event pages that one pass reads; the next one goes on where it ended."""
 _PATIENT_PASSES: Final = 3
 """Passes that fail for a result file that breaks off, before the run gets its end without it."""
 _OPEN_STATES: Final = frozenset({"running", "pending", "crashed", "preempting", "preempted"})
@@ -196,9 +198,9 @@ class JobPass:
         is_last = is_recent(job, cursor, now) and is_last_look(job, cursor, memory, now)
         if job.is_terminal and (not memory.ended or self._full or is_last):
             # The last look is whole: late events can have early times.
-            reading = await read_all(ports.jobs, account, job, memory.hints)
+            reading = await read_all(ports.jobs, account, job, memory.hints, pages=_PAGES)
         else:
-            reading = await read_live(ports.jobs, account, job, memory.hints)
+            reading = await read_live(ports.jobs, account, job, memory.hints, pages=_PAGES)
             if self._wants_checkpoints(now):
                 await read_checkpoints(ports.jobs, account, job, reading)
                 memory.checkpoints_at = now
@@ -230,7 +232,7 @@ class JobPass:
             return
         taken = await sources.take(memory, offset=cursor.rows)
         cursor.notes = joined_notes(cursor.notes, sources.notes)
-        ends = job.is_terminal and sources.done and not memory.ended
+        ends = job.is_terminal and sources.done and not (memory.ended or sources.unfinished)
         if ends and (line := final_line(job, memory)):
             taken.lines.append(line)
         changed = memory.facts != (facts := memory.summary.facts_hash(job))
@@ -384,7 +386,8 @@ class JobPass:
             keyless = self.key_refused or self.key_missing
             settle_failure(cursor, self.memory, self.error, now=now, keyless=keyless)
             return
-        settle(cursor, job, self.memory, now=now, broken=self._broken)
+        unfinished = self._sources is not None and self._sources.unfinished
+        settle(cursor, job, self.memory, now=now, broken=self._broken, unfinished=unfinished)
         if self.memory.ended:
             self._ports.beats.pop((cursor.account, cursor.job), None)
         if self._options.artifacts and artifacts_due(cursor, job, self.memory, now):

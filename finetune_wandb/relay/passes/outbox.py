@@ -134,6 +134,11 @@ class Sources:
         return room
 
     @property
+    def unfinished(self) -> bool:
+        """Whether there are events that this pass has not read."""
+        return self._reading.events.unfinished
+
+    @property
     def broken(self) -> TemporaryError | None:
         return self._reading.broken
 

@@ -53,11 +53,18 @@ def is_last_look(job: Job, cursor: Cursor, memory: Memory, now: float) -> bool:
 
 
 def settle(
-    cursor: Cursor, job: Job, memory: Memory, *, now: float, broken: TemporaryError | None
+    cursor: Cursor,
+    job: Job,
+    memory: Memory,
+    *,
+    now: float,
+    broken: TemporaryError | None,
+    unfinished: bool,
 ) -> None:
     """Set state and next look after a pass that went through.
 
-    `broken` says why a result file was not read to its end: it is looked at some times more.
+    `broken` says why a result file was not read to its end: it is looked at some times more. An
+    `unfinished` read of an ended job goes on with the next tick.
     """
     due = cursor.retry_at if cursor.relay_state == RelayState.ENDING else 0.0
     cursor.failures, cursor.error, cursor.remedy, cursor.retry_at = 0, "", "", 0.0
@@ -67,6 +74,9 @@ def settle(
         return
     if broken is not None:
         cursor.error, cursor.remedy = broken.message, broken.remedy
+    if unfinished:
+        cursor.move(Happened.ENDED)
+        return
     if now < due:
         # A forced pass came early; the planned looks are for late values.
         cursor.move(Happened.ENDED)

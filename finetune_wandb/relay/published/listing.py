@@ -19,10 +19,9 @@ from finetune_wandb.relay.published.metrics import metrics_of
 LATE_S: Final = 30.0
 """An event may be listed so many seconds after its time and is still seen by the next live read.
 Longer costs the ticks of busy jobs more: their events of so many seconds are read again."""
-FIRST_PAGE: Final = 20
-"""A tick brings a handful of new events; asking for more would only re-read known ones."""
-FULL_PAGE: Final = 100
-"""Neither spec names an upper bound for `limit`; 100 is what the peers use."""
+PAGE: Final = 100
+"""Neither spec names an upper bound for `limit`; 100 is what the peers use. A live read takes a
+whole page though most of it is known: what is inserted late among these events is seen at once."""
 MAX_PAGES: Final = 20_000
 _STRAYS: Final = 8
 """One comparison in so many may contradict the others without making the listing unordered."""
@@ -50,8 +49,6 @@ class Hints:
     """`newest`, `oldest` or `mixed`; empty while unknown."""
     recent: list[int] = field(default_factory=list)
     """Marks of the known events that the next read meets first, in the listing's order."""
-    depth: int = 0
-    """How many events of a newest-first listing are at `horizon` or later."""
     horizon: float | None = None
     """What is older than this (unix seconds) does not change any more."""
     after: str = ""
@@ -149,18 +146,16 @@ class _Walk:
         if hints.order != "oldest" or not hints.recent:
             return True
         # The events that followed follow still, and later ones came after them.
-        met = set(map(_mark, self._ids[:FULL_PAGE]))
+        met = set(map(_mark, self._ids[:PAGE]))
         return self.order == "oldest" and met.issuperset(hints.recent[:_ANCHORS])
 
     async def _down_to_known(self) -> bool:
         """Read from the head until what is new must have been met; say whether it must."""
         hints = self._hints
         awaited = set(hints.recent[:_ANCHORS])
-        limit = min(FIRST_PAGE + hints.depth, FULL_PAGE)
-        while await self._page(limit):
-            awaited.difference_update(map(_mark, self._ids[-limit:]))
-            lowest = [at for at in self._times[-limit:] if at is not None][-_ENOUGH:]
-            limit = FULL_PAGE
+        while await self._page():
+            awaited.difference_update(map(_mark, self._ids[-PAGE:]))
+            lowest = [at for at in self._times[-PAGE:] if at is not None][-_ENOUGH:]
             if (
                 not awaited
                 and hints.horizon is not None
@@ -173,17 +168,17 @@ class _Walk:
 
     async def _to_end(self, after: str) -> None:
         self._last, self._at = after, None
-        while await self._page(FULL_PAGE):
+        while await self._page():
             pass
 
-    async def _page(self, limit: int) -> bool:
+    async def _page(self) -> bool:
         """Read one more page where there is one; say whether there was, and there is another."""
         if not self._left or not self._more:
             return False
         self._left -= 1
         found, known, seen = self._found, self._known, self._seen
         last, up, down = self._at, self._up, self._down
-        page = await self._read(self._last or None, limit)
+        page = await self._read(self._last or None, PAGE)
         start = len(self._ids)
         for item in page.items:
             is_object = isinstance(item, dict)
@@ -240,12 +235,10 @@ class _Walk:
         order = self.order or hints.order
         found.hints = Hints(order, after=rest, ending=full and self._more)
         if order == "newest":
-            timed = [at for at in times[:FULL_PAGE] if at is not None]
+            timed = [at for at in times[:PAGE] if at is not None]
             if timed:
-                horizon = found.hints.horizon = min(timed[:_ANCHORS]) - LATE_S
-                found.hints.depth = sum(at >= horizon for at in timed)
-            known = min(FIRST_PAGE + found.hints.depth, FULL_PAGE)
-            found.hints.recent = [_mark(name) for name in ids[:known]]
+                found.hints.horizon = min(timed[:_ANCHORS]) - LATE_S
+            found.hints.recent = [_mark(name) for name in ids[:PAGE]]
         elif order == "oldest":
             place = self._settled()
             if place >= 0:
@@ -253,14 +246,14 @@ class _Walk:
             elif ids and not rest and hints.order == "oldest":
                 found.hints.after = hints.after  # nothing that came after it is settled yet
             if place >= 0 or not rest:
-                following = ids[place + 1 : place + 1 + FIRST_PAGE]
+                following = ids[place + 1 : place + 1 + PAGE]
                 found.hints.recent = [_mark(name) for name in following]
         return found
 
     def _settled(self) -> int:
         """Return the place of the last event of an oldest-first listing before which nothing will
         come, with enough events after it to show the order; -1 where there is none yet."""
-        timed = [at for at in self._times[-FULL_PAGE:] if at is not None]
+        timed = [at for at in self._times[-PAGE:] if at is not None]
         horizon = min(timed[-_ANCHORS:], default=0.0) - LATE_S
         later: set[float] = set()
         for place in range(len(self._times) - 1, -1, -1):
