@@ -15,7 +15,7 @@ from dev.tools.processes import StackError
 
 QUEUES: Final = tuple(
     f"{name}{suffix}"
-    for name in ("job-artifacts", "reconcile-accounts", "relay-jobs")
+    for name in ("backfill-jobs", "job-artifacts", "reconcile-accounts", "relay-jobs")
     for suffix in ("", "-poison")
 )
 """Made by the templates in Azure and by the stack here; the host makes none."""
