@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from finetune_wandb.clients.network import cause_of
-from finetune_wandb.clients.translate import retry_after
+from finetune_wandb.clients.translate import cause_of, retry_after
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import (
     AppError,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from finetune_wandb.clients.azure.key_vault import KeyVault
+from finetune_wandb.clients.azure.vaults import KeyVault
 from finetune_wandb.model.errors import DeniedError, MissingError
 from finetune_wandb.model.key import KeyInUse, KeyRecord
 from finetune_wandb.model.secret import Secret, SecretRef

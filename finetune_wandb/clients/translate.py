@@ -1,4 +1,5 @@
-"""Maps every error of the Azure SDKs to one of ours; no SDK type leaves `clients/`.
+"""Maps every error of the Azure SDKs, and every missing answer, to one of ours; no SDK type leaves
+`clients/`.
 
 Decides by class, then by the service's own code, then by status. Messages carry status and code,
 not the answer's text: that may hold personal data.
@@ -6,12 +7,12 @@ not the answer's text: that may hold personal data.
 
 import asyncio
 import email.utils
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from finetune_wandb.clients.network import cause_of
 from finetune_wandb.model.errors import (
     AppError,
     ConflictError,
@@ -123,6 +124,43 @@ def _by_status(error: Any, status: int, subject: str, service: str) -> AppError:
         # The answer was understood to be a success and could not be read to its end.
         return UnavailableError(message, subject=subject)
     return RejectedError(message, subject=subject, code=code)
+
+
+def cause_of(error: BaseException, service: str) -> tuple[str, str, str]:
+    """Return code, text and remedy for a request that brought no answer.
+
+    An SDK's error is looked through to what it was made of. Texts of foreign errors are not
+    repeated: they can hold addresses with passwords.
+    """
+    import aiohttp
+
+    inner = getattr(error, "inner_exception", None) or error
+    if isinstance(inner, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        return (
+            "Certificate",
+            f"the certificate shown for {service} is not trusted",
+            "where a proxy of your network opens TLS, set SSL_CERT_FILE to a PEM file that holds"
+            " its certificate authority beside the public ones",
+        )
+    if isinstance(inner, aiohttp.ClientHttpProxyError):
+        return (
+            "Proxy",
+            f"the proxy refused the way to {service} ({inner.status})",
+            "check user and password in HTTPS_PROXY"
+            if inner.status == 407
+            else f"let the proxy of HTTPS_PROXY pass {service}, or name its host in NO_PROXY",
+        )
+    if isinstance(inner, aiohttp.ClientProxyConnectionError):
+        return (
+            "Proxy",
+            f"the proxy on the way to {service} does not answer",
+            "check HTTPS_PROXY and HTTP_PROXY, or name the service's host in NO_PROXY",
+        )
+    return (
+        "Unreachable",
+        f"{service} did not answer ({type(error).__name__})",
+        f"retried automatically; if it lasts, check that the app can reach {service}",
+    )
 
 
 def error_code(error: Any) -> str:

@@ -1,20 +1,23 @@
 """The one seam between the app and the outside: Azure itself, or the sandbox in its place.
 
-Decides where a request for a host really goes and which credential it carries. With a sandbox,
-`https://HOST/PATH` goes to `SANDBOX_URL/_host/HOST/PATH`; the rewriting happens below the
-SDKs' authentication policies, so they run unchanged.
+Decides where a request for a host really goes, by which proxy, and which credential it carries.
+With a sandbox, `https://HOST/PATH` goes to `SANDBOX_URL/_host/HOST/PATH`; the rewriting happens
+below the SDKs' authentication policies, so they run unchanged. The customer's network is set by
+the usual environment variables: HTTPS_PROXY, HTTP_PROXY and NO_PROXY; SSL_CERT_FILE or
+REQUESTS_CA_BUNDLE. A proxy's address can hold a password, which appears in no error.
 """
 
 import asyncio
 import base64
+import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
-from finetune_wandb.clients.network import Proxies
 from finetune_wandb.clients.translate import translated
 
 if TYPE_CHECKING:
@@ -25,6 +28,19 @@ if TYPE_CHECKING:
 _TOKEN_MARGIN_S = 300.0
 SANDBOX_PRINCIPAL = "00000000-0000-0000-0000-00000000a99a"
 """Object id that the app's identity has in the sandbox."""
+_DIRECT: Final[Mapping[str, Any]] = {}
+_BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+
+
+def share_ca_bundle() -> None:
+    """Let one of the two variables for a certificate bundle stand for both.
+
+    OpenSSL and W&B's service read the one, `requests`, which exporters and the wandb SDK use, the
+    other. To be called before aiohttp is imported: it reads the bundle once, with its import.
+    """
+    found = next((os.environ[name] for name in _BUNDLES if os.environ.get(name)), "")
+    for name in _BUNDLES if found else ():
+        os.environ.setdefault(name, found)
 
 
 class Transport:
@@ -47,6 +63,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._credential: AsyncTokenCredential | None = None
         self._proxies: Proxies | None = None
+        self._sdk_clients: dict[Any, Any] = {}
         self._tokens: dict[str, tuple[str, float]] = {}
         self._token_locks: dict[str, asyncio.Lock] = {}
 
@@ -103,6 +120,21 @@ class Transport:
 
                 self._credential = DefaultAzureCredential()
         return self._credential
+
+    def sdk_client[C](self, kind: Callable[..., C], **place: Any) -> C:
+        """Return the process's one SDK client of this class for a place, made when first needed.
+
+        `place` holds the client's own arguments: a subscription, a vault's URL, a topic's endpoint.
+        """
+        key = (kind, *place.items())
+        if key not in self._sdk_clients:
+            from finetune_wandb.clients.azure.sdk import sdk_options
+
+            self._sdk_clients[key] = kind(
+                credential=self.credential(), **place, **sdk_options(self)
+            )
+        client: C = self._sdk_clients[key]
+        return client
 
     async def token(self, scope: str) -> str:
         """Return a bearer token for `scope`, from the cache until five minutes before its end.
@@ -163,3 +195,33 @@ class _SandboxCredential:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+class Proxies:
+    """The proxies that the environment names, as they are at the first look."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = getproxies()
+
+    def arguments(self, url: str) -> Mapping[str, Any]:
+        """Return what an aiohttp request for this URL is given to go by its proxy, if it has one."""
+        if not self._known:
+            return _DIRECT
+        asked = urlsplit(url)
+        proxy = self._known.get(asked.scheme)
+        if not proxy or proxy_bypass(asked.hostname or ""):
+            return _DIRECT
+        if asked.scheme != "https":
+            return {"proxy": proxy}
+        # aiohttp's errors repeat the address of a proxy that refuses a tunnel.
+        address, headers = _without_password(proxy)
+        return {"proxy": address, "proxy_headers": headers}
+
+
+def _without_password(proxy: str) -> tuple[str, dict[str, str]]:
+    parts = urlsplit(proxy)
+    login, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return proxy, {}
+    basic = base64.b64encode(unquote(login).encode()).decode()
+    return urlunsplit(parts._replace(netloc=host)), {"Proxy-Authorization": f"Basic {basic}"}

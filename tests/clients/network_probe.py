@@ -11,9 +11,8 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from finetune_wandb.clients.network import share_ca_bundle
 from finetune_wandb.clients.translate import translated
-from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.transport import Transport, share_ca_bundle
 from finetune_wandb.clients.wandb.keys import KeyProver
 from finetune_wandb.clients.wandb.sink import WandbSink
 from finetune_wandb.model.cursor import RunPath

@@ -9,8 +9,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from finetune_wandb.clients.storage.cursor_rows import change_of, cursor_of
-from finetune_wandb.clients.storage.cursor_table import CursorTable
+from finetune_wandb.clients.storage.cursor_table import CursorTable, change_of, cursor_of
 from finetune_wandb.clients.storage.service import Storage, StorageAddress
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.cursor import Cursor, RunPath

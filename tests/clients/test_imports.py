@@ -8,7 +8,6 @@ ROOT = Path(__file__).parents[2]
 MODULES = (
     "azure.accounts",
     "azure.vaults",
-    "azure.key_vault",
     "wandb.keys",
     "storage.account_table",
     "storage.key_table",

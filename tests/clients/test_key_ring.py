@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from finetune_wandb.clients.azure.key_vault import KeyVault
+from finetune_wandb.clients.azure.vaults import KeyVault
 from finetune_wandb.clients.key_ring import FRESH_S, KeyRing
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import AppError, DeniedError, MissingError, UnavailableError

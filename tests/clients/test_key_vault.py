@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from finetune_wandb.clients.azure.key_vault import KeyVault
+from finetune_wandb.clients.azure.vaults import KeyVault
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import DeniedError, MissingError, UnavailableError
 from finetune_wandb.model.secret import Secret

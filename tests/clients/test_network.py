@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from finetune_wandb.clients.network import Proxies
+from finetune_wandb.clients.transport import Proxies
 from finetune_wandb.clients.wandb.artifacts import Artifacts
 from tests.clients.network_stage import Network, network, proxy
 from tests.clients.test_artifacts import KEY, run_in, task

@@ -9,8 +9,7 @@ import pytest
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.reconcile import reconcile_account
 from finetune_wandb.clients.azure.accounts import Accounts
-from finetune_wandb.clients.azure.key_vault import KeyVault
-from finetune_wandb.clients.azure.vaults import Roles, VaultResources
+from finetune_wandb.clients.azure.vaults import KeyVault, Roles, VaultResources
 from finetune_wandb.clients.key_ring import KeyRing
 from finetune_wandb.clients.storage.account_table import AccountTable
 from finetune_wandb.clients.storage.key_table import KeyTable

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from finetune_wandb.clients.azure.accounts import Accounts
-from finetune_wandb.clients.azure.key_vault import KeyVault
-from finetune_wandb.clients.azure.vaults import Roles, VaultResources
+from finetune_wandb.clients.azure.vaults import KeyVault, Roles, VaultResources
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import AppError, UnavailableError
 from finetune_wandb.model.secret import Secret

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from finetune_wandb.clients.http import Answer, error_code, error_for, retry_after
-from finetune_wandb.clients.storage.cursor_rows import change_of, cursor_of
+from finetune_wandb.clients.storage.cursor_table import change_of, cursor_of
 from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import AppError, NoticeError
 from finetune_wandb.model.job_object import reduce_job

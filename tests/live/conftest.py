@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from finetune_wandb.clients.azure.key_vault import KeyVault
+from finetune_wandb.clients.azure.vaults import KeyVault
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.ids import parse_vault_url
 from finetune_wandb.model.secret import Secret, SecretRef

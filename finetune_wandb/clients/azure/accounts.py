@@ -23,12 +23,11 @@ _SERVICE = "Azure Resource Manager"
 
 
 class Accounts:
-    """One SDK client per subscription, made when first needed and kept."""
+    """AccountPort over Azure Resource Manager."""
 
     def __init__(self, transport: Transport, wait_s: float = WAIT_S) -> None:
         self._transport = transport
         self._wait_s = wait_s
-        self._clients: dict[str, CognitiveServicesManagementClient] = {}
 
     async def read(self, account: AccountId) -> Account:
         """Return the account as it is now. Raises MissingError when it is not there."""
@@ -91,19 +90,13 @@ class Accounts:
             return account_of(found, account)
 
     def _client(self, subscription: str) -> "CognitiveServicesManagementClient":
-        key = subscription.lower()
-        if key not in self._clients:
-            from azure.mgmt.cognitiveservices.aio import CognitiveServicesManagementClient
+        from azure.mgmt.cognitiveservices.aio import CognitiveServicesManagementClient
 
-            from finetune_wandb.clients.azure.sdk import sdk_options
-
-            self._clients[key] = CognitiveServicesManagementClient(
-                self._transport.credential(),
-                key,
-                polling_interval=1,
-                **sdk_options(self._transport),
-            )
-        return self._clients[key]
+        return self._transport.sdk_client(
+            CognitiveServicesManagementClient,
+            subscription_id=subscription.lower(),
+            polling_interval=1,
+        )
 
 
 def _spelled(answered: str, asked: AccountId) -> AccountId:

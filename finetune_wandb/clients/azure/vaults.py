@@ -1,37 +1,42 @@
-"""Who may read a vault's secrets, in ARM: vaults with their access policies, and role assignments.
+"""Key vaults: the resource in ARM, who may read it (access policies, role assignments), secrets.
 
 A vault's URL does not say where its resource is. Where it was found once is remembered; its
 facts are not.
 """
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from finetune_wandb.clients.translate import answered, error_code
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import AppError, MissingError, UnavailableError
 from finetune_wandb.model.ids import VaultAddress, subscription_of
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.vault import (
     NEEDED_PERMISSIONS,
     AccessPolicy,
     RoleAssignment,
+    SecretVersion,
     Vault,
     assignment_name,
 )
 
 if TYPE_CHECKING:
+    from azure.keyvault.secrets.aio import SecretClient
     from azure.mgmt.authorization.v2022_04_01.aio import AuthorizationManagementClient
     from azure.mgmt.keyvault.aio import KeyVaultManagementClient
 
 _SERVICE = "Azure Resource Manager"
+_KEY_VAULT = "Key Vault"
 
 
 class VaultResources:
-    """One SDK client per subscription, made when first needed and kept."""
+    """VaultPort over Azure Resource Manager."""
 
     def __init__(self, transport: Transport, subscriptions: tuple[str, ...]) -> None:
         self._transport = transport
         self._subscriptions = subscriptions
-        self._clients: dict[str, KeyVaultManagementClient] = {}
         self._places: dict[str, tuple[str, str]] = {}
 
     async def find(self, vault: VaultAddress) -> Vault:
@@ -109,23 +114,16 @@ class VaultResources:
         return MissingError("no configured subscription has the vault", subject=vault.host)
 
     def _client(self, subscription: str) -> "KeyVaultManagementClient":
-        if subscription not in self._clients:
-            from azure.mgmt.keyvault.aio import KeyVaultManagementClient
+        from azure.mgmt.keyvault.aio import KeyVaultManagementClient
 
-            from finetune_wandb.clients.azure.sdk import sdk_options
-
-            self._clients[subscription] = KeyVaultManagementClient(
-                self._transport.credential(), subscription, **sdk_options(self._transport)
-            )
-        return self._clients[subscription]
+        return self._transport.sdk_client(KeyVaultManagementClient, subscription_id=subscription)
 
 
 class Roles:
-    """One SDK client per subscription, made when first needed and kept."""
+    """RolePort over Azure Resource Manager."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._clients: dict[str, AuthorizationManagementClient] = {}
 
     async def list_for_scope(self, scope: str) -> tuple[RoleAssignment, ...]:
         """Return the assignments at a scope and above it; some services add those below."""
@@ -174,16 +172,72 @@ class Roles:
             return _assignment_of(made)
 
     def _client(self, scope: str) -> "AuthorizationManagementClient":
-        subscription = subscription_of(scope) or ""
-        if subscription not in self._clients:
-            from azure.mgmt.authorization.v2022_04_01.aio import AuthorizationManagementClient
+        from azure.mgmt.authorization.v2022_04_01.aio import AuthorizationManagementClient
 
-            from finetune_wandb.clients.azure.sdk import sdk_options
+        return self._transport.sdk_client(
+            AuthorizationManagementClient, subscription_id=subscription_of(scope) or ""
+        )
 
-            self._clients[subscription] = AuthorizationManagementClient(
-                self._transport.credential(), subscription, **sdk_options(self._transport)
+
+class KeyVault:
+    """Secrets in a vault's data plane. The value goes from the SDK straight into a masked type.
+
+    Takes `VaultAddress` only: nothing but a checked Key Vault host is ever asked.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def read_newest(self, secret: SecretRef) -> SecretVersion:
+        """Return the newest version. Raises MissingError, or DeniedError whose code says why:
+        `SecretDisabled`, `ForbiddenByRbac`, `AccessDenied`, `ForbiddenByFirewall`, ...;
+        UnavailableError for an answer that holds none.
+        """
+        return await self._read(secret, None)
+
+    async def read_version(self, secret: SecretRef, version: str) -> SecretVersion:
+        """Return exactly that version. Raises as `read_newest` does."""
+        return await self._read(secret, version)
+
+    async def write_version(
+        self,
+        secret: SecretRef,
+        value: Secret,
+        *,
+        expires: datetime,
+        tags: Mapping[str, str],
+    ) -> str:
+        """Store a new version and return its name. Raises as `read_newest` does."""
+        with answered(str(secret), _KEY_VAULT):
+            made = await self._client(secret.vault).set_secret(
+                secret.name, value.reveal(), expires_on=expires, tags=dict(tags)
             )
-        return self._clients[subscription]
+        return made.properties.version or ""
+
+    async def find_version(self, secret: SecretRef, tag: str, value: str) -> str | None:
+        """Return the latest version that carries a tag with this value, None when none does.
+
+        No value of a secret is read for it.
+        """
+        with answered(str(secret), _KEY_VAULT):
+            listed = self._client(secret.vault).list_properties_of_secret_versions(secret.name)
+            found = [item async for item in listed if (item.tags or {}).get(tag) == value]
+        found.sort(key=lambda item: item.created_on.timestamp() if item.created_on else 0.0)
+        return found[-1].version if found else None
+
+    async def _read(self, secret: SecretRef, version: str | None) -> SecretVersion:
+        with answered(str(secret), _KEY_VAULT):
+            found = await self._client(secret.vault).get_secret(secret.name, version)
+            if found.value is None or not found.properties.version:
+                # A proxy's answer with status 200. Versions never change: taken for one, it would
+                # be kept as the key's value for as long as this process lives.
+                raise UnavailableError("Key Vault's answer holds no secret", subject=str(secret))
+            return _version_of(found)
+
+    def _client(self, vault: VaultAddress) -> "SecretClient":
+        from azure.keyvault.secrets.aio import SecretClient
+
+        return self._transport.sdk_client(SecretClient, vault_url=vault.url)
 
 
 def _parts(vault_id: str) -> tuple[str, str, str]:
@@ -224,6 +278,19 @@ def _vault_of(found: Any, address: VaultAddress) -> Vault:
 
 def _text(value: Any) -> str:
     return str(getattr(value, "value", value) or "")
+
+
+def _version_of(found: Any) -> SecretVersion:
+    properties = found.properties
+    return SecretVersion(
+        version=properties.version,
+        enabled=properties.enabled is not False,
+        not_before=properties.not_before,
+        expires=properties.expires_on,
+        # Files put into a vault often end in a line break, which does not belong to the key.
+        value=Secret(found.value.strip()),
+        tags=dict(properties.tags or {}),
+    )
 
 
 def _assignment_of(item: Any) -> RoleAssignment:
