@@ -285,7 +285,7 @@ def _parts(data: bytes) -> list[bytes]:
     """Return the columns that hold these bytes; compressed where that saves more than it costs."""
     if len(data) > _SMALL:
         data = zlib.compress(data, 1)
-    return [data[start : start + _CHUNK] for start in range(0, len(data), CHUNK)]
+    return [data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)]
 
 
 def _put(row: dict[str, Any], name: str, parts: list[bytes]) -> None:
