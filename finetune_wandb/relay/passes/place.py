@@ -5,7 +5,10 @@ takes the next generation of its run id. Chosen once, and saved before anything 
 """
 
 import zlib
+from functools import cached_property
 from typing import Final
+
+import orjson
 
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import Cursor, RunPath
@@ -29,7 +32,6 @@ class RunPlace:
         self._memory = memory
         self._sink = sink
         self._key = key
-        self._hashed: tuple[tuple[bool, RunPath | None], int] | None = None
 
     async def choose(self, cursor: Cursor) -> str:
         """Choose the run until W&B has it; return a note where a taken id was passed over.
@@ -93,8 +95,9 @@ class RunPlace:
         assert cursor.run is not None, "only a run that was chosen can be asked for"
         found = await self._sink.read_run(cursor.run, key=self._key)
         if found is None:
-            attributes = self._attributes()
-            made = await self._sink.ensure_run(cursor.run, attributes, pending=False, key=self._key)
+            made = await self._sink.ensure_run(
+                cursor.run, self._attributes, pending=False, key=self._key
+            )
             is_gone = made.inserted
         else:
             # A pass that died may have made it anew and not said so.
@@ -116,30 +119,19 @@ class RunPlace:
         assert cursor.run is not None, "a place is chosen before anything is sent there"
         if self.differs(cursor, pending=pending):
             made = await self._sink.ensure_run(
-                cursor.run, self._attributes(), pending=pending, key=self._key
+                cursor.run, self._attributes, pending=pending, key=self._key
             )
-            cursor.run = made.path
             # The server may have answered another spelling; the hash is of what stands now.
+            cursor.run = made.path
             self._memory.attributes = self._hash(cursor, pending)
         return cursor.run
 
+    def _hash(self, cursor: Cursor, pending: bool) -> int:
+        return zlib.crc32(orjson.dumps((pending, cursor.run, self._attributes)))
+
+    @cached_property
     def _attributes(self) -> RunAttributes:
         memory = self._memory
         return run_attributes(
             self._job, self._account, asked=memory.asked or {}, files=memory.files
         )
-
-    def _hash(self, cursor: Cursor, pending: bool) -> int:
-        """Return a sum of all that the attributes are made of; cheaper than making them."""
-        state = (pending, cursor.run)
-        if self._hashed is None or self._hashed[0] != state:
-            account = self._account
-            parts = (
-                *state,
-                self._job,
-                self._memory.asked,
-                self._memory.files,
-                (str(account.id), account.region, account.subscription),
-            )
-            self._hashed = (state, zlib.crc32(repr(parts).encode("utf-8", "replace")))
-        return self._hashed[1]
