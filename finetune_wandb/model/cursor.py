@@ -68,8 +68,17 @@ class Cursor:
     """A few points of the losses, for a small chart."""
     state: dict[str, Any] = field(default_factory=dict)
     outbox: bytes = b""
+    is_unreadable: bool = field(default=False, compare=False)
+    """Another version of the app wrote the row in a shape that this one cannot read. It must not
+    be written over."""
     stored: "Stored | None" = field(default=None, compare=False, repr=False)
     """What the table holds under `etag`, so that only what changed is written."""
+
+    def set_aside_unread(self) -> None:
+        """Say why nothing is relayed of a job whose stored row this version cannot read."""
+        self.relay_state = RelayState.PARKED
+        self.error = "what is stored about this job cannot be read by this version of the app"
+        self.remedy = "deploy the version that wrote it, or a newer one; nothing is lost meanwhile"
 
     def move(self, happened: Happened) -> None:
         """Go to the state that follows what happened."""

@@ -1,6 +1,7 @@
 """The relay's memory: the table and the fake keep, lose and refuse the same."""
 
 import asyncio
+import base64
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +16,7 @@ from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError
 from finetune_wandb.model.relay_ports import CursorsPort
+from finetune_wandb.model.relay_state import RelayState
 from tests.fakes import FakeCursors
 
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -259,3 +261,19 @@ async def test_cursor_of_ten_thousand_metrics_is_written(
     cursor = full(account, state={"ledger": ledger, "last": dict.fromkeys(names, 0.123456789)})
     assert await cursors.save([cursor]) == {}
     assert (await cursors.read(account, ["ftjob-1"]))["ftjob-1"].state == cursor.state
+
+
+def test_other_rows_are_read_when_another_version_wrote_one() -> None:
+    good = orjson.loads(change_of(Cursor("/account", "j1", relay_state=RelayState.LIVE)).body)
+    for bad in (
+        {"relay_state": "of a later version"},
+        {"info": "1"},
+        {"state0": "!"},
+        {"state0": base64.b64encode(b"\x78\x00").decode()},
+        {"run": "no path"},
+    ):
+        found = cursor_of("/account", {**good, **bad}, "etag")
+        assert (found.is_unreadable, found.relay_state) == (True, "parked")
+        assert found.error
+        assert found.remedy
+    assert not cursor_of("/account", good, "etag").is_unreadable

@@ -54,6 +54,7 @@ _OWN: Final = {
     "state",
     "outbox",
     "stored",
+    "is_unreadable",
 }
 _INFO: Final = [item.name for item in fields(Cursor) if item.name not in _OWN]
 
@@ -232,7 +233,19 @@ def change_of(cursor: Cursor) -> Change:
 
 
 def cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
-    """Return the cursor that a row was made from; columns that were not asked for stay empty."""
+    """Return the cursor that a row was made from; columns that were not asked for stay empty.
+
+    One row that cannot be read is that job's failure, not that of the others of a query.
+    """
+    try:
+        return _cursor_of(account, row, etag)
+    except (KeyError, TypeError, ValueError, zlib.error):
+        cursor = Cursor(account, str(row["job"]), etag, is_unreadable=True)
+        cursor.set_aside_unread()
+        return cursor
+
+
+def _cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
     info = orjson.loads(row["info"])
     # Another release of the app may have written other fields.
     known = {name: info[name] for name in _INFO if name in info}
@@ -299,7 +312,7 @@ def _joined(row: Mapping[str, Any], name: str) -> bytes:
     # What stands behind an empty column is left over: another zlib may make more parts of the same
     # bytes than the one that counted them.
     while part := row.get(f"{name}{len(parts)}"):
-        parts.append(base64.b64decode(part))
+        parts.append(base64.b64decode(part, validate=True))
     data = b"".join(parts)
     # JSON as it is, or compressed, which no JSON begins like.
     return zlib.decompress(data) if data[:1] == _COMPRESSED else data

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import batched
 from typing import Final
 
@@ -27,6 +28,7 @@ from finetune_wandb.relay.ports import WHOLE_JOBS, RelayPorts
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 20
+_UNREAD_S: Final = 600.0
 _HOLD_S: Final = 55.0
 """How long a job that is still being read is left alone by other workers, renewed until it is read:
 a crash costs this and a tick."""
@@ -70,83 +72,77 @@ async def relay_account(
     return [found[job.id] for job in jobs]
 
 
+@dataclass(slots=True)
 class _Work:
     """What the passes of one message share."""
 
-    def __init__(
-        self,
-        account: RelayAccount,
-        ports: RelayPorts,
-        options: RelayOptions,
-        clock: Callable[[], float],
-        key: RunKey,
-        no_key: AppError | None,
-        force: bool,
-        hurry: bool,
-        listed_at: float,
-    ) -> None:
-        self._account = account
-        self._ports = ports
-        self._options = options
-        self._clock = clock
-        self._key = key
-        self._no_key = no_key
-        self._force = force
-        self._hurry = hurry
-        self._listed_at = listed_at
-        self._limit = asyncio.Semaphore(_AT_ONCE)
+    account: RelayAccount
+    ports: RelayPorts
+    options: RelayOptions
+    clock: Callable[[], float]
+    key: RunKey
+    no_key: AppError | None
+    force: bool
+    hurry: bool
+    listed_at: float
+    limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def relay(self, jobs: Sequence[Job]) -> list[JobOutcome]:
         """Read the jobs' cursors and relay those that are due."""
         if not jobs:
             return []
-        now = self._clock()
-        cursors = await self._ports.cursors.read(self._account.key, [job.id for job in jobs])
+        now = self.clock()
+        cursors = await self.ports.cursors.read(self.account.key, [job.id for job in jobs])
         outcomes: list[JobOutcome] = []
         due: list[JobPass] = []
         waiting: list[JobPass] = []
         for job in jobs:
-            cursor = cursors.get(job.id) or Cursor(self._account.key, job.id)
+            cursor = cursors.get(job.id) or Cursor(self.account.key, job.id)
             rests = cursor.retry_at > now and (
-                cursor.relay_state == RelayState.ENDING or not self._hurry
+                cursor.relay_state == RelayState.ENDING or not self.hurry
             )
-            if (
-                cursor.listed_at > self._listed_at
-                or cursor.busy_until > now
-                or (cursor.relay_state == RelayState.COMPLETE and not self._force)
+            if cursor.is_unreadable:
+                outcomes.append(_not_read(cursor))
+            elif cursor.busy_until > now:
+                outcomes.append(JobOutcome(job.id, "overtaken"))
+            elif cursor.listed_at > self.listed_at or (
+                cursor.relay_state == RelayState.COMPLETE and not self.force
             ):
                 outcomes.append(JobOutcome(job.id, cursor.relay_state))
-            elif self._options.skip_native and job.wandb is not None:
+            elif self.options.skip_native and job.wandb is not None:
                 outcomes.append(await self._skip(job, cursor))
             else:
                 try:
                     item = self._pass(job, cursor)
                 except Exception:  # a row that cannot be read is this job's failure alone
                     log.exception("job %s: its stored state cannot be read", job.id)
-                    outcomes.append(await self._park_unreadable(cursor))
+                    cursor.set_aside_unread()
+                    cursor.retry_at = now + _UNREAD_S
+                    await self.ports.cursors.save([cursor])
+                    outcomes.append(_not_read(cursor))
                     continue
-                cursor.listed_at = self._listed_at
-                (waiting if rests and not self._force else due).append(item)
+                cursor.listed_at = self.listed_at
+                (waiting if rests and not self.force else due).append(item)
         # A job that was set aside still has a run, which must not be taken for a crashed one.
-        await self._each(waiting, JobPass.beat)
+        await self._each(waiting if self.no_key is None else (), JobPass.beat)
         outcomes += [JobOutcome(item.job.id, item.cursor.relay_state) for item in waiting]
         return outcomes + (await self._relay(due) if due else [])
 
     def _pass(self, job: Job, cursor: Cursor) -> JobPass:
         return JobPass(
-            *(job, cursor, self._account),
-            ports=self._ports,
-            options=self._options,
-            key=self._key,
-            clock=self._clock,
-            full=self._force,
+            *(job, cursor, self.account),
+            ports=self.ports,
+            options=self.options,
+            key=self.key,
+            clock=self.clock,
+            full=self.force,
         )
 
     async def _relay(self, due: list[JobPass]) -> list[JobOutcome]:
-        if self._no_key is not None:
+        if self.no_key is not None:
             for item in due:
                 item.key_missing = True
-                item.fail(self._no_key)
+                item.fail(self.no_key)
         await self._prepare(due)
         reading = {
             item: asyncio.create_task(self._one(item, JobPass.read_and_fill))
@@ -172,14 +168,14 @@ class _Work:
         """Go on with the jobs that are read; those that take longer follow on their own."""
         if not reading:
             return
-        await asyncio.wait(reading.values(), timeout=self._ports.patience_s)
+        await asyncio.wait(reading.values(), timeout=self.ports.patience_s)
         late = {item: task for item, task in reading.items() if not task.done()}
         read = [item for item in reading if item not in late]
         await asyncio.gather(self._send(read), self._wait_for(late))
 
     async def _wait_for(self, late: dict[JobPass, asyncio.Task[None]]) -> None:
         """Keep other workers off the jobs that are still being read, and their runs alive."""
-        ports, started = self._ports, self._clock()
+        ports, started = self.ports, self.clock()
         while late:
             done, _ = await asyncio.wait(
                 late.values(), timeout=ports.hold_s, return_when=asyncio.FIRST_COMPLETED
@@ -187,14 +183,14 @@ class _Work:
             if done:
                 await self._follow(late)
                 return
-            if self._clock() - started > ports.budget_s:
+            if self.clock() - started > ports.budget_s:
                 for item, task in late.items():
                     task.cancel()
                     item.fail(_too_slow(item, ports.budget_s))
                 await self._close(list(late))
                 return
             for item in late:
-                item.hold(self._clock() + _HOLD_S)
+                item.hold(self.clock() + _HOLD_S)
             await self._save(list(late))
             await self._each([item for item in late if item.is_open], JobPass.beat)
 
@@ -241,7 +237,7 @@ class _Work:
         await asyncio.gather(*(self._one(item, step) for item in items))
 
     async def _one(self, item: JobPass, step: Callable[[JobPass], Awaitable[None]]) -> None:
-        async with self._limit:
+        async with self.limit:
             with _held(item):
                 await step(item)
 
@@ -252,12 +248,12 @@ class _Work:
         """
         if not items:
             return
-        unsaved = await self._ports.cursors.save([item.cursor for item in items])
+        unsaved = await self.ports.cursors.save([item.cursor for item in items])
         refused = [job for job, why in unsaved.items() if not isinstance(why, ConflictError)]
-        key = self._account.key
-        stored = await self._ports.cursors.read(key, refused) if refused else {}
+        key = self.account.key
+        stored = await self.ports.cursors.read(key, refused) if refused else {}
         for item in items:
-            item.stored_at = self._clock()
+            item.stored_at = self.clock()
             why = unsaved.get(item.job.id)
             if isinstance(why, ConflictError):
                 item.is_lost = True
@@ -267,25 +263,15 @@ class _Work:
     async def _skip(self, job: Job, cursor: Cursor) -> JobOutcome:
         """Leave a job to its own integration, visibly; a run that is open ends with the reason."""
         if (cursor.relay_state, cursor.status) != (RelayState.SKIPPED, job.status):
-            if cursor.run is not None and self._no_key is None:
-                await close_run(cursor, self._ports, self._key, NATIVE, now=self._clock())
+            if cursor.run is not None and self.no_key is None:
+                await close_run(cursor, self.ports, self.key, NATIVE, now=self.clock())
             cursor.move(Happened.NATIVE)
             cursor.status, cursor.model, cursor.retry_at = job.status, job.model, 0.0
             cursor.created_at, cursor.finished_at = job.created_at, job.finished_at
             cursor.error, cursor.remedy, cursor.notes = "", "", (NATIVE.text,)
-            cursor.listed_at = self._listed_at
-            await self._ports.cursors.save([cursor])
+            cursor.listed_at = self.listed_at
+            await self.ports.cursors.save([cursor])
         return JobOutcome(job.id, cursor.relay_state)
-
-    async def _park_unreadable(self, cursor: Cursor) -> JobOutcome:
-        """Set a job aside whose stored row cannot be used, and leave the row as it is."""
-        cursor.move(Happened.REFUSED)
-        cursor.failures += 1
-        cursor.retry_at = self._clock() + 3600.0
-        cursor.error = "what is stored about this job cannot be read by this version of the app"
-        cursor.remedy = "deploy the version that wrote it, or a newer one; the row is kept"
-        await self._ports.cursors.save([cursor])
-        return JobOutcome(cursor.job, cursor.relay_state, error=cursor.error, remedy=cursor.remedy)
 
 
 @contextmanager
@@ -312,3 +298,7 @@ def _too_slow(item: JobPass, budget_s: float) -> TemporaryError:
         subject=item.job.id,
         remedy="retried with the next tick; check how fast the fine-tuning API answers",
     )
+
+
+def _not_read(cursor: Cursor) -> JobOutcome:
+    return JobOutcome(cursor.job, cursor.relay_state, error=cursor.error, remedy=cursor.remedy)
