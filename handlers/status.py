@@ -11,7 +11,7 @@ import orjson
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import Situation, is_bad, needs_action, read_situation
 from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.plan import AccountEntry
+from finetune_wandb.model.report import AccountEntry
 from handlers.problem_details import SAFE, RequestError
 from handlers.status_view import account_view, job_view, key_view, problem_view, queue_view
 

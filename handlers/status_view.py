@@ -7,13 +7,14 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
+import msgspec
+
 from finetune_wandb.keys.rotation import rotation_findings
 from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.key import KeyChange, KeyRecord
-from finetune_wandb.model.mint import KeyMint
-from finetune_wandb.model.plan import AccountEntry
+from finetune_wandb.model.key import KeyChange, KeyMint, KeyRecord
 from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.queues import QueueCount
+from finetune_wandb.model.report import AccountEntry
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/-]*")
 _MANY: Final = 8192
@@ -33,9 +34,9 @@ def account_view(entry: AccountEntry) -> dict[str, Any]:
         "mode": entry.mode,
         "in_scope": entry.in_scope,
         "healthy": entry.healthy,
-        "findings": [item.to_json() for item in entry.findings],
-        "plan": [step.to_json() for step in entry.plan],
-        "steps": [outcome.to_json() for outcome in entry.steps],
+        "findings": msgspec.to_builtins(entry.findings),
+        "plan": msgspec.to_builtins(entry.plan),
+        "steps": msgspec.to_builtins(entry.steps),
         "entity": entry.entity,
         "project": entry.project,
         "checked_at": _time(entry.checked_at),
@@ -115,7 +116,7 @@ def key_view(
             "switched_at": _time(mint.switched_at),
             "version": mint.version,
             "old_version": mint.old_version,
-            "findings": [item.to_json() for item in rotation_findings(mint)],
+            "findings": msgspec.to_builtins(rotation_findings(mint)),
         },
     }
 

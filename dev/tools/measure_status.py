@@ -24,9 +24,8 @@ from finetune_wandb.clients.storage.cursor_table import CursorTable
 from finetune_wandb.clients.storage.service import Storage, StorageAddress
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.cursor import Cursor, RunPath
-from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.ids import AccountId
-from finetune_wandb.model.plan import AccountReport
+from finetune_wandb.model.report import AccountReport, Finding
 from finetune_wandb.model.secret import secret_at
 
 _SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000001"

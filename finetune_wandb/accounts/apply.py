@@ -12,7 +12,7 @@ from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, vault
 from finetune_wandb.accounts.read import State, failure_of
 from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT, Account
 from finetune_wandb.model.errors import AppError, NotReadyError, TemporaryError
-from finetune_wandb.model.plan import Step, StepKind, StepOutcome, StepState
+from finetune_wandb.model.report import Step, StepKind, StepOutcome, StepState
 from finetune_wandb.model.settings import ApplyMode
 from finetune_wandb.model.vault import RoleAssignment, Vault, with_policy
 

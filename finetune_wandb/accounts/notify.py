@@ -8,12 +8,14 @@ import uuid
 from dataclasses import replace
 from datetime import datetime
 
+import msgspec
+
 from finetune_wandb.keys.proof import nearness
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.key import KeyRecord, KeyReport
 from finetune_wandb.model.notice import NoticeType, OutgoingNotice
-from finetune_wandb.model.plan import AccountEntry, AccountReport, StepOutcome
 from finetune_wandb.model.ports import AccountStore, KeyStore, NoticePort
+from finetune_wandb.model.report import AccountEntry, AccountReport, StepOutcome, open_findings
 
 
 async def save_and_notify(
@@ -89,8 +91,8 @@ def _account_notice(
             "name": report.name,
             "healthy": report.healthy,
             "mode": report.mode,
-            "findings": [item.to_json() for item in report.findings if item.severity != "ok"],
-            "steps": [item.to_json() for item in report.steps],
+            "findings": msgspec.to_builtins(open_findings(report.findings)),
+            "steps": msgspec.to_builtins(report.steps),
         },
     )
 
@@ -160,7 +162,7 @@ def _key_notice(
             "version": record.newest_version,
             "in_use": record.version,
             "entity": record.entity,
-            "findings": [item.to_json() for item in report.findings if item.severity != "ok"],
+            "findings": msgspec.to_builtins(open_findings(report.findings)),
         },
     )
 

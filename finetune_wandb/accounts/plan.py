@@ -7,8 +7,7 @@ record of what it has access to.
 from finetune_wandb.accounts.checks.access import description_for
 from finetune_wandb.accounts.checks.account import missing_tags
 from finetune_wandb.accounts.read import State
-from finetune_wandb.model.finding import Finding
-from finetune_wandb.model.plan import Step, StepKind
+from finetune_wandb.model.report import Finding, Step, StepKind
 from finetune_wandb.model.vault import ROLE_IDS, Vault
 
 _NOTHING_WHILE = frozenset({"operation_under_way"})

@@ -17,7 +17,7 @@ from finetune_wandb.accounts.report import build_report, missing_report, unreada
 from finetune_wandb.model.account import Account
 from finetune_wandb.model.errors import AppError, MissingError
 from finetune_wandb.model.ids import AccountId
-from finetune_wandb.model.plan import AccountReport
+from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.settings import Settings
 
 

@@ -13,7 +13,7 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.outcomes import report_account
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.messages import AccountMessage, key_message
-from finetune_wandb.model.plan import AccountEntry, AccountReport
+from finetune_wandb.model.report import AccountEntry, AccountReport
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE, Reason, close_runs
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from finetune_wandb.accounts.checks.access import access_differs
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import VaultAddress
-from finetune_wandb.model.plan import AccountEntry
+from finetune_wandb.model.report import AccountEntry
 from finetune_wandb.model.vault import RoleAssignment
 
 

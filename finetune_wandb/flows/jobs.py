@@ -8,8 +8,7 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.outcomes import report_job
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError, TemporaryError
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.model.job import Job, parse_job
 from finetune_wandb.model.messages import ArtifactMessage, RelayMessage, key_message
 from finetune_wandb.model.problem import Problem, Source
 from finetune_wandb.model.relay_state import CLOSED

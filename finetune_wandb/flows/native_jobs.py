@@ -7,7 +7,7 @@ these jobs alone, so that Azure is asked what has become of them. In doubt they 
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError
 from finetune_wandb.model.job import TERMINAL
-from finetune_wandb.model.mint import KeyMint
+from finetune_wandb.model.key import KeyMint
 from finetune_wandb.model.ports import AccountStore
 from finetune_wandb.model.relay_ports import CursorsPort, JobsPort
 

@@ -11,6 +11,7 @@ import uuid
 from dataclasses import asdict, replace
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from finetune_wandb.flows import account, resync_jobs
@@ -23,7 +24,7 @@ from finetune_wandb.model.messages import (
     RequeueMessage,
     ResyncMessage,
 )
-from finetune_wandb.model.plan import AccountReport
+from finetune_wandb.model.report import AccountReport, open_findings
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest, is_done
 
 log = logging.getLogger(__name__)
@@ -211,9 +212,9 @@ async def handle_account(message: AccountMessage, app: App) -> None:
 def _report_view(report: AccountReport) -> dict[str, Any]:
     return {
         "healthy": report.healthy,
-        "findings": [one.to_json() for one in report.findings if one.severity != "ok"],
-        "plan": [step.to_json() for step in report.plan],
-        "steps": [outcome.to_json() for outcome in report.steps],
+        "findings": msgspec.to_builtins(open_findings(report.findings)),
+        "plan": msgspec.to_builtins(report.plan),
+        "steps": msgspec.to_builtins(report.steps),
     }
 
 

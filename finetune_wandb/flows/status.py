@@ -9,12 +9,11 @@ from typing import Any, Final
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.outcomes import pairs
 from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.key import KeyChange, KeyRecord
-from finetune_wandb.model.mint import KeyMint
-from finetune_wandb.model.plan import AccountEntry
+from finetune_wandb.model.key import KeyChange, KeyMint, KeyRecord
 from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay_state import RelayState
+from finetune_wandb.model.report import AccountEntry
 from finetune_wandb.model.secret import SecretRef
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from finetune_wandb.keys.proof import (
 )
 from finetune_wandb.model.causes import as_warning, finding
 from finetune_wandb.model.errors import ConflictError
-from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.key import KeyChange, KeyRecord, KeyReport
+from finetune_wandb.model.report import Finding
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import Settings
 

@@ -18,8 +18,7 @@ from finetune_wandb.model.errors import (
     RejectedError,
     TemporaryError,
 )
-from finetune_wandb.model.key import KeyChange, KeyRecord
-from finetune_wandb.model.mint import TAG_ID, TAG_NAME, KeyMint, MintedKey
+from finetune_wandb.model.key import TAG_ID, TAG_NAME, KeyChange, KeyMint, KeyRecord, MintedKey
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.vault import SecretVersion

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from finetune_wandb.model.mint import KeyMint, ListedKey, MintedKey
+from finetune_wandb.model.key import KeyMint, ListedKey, MintedKey
 from finetune_wandb.model.ports import KeyStore, ProverPort, SecretPort
 from finetune_wandb.model.secret import Secret, SecretRef
 

@@ -19,8 +19,8 @@ from finetune_wandb.model.errors import (
     RejectedError,
     TemporaryError,
 )
-from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.key import KeyOwner, KeyRecord
+from finetune_wandb.model.report import Finding
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.vault import SecretVersion

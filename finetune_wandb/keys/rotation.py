@@ -25,9 +25,8 @@ from finetune_wandb.keys.ports import RotationPorts
 from finetune_wandb.keys.proof import is_refused
 from finetune_wandb.model.causes import finding
 from finetune_wandb.model.errors import AppError, ConflictError, UnavailableError
-from finetune_wandb.model.finding import Finding
-from finetune_wandb.model.key import KeyRecord, KeyReport
-from finetune_wandb.model.mint import KeyMint
+from finetune_wandb.model.key import KeyMint, KeyRecord, KeyReport
+from finetune_wandb.model.report import Finding
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 

@@ -1,12 +1,14 @@
-"""A W&B key as the app knows it: which version is in use, for whom, and how that came about.
+"""A W&B key as the app knows it: which version is in use, for whom, how that came about; and how
+far a rotation has come in which the app itself makes the new key.
 
-The value itself is only ever in `KeyInUse` and `SecretVersion`, masked.
+The value itself is only ever in `KeyInUse`, `MintedKey` and `SecretVersion`, masked.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
-from finetune_wandb.model.finding import Finding
+from finetune_wandb.model.report import Finding
 from finetune_wandb.model.secret import Secret, SecretRef
 
 
@@ -107,3 +109,53 @@ class KeyInUse:
     version: str
     entity: str
     value: Secret
+
+
+MintState = Literal["idle", "intent", "minted", "stored", "switched"]
+"""`idle`: nothing under way. `intent`: a key with `name` may have been made, its value is lost.
+`minted`: a key with `key_id` was made and may be in the vault. `stored`: it is there as
+`version`. `switched`: it is in use, the old key works still."""
+
+TAG_ID = "wandb-key-id"
+TAG_NAME = "wandb-key-name"
+"""Tags of a secret's version that the app has stored: which W&B key is in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MintedKey:
+    """A key that W&B has just made: the one time that its value is shown."""
+
+    id: str
+    value: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKey:
+    """A key as W&B lists it, without its value."""
+
+    id: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyMint:
+    """What the table holds about the rotation of one secret. Times are UTC."""
+
+    secret: SecretRef
+    state: MintState = "idle"
+    name: str = ""
+    """The new key's description in W&B, by which it can be found again."""
+    key_id: str = ""
+    version: str = ""
+    old_version: str = ""
+    old_key_id: str = ""
+    """Empty where nobody can tell which of W&B's keys the old one is."""
+    began_at: datetime | None = None
+    switched_at: datetime | None = None
+    claimed_until: datetime | None = None
+    """Until then one process works on it, and no other does."""
+    retry_at: datetime | None = None
+    cause: str = ""
+    """Why the last step came to nothing, a code of the catalogue; empty when it did not."""
+    lost: tuple[str, ...] = ()
+    """Names of keys that may have been made and that the app may not look for."""

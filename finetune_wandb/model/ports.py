@@ -11,7 +11,7 @@ from finetune_wandb.model.account import Account, RelayAccount
 from finetune_wandb.model.ids import AccountId, VaultAddress
 from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
 from finetune_wandb.model.notice import OutgoingNotice
-from finetune_wandb.model.plan import AccountEntry, AccountReport
+from finetune_wandb.model.report import AccountEntry, AccountReport
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.vault import RoleAssignment, SecretVersion, Vault
 

@@ -19,7 +19,7 @@ from finetune_wandb.model.errors import (
 from finetune_wandb.model.ids import AccountId, VaultAddress, parse_vault_url
 from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
 from finetune_wandb.model.notice import OutgoingNotice
-from finetune_wandb.model.plan import AccountEntry, AccountReport
+from finetune_wandb.model.report import AccountEntry, AccountReport
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings, read_settings
 from finetune_wandb.model.vault import (

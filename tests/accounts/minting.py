@@ -7,12 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import msgspec
+
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.keys.ports import RotationPorts
 from finetune_wandb.keys.rotation import rotate
 from finetune_wandb.model.errors import AppError, ConflictError, DeniedError
-from finetune_wandb.model.key import KeyOwner, KeyReport
-from finetune_wandb.model.mint import TAG_ID, KeyMint, ListedKey, MintedKey, mint_from_json
+from finetune_wandb.model.key import (
+    TAG_ID,
+    KeyMint,
+    KeyOwner,
+    KeyReport,
+    ListedKey,
+    MintedKey,
+)
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from tests.accounts.fakes import GOOD, NOW, PLACE, World, settings, version, world
@@ -172,8 +180,8 @@ class Mints:
         self.stage.call(f"write {after.state}")
         if before != self.stage.mint:
             raise ConflictError("another process has the rotation")
-        # Through JSON, as the table keeps it.
-        self.stage.mint = mint_from_json(after.to_json())
+        # As the table keeps it.
+        self.stage.mint = msgspec.convert(msgspec.to_builtins(after), KeyMint)
         self.stage.done(f"write {after.state}")
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from dev.tools.docs import CHECKS, checks_page
 from finetune_wandb.model.causes import causes, finding
-from finetune_wandb.model.finding import Finding
 from tests.accounts.fakes import account, world
 from tests.accounts.stage import run_pass
 
@@ -65,10 +64,3 @@ def test_placeholders_are_plain_names() -> None:
     for cause in causes().values():
         for _, name, spec, _ in string.Formatter().parse(cause.remedy):
             assert name is None or (name.isidentifier() and not spec), cause.code
-
-
-def test_finding_comes_back_from_json() -> None:
-    from finetune_wandb.model.finding import finding_from_json
-
-    made: Finding = finding("vault_not_allowed", vault="kv-x")
-    assert finding_from_json(made.to_json()) == made

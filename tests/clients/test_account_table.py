@@ -9,9 +9,8 @@ from finetune_wandb.clients.storage.account_table import AccountTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.ids import AccountId
-from finetune_wandb.model.plan import AccountReport
+from finetune_wandb.model.report import AccountReport, Finding
 from tests.accounts.fakes import NOW, PLACE, account_id, settings, world
 from tests.accounts.stage import run_pass
 

@@ -13,10 +13,9 @@ import pytest
 import pytest_asyncio
 
 from finetune_wandb.clients.wandb.artifacts import Artifacts
-from finetune_wandb.model.artifact import ArtifactFile, JobArtifacts
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay_ports import ArtifactFile, JobArtifacts, RunKey
 from finetune_wandb.model.secret import Secret
 from tests.dev.sandbox.wandb.wandb_fixture import WandbServer, wandb_server
 

@@ -20,7 +20,7 @@ from finetune_wandb.model.errors import (
     ThrottledError,
     UnavailableError,
 )
-from finetune_wandb.model.mint import KeyMint, mint_from_json
+from finetune_wandb.model.key import KeyMint
 from finetune_wandb.model.secret import Secret, SecretRef
 from tests.accounts.fakes import NOW
 from tests.clients.azure_stage import (
@@ -195,10 +195,6 @@ async def test_row_comes_back_as_written_and_only_its_knower_may_replace_it(
     assert await table.list_all() == [MINT]
     with pytest.raises(ConflictError):
         await table.write(idle, MINT)
-
-
-def test_row_is_the_same_after_json() -> None:
-    assert mint_from_json(MINT.to_json()) == MINT
 
 
 @pytest.mark.parametrize(

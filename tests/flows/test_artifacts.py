@@ -9,11 +9,10 @@ import pytest
 
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.artifacts import handle
-from finetune_wandb.model.artifact import ArtifactResult, JobArtifacts
 from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.messages import ArtifactMessage, read_artifacts
 from finetune_wandb.model.problem import Problem
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay_ports import ArtifactResult, JobArtifacts, RunKey
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes

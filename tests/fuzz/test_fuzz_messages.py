@@ -10,7 +10,7 @@ from finetune_wandb.clients.http import Answer, error_code, error_for, retry_aft
 from finetune_wandb.clients.storage.cursor_table import change_of, cursor_of
 from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import AppError, NoticeError
-from finetune_wandb.model.job_object import reduce_job
+from finetune_wandb.model.job import reduce_job
 from finetune_wandb.model.messages import read_artifacts, read_reconcile, read_relay
 from finetune_wandb.model.redact import redacted
 from finetune_wandb.model.settings import Settings, SettingsProblems, names, read_settings

@@ -9,13 +9,11 @@ import pytest
 import function_app
 from finetune_wandb.flows.status import Situation
 from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.finding import Finding, Severity
 from finetune_wandb.model.ids import parse_account_id
-from finetune_wandb.model.key import KeyChange, KeyRecord
-from finetune_wandb.model.mint import KeyMint, MintState
-from finetune_wandb.model.plan import AccountReport
+from finetune_wandb.model.key import KeyChange, KeyMint, KeyRecord, MintState
 from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay_state import RelayState
+from finetune_wandb.model.report import AccountReport, Finding, Severity
 from finetune_wandb.model.resync import MODES, PARTS, SCOPES, Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.settings import ApplyMode

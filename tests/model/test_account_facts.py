@@ -1,9 +1,10 @@
 """Accounts as plain facts, and reports that survive being stored."""
 
+import msgspec
 import pytest
 
 from finetune_wandb.model.account import openai_endpoint
-from finetune_wandb.model.plan import outcome_from_json, step_from_json
+from finetune_wandb.model.report import Finding, Step, StepOutcome
 from tests.accounts.fakes import account, world
 from tests.accounts.stage import run_pass
 
@@ -43,7 +44,12 @@ def test_account_is_settled_only_in_known_states(state: str, settled: bool) -> N
     assert account(provisioning_state=state).settled is settled
 
 
-async def test_plan_and_outcomes_come_back_from_json() -> None:
+async def test_report_comes_back_when_it_was_plain_data() -> None:
     report = await run_pass(world())
-    assert tuple(step_from_json(item.to_json()) for item in report.plan) == report.plan
-    assert tuple(outcome_from_json(item.to_json()) for item in report.steps) == report.steps
+    for items, kind in (
+        (report.findings, Finding),
+        (report.plan, Step),
+        (report.steps, StepOutcome),
+    ):
+        assert items
+        assert msgspec.convert(msgspec.to_builtins(items), tuple[kind, ...]) == items

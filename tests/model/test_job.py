@@ -5,8 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from finetune_wandb.model.job import Job, is_job_id
-from finetune_wandb.model.job_object import as_number, flat_scalars, parse_job, reduce_job
+from finetune_wandb.model.job import Job, as_number, flat_scalars, is_job_id, parse_job, reduce_job
 
 
 def job(**more: Any) -> Job:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.model.job import parse_job
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.job_pass import JobOutcome

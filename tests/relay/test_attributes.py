@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from finetune_wandb.model.cursor import RunPath
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.model.job import Job, parse_job
 from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_id, run_path
 from tests.fakes import relay_account
 

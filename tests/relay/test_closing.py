@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.model.job import parse_job
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account

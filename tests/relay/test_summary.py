@@ -5,8 +5,7 @@ from typing import Any
 
 import orjson
 
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.model.job import Job, parse_job
 from finetune_wandb.relay.published.events import parse_event
 from finetune_wandb.relay.published.rows import Row
 from finetune_wandb.relay.run.cost import Meter

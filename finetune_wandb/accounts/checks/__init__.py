@@ -16,7 +16,7 @@ from finetune_wandb.accounts.checks.account import (
 )
 from finetune_wandb.accounts.checks.vault import check_key, check_secret, check_vault
 from finetune_wandb.accounts.read import State
-from finetune_wandb.model.finding import Finding
+from finetune_wandb.model.report import Finding
 
 Check = Callable[[State], list[Finding]]
 

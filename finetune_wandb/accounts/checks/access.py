@@ -11,9 +11,8 @@ from finetune_wandb.accounts.desired import desired_for
 from finetune_wandb.accounts.read import ReadFailure, State
 from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT, Account
 from finetune_wandb.model.causes import finding
-from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.ids import AccountId, subscription_of
-from finetune_wandb.model.plan import AccountEntry
+from finetune_wandb.model.report import AccountEntry, Finding
 from finetune_wandb.model.settings import USER, Settings
 from finetune_wandb.model.vault import (
     NEEDED_PERMISSIONS,

@@ -6,8 +6,8 @@ all accounts.
 
 from finetune_wandb.accounts.read import ReadFailure, State
 from finetune_wandb.model.causes import finding
-from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.ids import subscription_of
+from finetune_wandb.model.report import Finding
 from finetune_wandb.model.vault import Vault
 
 

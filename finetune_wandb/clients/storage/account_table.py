@@ -4,18 +4,17 @@ One row per account. A report of an account that could not be read changes only 
 """
 
 import contextlib
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-import orjson
+import msgspec
 
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import ANY, Table, quoted
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import ConflictError
-from finetune_wandb.model.finding import finding_from_json
 from finetune_wandb.model.ids import AccountId, parse_account_id
-from finetune_wandb.model.plan import AccountEntry, AccountReport, outcome_from_json, step_from_json
+from finetune_wandb.model.report import AccountEntry, AccountReport, Finding, Step, StepOutcome
 from finetune_wandb.model.secret import secret_at
 
 TABLE = "accounts"
@@ -33,6 +32,9 @@ _RELAY_COLUMNS = (
 _TEXT_COLUMNS = ("endpoint", "region", "entity", "project", "kind", "principal_id")
 _TOO_LONG = 32_000
 """Characters a text property may have; a row keeps its place when a list grows past it."""
+_FINDINGS = msgspec.json.Decoder(tuple[Finding, ...])
+_PLAN = msgspec.json.Decoder(tuple[Step, ...])
+_STEPS = msgspec.json.Decoder(tuple[StepOutcome, ...])
 
 
 class AccountTable:
@@ -113,7 +115,7 @@ def _row_of(report: AccountReport) -> dict[str, Any]:
         "checked_at": report.checked_at,
         "mode": report.mode,
         "settled": report.settled,
-        "findings": _json([item.to_json() for item in report.findings]),
+        "findings": _json(report.findings),
         "retry_after_s": report.retry_after_s or 0.0,
     }
     if report.told_healthy is not None:
@@ -128,17 +130,15 @@ def _row_of(report: AccountReport) -> dict[str, Any]:
         "deleted": False,
         "in_scope": report.in_scope,
         "healthy": report.healthy,
-        "plan": _json([item.to_json() for item in report.plan]),
-        "steps": _json([item.to_json() for item in report.steps]),
+        "plan": _json(report.plan),
+        "steps": _json(report.steps),
     }
 
 
-def _json(items: list[dict[str, Any]]) -> str:
+def _json(items: tuple[Any, ...]) -> str:
     """Return a list as text that fits a property, without its last items where it does not."""
-    text = orjson.dumps(items).decode()
-    while len(text) > _TOO_LONG:
+    while len(text := msgspec.json.encode(items).decode()) > _TOO_LONG:
         items = items[:-1]
-        text = orjson.dumps(items).decode()
     return text
 
 
@@ -146,26 +146,21 @@ def entry_of(row: Any) -> AccountEntry:
     """Return the report that a row was made from; what was never known is empty."""
     return AccountReport(
         id=parse_account_id(row["id"]),
-        checked_at=utc(row["checked_at"]),
-        mode=row.get("mode", "observe"),
-        findings=tuple(finding_from_json(item) for item in orjson.loads(row.get("findings", "[]"))),
+        checked_at=datetime.fromisoformat(row["checked_at"]),
+        mode=row["mode"],
+        findings=_FINDINGS.decode(row["findings"]),
         deleted=row.get("deleted", False),
         in_scope=row.get("in_scope", False),
         healthy=row.get("healthy", False),
-        settled=row.get("settled", True),
-        plan=tuple(step_from_json(item) for item in orjson.loads(row.get("plan", "[]"))),
-        steps=tuple(outcome_from_json(item) for item in orjson.loads(row.get("steps", "[]"))),
-        retry_after_s=row.get("retry_after_s") or None,
+        settled=row["settled"],
+        plan=_PLAN.decode(row.get("plan", "[]")),
+        steps=_STEPS.decode(row.get("steps", "[]")),
+        retry_after_s=row["retry_after_s"] or None,
         told_healthy=row.get("told_healthy"),
-        native_seen=bool(row.get("native_seen")),
+        native_seen=row.get("native_seen", False),
         secret=secret_at(row["vault_host"], row["secret"]) if row.get("vault_host") else None,
         **{column: row.get(column, "") for column in _TEXT_COLUMNS},
     )
-
-
-def utc(text: str) -> datetime:
-    """Return the time that a column holds, in UTC."""
-    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def _relay_account_of(row: Any) -> RelayAccount:

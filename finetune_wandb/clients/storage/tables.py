@@ -237,16 +237,15 @@ class JsonRows:
 
     async def write(
         self, partition: str, row: str, data: dict[str, Any], known: JsonRow | None
-    ) -> None:
+    ) -> str:
         """Write a row over the one that its writer read, or a new one where that was none.
 
-        Raises ConflictError where another writer came first.
+        Return its etag. Raises ConflictError where another writer came first.
         """
         entity = _entity(partition, row, data)
         if known is None:
-            await self._table.insert(entity)
-        else:
-            await self._table.update(entity, etag=known.etag)
+            return await self._table.insert(entity)
+        return await self._table.update(entity, etag=known.etag)
 
     async def delete(self, partition: str, row: str) -> None:
         """Remove a row; a no-op where there is none."""

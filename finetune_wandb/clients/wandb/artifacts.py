@@ -19,9 +19,8 @@ from weakref import WeakValueDictionary
 
 import orjson
 
-from finetune_wandb.model.artifact import ArtifactResult, JobArtifacts
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay_ports import ArtifactResult, JobArtifacts, RunKey
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _AT_ONCE: Final = 2

@@ -16,8 +16,7 @@ from finetune_wandb.model.errors import (
     RejectedError,
     UnavailableError,
 )
-from finetune_wandb.model.key import KeyOwner
-from finetune_wandb.model.mint import ListedKey, MintedKey
+from finetune_wandb.model.key import KeyOwner, ListedKey, MintedKey
 from finetune_wandb.model.secret import Secret
 
 _VIEWER: Final = "query Viewer { viewer { id entity teams { edges { node { name } } } } }"

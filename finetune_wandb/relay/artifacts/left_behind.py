@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.artifact import ArtifactFile, JobArtifacts
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import MissingError, PermanentError
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.job_object import parse_job
-from finetune_wandb.model.relay_ports import JobsPort
+from finetune_wandb.model.job import Job, parse_job
+from finetune_wandb.model.relay_ports import ArtifactFile, JobArtifacts, JobsPort
 from finetune_wandb.relay.artifacts.data_set import COLUMNS, FileFacts, measure, table_rows
 from finetune_wandb.relay.artifacts.result_copy import copy_result
 from finetune_wandb.relay.published.checkpoints import checkpoint_table

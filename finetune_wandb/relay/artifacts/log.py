@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.artifact import ArtifactResult, JobArtifacts
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import AppError, TemporaryError, UnavailableError
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay_ports import ArtifactResult, JobArtifacts, RunKey
 from finetune_wandb.relay.artifacts.left_behind import LeftBehind, gather
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.memory import Memory

@@ -15,8 +15,7 @@ from typing import Any, Final
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import JobSeen
 from finetune_wandb.model.errors import AppError, RejectedError, TemporaryError
-from finetune_wandb.model.job import TERMINAL, is_job_id
-from finetune_wandb.model.job_object import as_number
+from finetune_wandb.model.job import TERMINAL, as_number, is_job_id
 from finetune_wandb.model.messages import BackfillMessage, RelayMessage
 from finetune_wandb.model.relay_ports import CursorsPort, JobsPort, Listing, WorkPort
 from finetune_wandb.model.relay_state import CLOSED, RelayState

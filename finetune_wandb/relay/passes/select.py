@@ -6,8 +6,7 @@ from typing import Any, Final
 import orjson
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.job import is_job_id
-from finetune_wandb.model.job_object import reduce_job
+from finetune_wandb.model.job import is_job_id, reduce_job
 from finetune_wandb.model.messages import RelayMessage
 
 JOBS_PER_MESSAGE: Final = 20

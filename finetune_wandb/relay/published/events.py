@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from finetune_wandb.model.job_object import MAX_TIME, as_number
+from finetune_wandb.model.job import MAX_TIME, as_number
 from finetune_wandb.model.redact import redacted
 from finetune_wandb.relay.published.metrics import Number, read_metrics, step_of
 

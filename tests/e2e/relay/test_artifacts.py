@@ -12,9 +12,8 @@ import pytest
 
 from dev.sandbox.wandb.artifacts import Blob
 from finetune_wandb.clients.wandb.artifacts import Artifacts
-from finetune_wandb.model.artifact import ArtifactResult, JobArtifacts
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay_ports import ArtifactResult, JobArtifacts, RunKey
 from finetune_wandb.relay.artifacts.data_set import COLUMNS
 from finetune_wandb.relay.artifacts.log import ArtifactOutcome, log_artifacts
 from tests.e2e.relay import reader

@@ -20,7 +20,7 @@ from finetune_wandb.clients.http import Answer
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import TemporaryError, UnavailableError
-from finetune_wandb.model.job_object import parse_job
+from finetune_wandb.model.job import parse_job
 from finetune_wandb.relay.artifacts.data_set import measure, table_rows
 from finetune_wandb.relay.artifacts.left_behind import gather
 from finetune_wandb.relay.options import RelayOptions

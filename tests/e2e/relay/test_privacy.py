@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from finetune_wandb.clients.wandb.artifacts import Artifacts
-from finetune_wandb.model.job_object import reduce_job
+from finetune_wandb.model.job import reduce_job
 from finetune_wandb.model.messages import RelayMessage
 from finetune_wandb.model.redact import MASK, redacted, redacted_value
 from finetune_wandb.relay.artifacts.log import log_artifacts

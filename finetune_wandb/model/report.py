@@ -1,14 +1,35 @@
-"""The steps that clear findings, what became of each, and the report of one pass."""
+"""Findings of the checks, the steps that clear them, what became of each, the report of one pass."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from finetune_wandb.model.finding import Finding
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import ApplyMode
+
+Severity = Literal["ok", "warning", "blocked", "manual"]
+"""`ok`: as it should be. `warning`: works, but ought to change. `blocked`: the integration
+cannot work until this changes. `manual`: a step that only a person can take and that the relay
+does not need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`cause` is a code of `finetune_wandb/model/causes.py`; `evidence` holds ids, names and codes only."""
+
+    check: str
+    severity: Severity
+    cause: str
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    remedy: str = ""
+
+
+def open_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings that are not as they should be, in their order."""
+    return [item for item in findings if item.severity != "ok"]
+
 
 StepKind = Literal["enable_identity", "grant_role", "add_access_policy", "write_record"]
 StepState = Literal["done", "skipped", "deferred", "failed"]
@@ -29,27 +50,6 @@ class Step:
     values: Mapping[str, str] = field(default_factory=dict)
     """What is written. A principal that does not exist yet is left out and read when it does."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the step as plans are shown and stored."""
-        return {
-            "kind": self.kind,
-            "target": self.target,
-            "cause": self.cause,
-            "needs": list(self.needs),
-            "values": dict(self.values),
-        }
-
-
-def step_from_json(data: Mapping[str, Any]) -> Step:
-    """Return the step that `to_json` wrote."""
-    return Step(
-        kind=data["kind"],
-        target=data["target"],
-        cause=data["cause"],
-        needs=tuple(data["needs"]),
-        values=data["values"],
-    )
-
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
@@ -63,27 +63,6 @@ class StepOutcome:
     """Which kind of error ended it; empty when none did."""
     retry_after: float | None = None
     """Seconds after which the service wants to be asked again; only on `deferred`."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the outcome as the status answer and the table show it."""
-        return {
-            "step": self.step.to_json(),
-            "state": self.state,
-            "detail": self.detail,
-            "code": self.code,
-            "reason": self.reason,
-        }
-
-
-def outcome_from_json(data: Mapping[str, Any]) -> StepOutcome:
-    """Return the outcome that `to_json` wrote; a pause is not kept."""
-    return StepOutcome(
-        step_from_json(data["step"]),
-        data["state"],
-        data["detail"],
-        data["code"],
-        data["reason"],
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
