@@ -10,18 +10,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from finetune_wandb.keys.ports import KeyPorts
-from finetune_wandb.model.ports import (
-    AccountPort,
-    RolePort,
-    VaultPort,
-)
+from finetune_wandb.model.ports import AccountPort, RolePort, VaultPort
 from finetune_wandb.model.secret import SecretRef
+from finetune_wandb.model.single_flight import SingleFlight
 
 KEEP_FOR = timedelta(seconds=60)
-_MOST_ENTRIES = 1024
+_MOST_FACTS = 1024
 
 
 def vault_key(host: str) -> tuple[str, str]:
@@ -39,24 +36,11 @@ def assignments_key(scope: str) -> tuple[str, str]:
     return ("assignments", scope.lower())
 
 
-@dataclass(slots=True)
-class _Entry:
-    asked_at: datetime
-    answer: asyncio.Future[Any]
-
-    def serves(self, now: datetime, fresh_after: datetime) -> bool:
-        return (
-            not self.answer.cancelled()
-            and self.asked_at >= fresh_after
-            and now - self.asked_at < KEEP_FOR
-        )
-
-
 class SharedReads:
     """A cache with one reader per fact; later callers wait for it."""
 
     def __init__(self) -> None:
-        self._entries: dict[Hashable, _Entry] = {}
+        self._facts: SingleFlight[Hashable, Any] = SingleFlight(_MOST_FACTS)
         self._turns: dict[Hashable, tuple[asyncio.Lock, int]] = {}
 
     async def get[T](
@@ -72,20 +56,19 @@ class SharedReads:
 
         `now` is when the caller's pass began: a fact counts as read at that earlier time.
         """
-        entry = self._entries.get(key)
-        if entry is None or not entry.serves(now, fresh_after):
-            entry = _Entry(now, asyncio.ensure_future(_run(read)))
-            self._make_room(now)
-            self._entries[key] = entry
-        try:
-            # One caller that is cancelled must not take the others' answer away.
-            fact = cast("T", await asyncio.shield(entry.answer))
-        except Exception:  # raised on: only what failed must not be kept
-            self._drop(key, entry)
-            raise
-        if not keep(fact):
-            self._drop(key, entry)
+        at, since = now.timestamp(), fresh_after.timestamp()
+        fact: T = await self._facts.get(
+            key,
+            read,
+            now=at,
+            fresh=lambda asked_at: asked_at >= since and at - asked_at < KEEP_FOR.total_seconds(),
+            keep=keep,
+        )
         return fact
+
+    def amend(self, key: Hashable, change: Callable[[Any], Any]) -> None:
+        """Bring a kept fact up to date with an own write, so that no pass has to read it again."""
+        self._facts.amend(key, change)
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[None]:
@@ -104,33 +87,6 @@ class SharedReads:
                 self._turns[key] = (lock, users - 1)
             else:
                 del self._turns[key]
-
-    def amend(self, key: Hashable, change: Callable[[Any], Any]) -> None:
-        """Bring a kept fact up to date with an own write, so that nobody has to read it again."""
-        entry = self._entries.get(key)
-        if entry is None or not entry.answer.done() or entry.answer.cancelled():
-            # Still being read: whether that reading saw the write is unknown.
-            self._entries.pop(key, None)
-            return
-        changed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        changed.set_result(change(entry.answer.result()))
-        self._entries[key] = _Entry(entry.asked_at, changed)
-
-    def _drop(self, key: Hashable, entry: _Entry) -> None:
-        if self._entries.get(key) is entry:
-            del self._entries[key]
-
-    def _make_room(self, now: datetime) -> None:
-        if len(self._entries) >= _MOST_ENTRIES:
-            self._entries = {
-                key: entry
-                for key, entry in self._entries.items()
-                if now - entry.asked_at < KEEP_FOR
-            }
-
-
-async def _run[T](read: Callable[[], Awaitable[T]]) -> T:
-    return await read()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

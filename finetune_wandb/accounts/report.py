@@ -74,6 +74,8 @@ def unreadable_report(
         "refused": "account_refused",
         "missing": "account_missing",
     }[failure.kind]
+    if failure.code == "SubscriptionNotFound":
+        cause = "account_subscription_gone"
     temporary = failure.kind == "temporary"
     return AccountReport(
         id=target,
@@ -112,7 +114,29 @@ def _about_outcome(outcome: StepOutcome, account: AccountId) -> Finding:
         return finding("step_target_gone", **evidence)
     if outcome.reason == "temporary":
         return finding("step_waiting", **evidence)
-    return finding("step_refused", **evidence)
+    return finding(_cause_of_refusal(outcome.code), **evidence)
+
+
+def _cause_of_refusal(code: str) -> str:
+    """Return the cause for the code of a refusal that neither waiting nor a role of the app ends."""
+    if code in _REFUSALS:
+        return _REFUSALS[code]
+    if code.endswith("LimitExceeded") and "tag" in code.lower():
+        return "step_tag_limit"
+    return "step_quota" if code.endswith(("LimitExceeded", "QuotaExceeded")) else "step_refused"
+
+
+_REFUSALS = {
+    "ScopeLocked": "step_locked",
+    "RequestDisallowedByPolicy": "step_against_policy",
+    "LinkedAuthorizationFailed": "step_linked_denied",
+    "LinkedAccessCheckFailed": "step_linked_denied",
+    "ReadOnlyDisabledSubscription": "step_subscription_disabled",
+    "SubscriptionNotFound": "step_subscription_gone",
+    "SubscriptionNotRegistered": "step_provider_not_registered",
+    "MissingSubscriptionRegistration": "step_provider_not_registered",
+    "RoleAssignmentLimitExceeded": "step_role_limit",
+}
 
 
 def _names(account: AccountId) -> dict[str, str]:

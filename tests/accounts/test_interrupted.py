@@ -88,6 +88,32 @@ async def test_step_fails_with_a_remedy_when_trying_again_cannot_help(
     assert (await run_pass(azure)).healthy
 
 
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("ScopeLocked", "step_locked"),
+        ("RequestDisallowedByPolicy", "step_against_policy"),
+        ("LinkedAuthorizationFailed", "step_linked_denied"),
+        ("LinkedAccessCheckFailed", "step_linked_denied"),
+        ("ReadOnlyDisabledSubscription", "step_subscription_disabled"),
+        ("SubscriptionNotFound", "step_subscription_gone"),
+        ("SubscriptionNotRegistered", "step_provider_not_registered"),
+        ("MissingSubscriptionRegistration", "step_provider_not_registered"),
+        ("RoleAssignmentLimitExceeded", "step_role_limit"),
+        ("TagCountLimitExceeded", "step_tag_limit"),
+        ("QuotaExceeded", "step_quota"),
+        ("Odd", "step_refused"),
+    ],
+)
+async def test_refusal_has_its_own_cause_when_its_code_says_what_is_in_the_way(
+    code: str, cause: str
+) -> None:
+    report = await run_pass(_failing("grant role", RejectedError("no", code=code)))
+    [found] = [item for item in report.findings if item.check == "apply"]
+    assert found.cause == cause
+    assert found.evidence["code"] == code
+
+
 @pytest.mark.parametrize("step", STEPS)
 async def test_state_is_the_same_when_a_write_took_effect_and_its_answer_was_lost(
     step: str,

@@ -63,6 +63,12 @@ async def test_fact_is_read_again_when_it_is_not_worth_keeping() -> None:
     assert fact.reads == 2
 
 
+async def test_one_answer_serves_all_who_wait_when_it_is_not_worth_keeping() -> None:
+    shared, fact = SharedReads(), Counter(keep=False)
+    asking = [asyncio.create_task(ask(shared, fact)) for _ in range(50)]
+    assert await asyncio.gather(*asking) == [1] * 50
+
+
 async def test_others_get_their_answer_when_the_first_is_cancelled() -> None:
     shared, fact = SharedReads(), Counter()
     fact.gate.clear()
@@ -87,14 +93,14 @@ async def test_error_is_not_kept() -> None:
     assert await ask(shared, Counter()) == 1
 
 
-async def test_fact_being_read_is_dropped_when_somebody_writes_meanwhile() -> None:
+async def test_fact_being_read_is_read_again_when_it_is_written_meanwhile() -> None:
     shared, fact = SharedReads(), Counter()
     fact.gate.clear()
     asking = asyncio.create_task(ask(shared, fact))
     await asyncio.sleep(0)
     shared.amend("fact", lambda kept: kept + 100)
     fact.gate.set()
-    assert await asking == 1
+    assert await asking == 2
     assert await ask(shared, fact) == 2
     shared.amend("fact", lambda kept: kept + 100)
     assert await ask(shared, fact) == 102

@@ -269,6 +269,7 @@ SITUATIONS = [
     # account
     Situation("account may not be read", with_error("read account", DeniedError("no")), blocked=("account_denied",), in_scope=False),
     Situation("account throttled", with_error("read account", ThrottledError("no")), blocked=("account_unavailable",), in_scope=False, retries=True),
+    Situation("account's subscription gone", with_error("read account", RejectedError("no", code="SubscriptionNotFound")), blocked=("account_subscription_gone",), in_scope=False),
     Situation("account refused", with_error("read account", RejectedError("no", code="Odd")), blocked=("account_refused",), in_scope=False),
     Situation("account gone", lambda: replace(ready(), accounts={}), in_scope=False, healthy=False),
 ]  # fmt: skip

@@ -45,7 +45,7 @@ FAILURES: dict[str, dict[str, Any]] = {
     "policy": refusal(403, "RequestDisallowedByPolicy"),
     "400": refusal(400, "BadRequest"),
 }
-ENDS = {"403": "denied", "policy": "refused", "404": "gone", "400": "refused"}
+ENDS = {"403": "denied", "policy": "against policy", "404": "gone", "400": "refused"}
 
 
 def failing(method: str, below: str, action: dict[str, Any]) -> Move:
@@ -105,6 +105,7 @@ def interrupted(step: str, failure: str) -> Situation:
     finding = {
         "denied": f"{step}_denied",
         "gone": "step_target_gone",
+        "against policy": "step_against_policy",
         "refused": "step_refused",
         "": "step_waiting",
     }[kind]
