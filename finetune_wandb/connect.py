@@ -24,6 +24,7 @@ from finetune_wandb.clients.storage.problem_table import ProblemTable
 from finetune_wandb.clients.storage.queues import Queues
 from finetune_wandb.clients.storage.resync_table import ResyncTable
 from finetune_wandb.clients.storage.service import Storage, read_address
+from finetune_wandb.clients.storage.work_table import WorkTable
 from finetune_wandb.clients.transport import Transport, share_ca_bundle
 from finetune_wandb.clients.wandb.artifacts import Artifacts
 from finetune_wandb.clients.wandb.keys import KeyMinter, KeyProver
@@ -101,6 +102,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         notices=notices,
         artifacts=Artifacts(settings.wandb_base_url),
         queues=queues,
+        work=WorkTable(storage),
         telemetry=telemetry,
         # Set by the platform; it then strips these headers from what clients send.
         signed_in=environ.get("WEBSITE_AUTH_ENABLED", "").lower() == "true",

@@ -129,6 +129,7 @@ def problem_view(item: Problem) -> dict[str, Any]:
         "remedy": remedy_for(item.cause, item.remedy),
         "count": item.count,
         "last_at": item.last_at,
+        **({"message": item.message} if item.message else {}),
     }
 
 

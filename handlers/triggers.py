@@ -30,16 +30,20 @@ def _event_grid(bp: func.Blueprint, deps: Deps) -> None:
     @bp.function_name(Source.ACCOUNT_EVENT)
     @bp.event_grid_trigger(arg_name="event")
     async def account_event(event: func.EventGridEvent) -> None:
-        from handlers import account_event
+        from handlers import account_event, budgets
 
-        await account_event.handle(event, await deps.app())
+        app = await deps.app()
+        async with budgets.within(budgets.EVENT_S, app, Source.ACCOUNT_EVENT, "event"):
+            await account_event.handle(event, app)
 
     @bp.function_name(Source.VAULT_EVENT)
     @bp.event_grid_trigger(arg_name="event")
     async def vault_event(event: func.EventGridEvent) -> None:
-        from handlers import vault_event
+        from handlers import budgets, vault_event
 
-        await vault_event.handle(event, await deps.app())
+        app = await deps.app()
+        async with budgets.within(budgets.EVENT_S, app, Source.VAULT_EVENT, "event"):
+            await vault_event.handle(event, app)
 
 
 def _timers(bp: func.Blueprint, deps: Deps) -> None:
@@ -47,15 +51,21 @@ def _timers(bp: func.Blueprint, deps: Deps) -> None:
     @bp.timer_trigger(arg_name="timer", schedule="%RELAY_SCHEDULE%", use_monitor=False)
     async def relay_timer(timer: func.TimerRequest) -> None:
         from finetune_wandb.flows import tick
+        from handlers import budgets
 
-        await tick.handle(await deps.app())
+        app = await deps.app()
+        async with budgets.within(budgets.TICK_S, app, Source.RELAY_TIMER, "tick"):
+            await tick.handle(app)
 
     @bp.function_name(Source.DRIFT_TIMER)
     @bp.timer_trigger(arg_name="timer", schedule="%DRIFT_SCHEDULE%", use_monitor=True)
     async def drift_timer(timer: func.TimerRequest) -> None:
         from finetune_wandb.flows import drift
+        from handlers import budgets
 
-        await drift.handle(await deps.app())
+        app = await deps.app()
+        async with budgets.within(budgets.DRIFT_S, app, Source.DRIFT_TIMER, "drift pass"):
+            await drift.handle(app)
 
 
 def _queues(bp: func.Blueprint, deps: Deps) -> None:
@@ -142,12 +152,16 @@ async def _answered(
     deps: Deps,
 ) -> func.HttpResponse:
     """Return the answer, or the problem details of the error that it ended with."""
+    from handlers import budgets
     from handlers.problem_details import ANSWERED, answer_for
 
     if refused := _wrong_method(request, method):
         return refused
     try:
-        return await answer(request, await deps.app())
+        app = await deps.app()
+        path = request.url.partition("?")[0].rpartition("/api/")[2]
+        async with budgets.within(budgets.HTTP_S, app, "http", path[:200]):
+            return await answer(request, app)
     except ANSWERED as error:
         return answer_for(error)
 

@@ -25,6 +25,7 @@ from finetune_wandb.model.errors import (
 )
 from finetune_wandb.model.ids import parse_account_id
 from finetune_wandb.model.messages import Message
+from finetune_wandb.model.queues import SetAside
 from finetune_wandb.model.relay_ports import (
     EnsuredRun,
     Listing,
@@ -35,6 +36,7 @@ from finetune_wandb.model.relay_ports import (
 )
 from finetune_wandb.model.relay_state import RelayState
 from finetune_wandb.model.secret import Secret, SecretRef, secret_at
+from finetune_wandb.model.work import Work
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 ENTITY = "team"
@@ -408,6 +410,7 @@ class FakeQueue:
         self.queues: list[str] = []
         """Which queue each message went to."""
         self.delays: list[float] = []
+        self.poison: list[tuple[str, bytes]] = []
         self.full = False
 
     async def send(self, messages: Iterable[Message], *, delay_s: float = 0) -> None:
@@ -418,3 +421,62 @@ class FakeQueue:
             self.sent.append(orjson.loads(message.to_json()))
             self.queues.append(message.queue)
             self.delays.append(delay_s)
+
+    async def put(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
+        if self.full:
+            raise ConflictError("the queue is gone", subject="queue")
+        self.sent.append(orjson.loads(body))
+        self.queues.append(queue)
+        self.delays.append(delay_s)
+
+    async def poisoned(self) -> AsyncIterator[SetAside]:
+        for queue, body in list(self.poison):
+
+            async def remove(one: tuple[str, bytes] = (queue, body)) -> None:
+                self.poison.remove(one)
+
+            yield SetAside(queue, body, remove)
+
+
+class FakeWork:
+    """MessagePort over dictionaries."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Work] = {}
+        self.aside: dict[str, Work] = {}
+        self.writes = 0
+
+    def _put(self, work: Work) -> None:
+        self.writes += 1
+        self.rows[work.key] = replace(work, etag=str(self.writes))
+
+    async def read(self, work: Work) -> Work | None:
+        return self.rows.get(work.key)
+
+    async def claim(self, work: Work) -> None:
+        known = self.rows.get(work.key)
+        if (known.etag if known else "") != work.etag:
+            raise ConflictError("another writer came first", subject="work")
+        self._put(work)
+
+    async def write(self, work: Work) -> None:
+        self._put(work)
+
+    async def remove(self, work: Work) -> None:
+        self.rows.pop(work.key, None)
+
+    async def list_open(self) -> list[Work]:
+        return [replace(work, etag="") for work in self.rows.values()]
+
+    async def set_aside(self, work: Work) -> None:
+        self.aside[work.key] = work
+        self.rows.pop(work.key, None)
+
+    async def is_aside(self, work: Work) -> bool:
+        return work.key in self.aside
+
+    async def list_aside(self) -> list[Work]:
+        return list(self.aside.values())
+
+    async def forget_aside(self, work: Work) -> None:
+        self.aside.pop(work.key, None)

@@ -7,7 +7,7 @@ checker alone: every cold start imports this file.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from finetune_wandb.model.messages import Message
     from finetune_wandb.model.ports import AccountStore, NoticePort
     from finetune_wandb.model.problem import Problem
-    from finetune_wandb.model.queues import QueueCount
+    from finetune_wandb.model.queues import QueueCount, SetAside
     from finetune_wandb.model.resync import Resync, ResyncItem
-    from finetune_wandb.model.secret import SecretRef
     from finetune_wandb.model.settings import Settings
     from finetune_wandb.model.telemetry import Telemetry
+    from finetune_wandb.model.work import Work
     from finetune_wandb.relay.artifacts.log import ArtifactPort
     from finetune_wandb.relay.options import RelayOptions
     from finetune_wandb.relay.passes.finder import Finder
@@ -92,26 +92,57 @@ class QueuePort(Protocol):
 
     async def counts(self) -> list[QueueCount]: ...
 
-    async def requeue(self) -> int:
-        """Put the messages of all poison queues back on their queues; return how many."""
+    async def put(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
+        """Put a message on a queue, as it was sent."""
+        ...
+
+    def poisoned(self) -> AsyncIterator[SetAside]:
+        """Yield what is in the poison queues. A message that is not removed is seen again later."""
         ...
 
 
+class MessagePort(Protocol):
+    """The table of messages that were begun and did not end, and of those that were set aside."""
+
+    async def read(self, work: Work) -> Work | None: ...
+
+    async def claim(self, work: Work) -> None:
+        """Write a row over the version that was read, or a new one. Raises ConflictError."""
+        ...
+
+    async def write(self, work: Work) -> None:
+        """Write a row, whatever was there."""
+        ...
+
+    async def remove(self, work: Work) -> None: ...
+
+    async def list_open(self) -> list[Work]:
+        """Return what was begun and did not end, or ended after a crash."""
+        ...
+
+    async def set_aside(self, work: Work) -> None:
+        """Keep a message with its cause until it is put back."""
+        ...
+
+    async def is_aside(self, work: Work) -> bool: ...
+
+    async def list_aside(self) -> list[Work]: ...
+
+    async def forget_aside(self, work: Work) -> None: ...
+
+
 @dataclass(slots=True)
-class RejectedKeys:
-    """One per process: when each key that W&B rejects was last sent for.
+class Pause:
+    """One per process: when each thing was done last, so that it is done only now and then."""
 
-    Every message of every tick meets the rejection; one look at the key serves them all.
-    """
+    seconds: float
+    _done_at: dict[object, float] = field(default_factory=dict)
 
-    pause_s: float = 1.0
-    _sent_at: dict[SecretRef, float] = field(default_factory=dict)
-
-    def is_due(self, secret: SecretRef, now: float) -> bool:
-        """Return whether to send for a look now, and count it as sent. `now` in unix seconds."""
-        if now - self._sent_at.get(secret, float("-inf")) < self.pause_s:
+    def is_due(self, subject: object, now: float) -> bool:
+        """Return whether to do it now, and count it as done. `now` in unix seconds."""
+        if now - self._done_at.get(subject, float("-inf")) < self.seconds:
             return False
-        self._sent_at[secret] = now
+        self._done_at[subject] = now
         return True
 
 
@@ -138,8 +169,12 @@ class App:
     resyncs: ResyncPort
     notices: NoticePort
     queues: QueuePort
+    work: MessagePort
     refused_events: RefusedEvents
-    rejected_keys: RejectedKeys = field(default_factory=RejectedKeys)
+    rejected_keys: Pause = field(default_factory=lambda: Pause(1.0))
+    """Every message of every tick meets a rejected key; one look at it serves them all."""
+    poison_looks: Pause = field(default_factory=lambda: Pause(600.0))
+    """Azure keeps what is in a poison queue for seven days only."""
 
     def now(self) -> datetime:
         """Return the time as a UTC datetime."""

@@ -1,6 +1,7 @@
 """Some jobs of one account: bring their runs up to date, and send on what follows from that."""
 
 import logging
+from itertools import batched
 from typing import Final
 
 from finetune_wandb.flows import resync_jobs
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 _NOT_RELAYED: Final = MissingError(
     "the account is not relayed", remedy="see its findings in /api/status"
 )
+_ARTIFACT_JOBS: Final = 8
+"""Jobs of one artifact message: what they may take fits into a function's time."""
 
 
 async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
@@ -57,8 +60,11 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
     outcomes += failures
     if any(outcome.key_refused for outcome in outcomes):
         await _send_key(account, app)
-    if finished := [outcome.job for outcome in outcomes if outcome.wants_artifacts]:
-        await app.queues.send([ArtifactMessage(account=message.account, jobs=finished)])
+    finished = [outcome.job for outcome in outcomes if outcome.wants_artifacts]
+    await app.queues.send(
+        ArtifactMessage(account=message.account, jobs=list(some))
+        for some in batched(finished, _ARTIFACT_JOBS, strict=False)
+    )
     for outcome in outcomes:
         report_job(outcome, account, app)
         if message.force and outcome.relay_state not in CLOSED:

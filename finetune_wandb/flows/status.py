@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from finetune_wandb.flows.app import App
@@ -15,11 +15,14 @@ from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay_state import RelayState
 from finetune_wandb.model.report import AccountEntry
 from finetune_wandb.model.secret import SecretRef
+from finetune_wandb.model.work import Work
 
 log = logging.getLogger(__name__)
 
 _MOST_CHANGES: Final = 20
 """Changes of a key in an answer; the table holds 400 days of them."""
+_LONGEST_MESSAGE: Final = 2000
+"""Bytes that are shown of a message that was set aside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,7 @@ async def read_situation(app: App) -> Situation:
         app.problems.list_all(),
         app.queues.counts(),
     )
+    aside = await app.work.list_aside()
     changes = await asyncio.gather(
         *(app.reconcile.keys.list_changes(one.secret, most=_MOST_CHANGES) for one in keys)
     )
@@ -80,9 +84,21 @@ async def read_situation(app: App) -> Situation:
         keys=sorted(keys, key=lambda one: one.secret.key),
         key_changes={one.secret: found for one, found in zip(keys, changes, strict=True)},
         mints={one.secret: one for one in mints},
-        problems=problems,
-        queues=queues,
+        problems=[*map(_shown, aside), *problems],
+        queues=[_with_aside(count, aside) for count in queues],
     )
+
+
+def _shown(work: Work) -> Problem:
+    """Return why a message was set aside, with the message."""
+    problem = work.problem or Problem(source=work.queue, subject=work.queue, cause="set aside")
+    return replace(problem, message=work.body[:_LONGEST_MESSAGE].decode(errors="replace"))
+
+
+def _with_aside(count: QueueCount, aside: list[Work]) -> QueueCount:
+    # Until the poison queue is looked at, a message is both in it and in the table.
+    kept = sum(work.queue == count.name for work in aside)
+    return replace(count, poison=max(count.poison, kept))
 
 
 async def report_levels(app: App) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 
+from finetune_wandb.flows import work
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.problem import Problem, Source
@@ -12,6 +13,10 @@ log = logging.getLogger(__name__)
 
 async def handle(app: App) -> Found:
     """Run one tick. One account's failure is recorded and does not stop the others."""
+    try:
+        await work.look_after(app)
+    except AppError as lost:
+        await app.problems.note(_problem("work", lost))
     found = await app.finder.tick(await app.accounts.list_for_relay(), clock=app.clock)
     for account, error in found.oddities.items():
         await app.problems.note(_problem(account, error))

@@ -167,3 +167,10 @@ read_reconcile: Final = _reader(
 read_relay: Final = _reader(msgspec.json.Decoder(RelayMessage))
 read_backfill: Final = _reader(msgspec.json.Decoder(BackfillMessage))
 read_artifacts: Final = _reader(msgspec.json.Decoder(ArtifactMessage))
+READERS: Final[dict[str, Callable[[bytes | str], Message]]] = {
+    RECONCILE: read_reconcile,
+    RELAY: read_relay,
+    BACKFILL: read_backfill,
+    ARTIFACTS: read_artifacts,
+}
+"""How to read a message, by its queue."""

@@ -32,3 +32,5 @@ class Problem:
     last_at: float = 0.0
     count: int = 1
     """How often it came; of one that is being noted, how often since it was noted last."""
+    message: str = ""
+    """JSON of the message that was set aside, cut where it is long; empty for other problems."""

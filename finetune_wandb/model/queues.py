@@ -1,5 +1,6 @@
 """The app's queues by name, and how full they are."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,3 +21,14 @@ class QueueCount:
     """Messages that wait or are being worked on."""
     poison: int
     """Messages that failed too often and were set aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A message in a poison queue."""
+
+    queue: str
+    """The queue that it was on before."""
+    body: bytes
+    remove: Callable[[], Awaitable[None]]
+    """Take it out of the poison queue."""

@@ -50,6 +50,7 @@ var tableNames = [
   'keys'
   'problems'
   'resyncs'
+  'work'
 ]
 // Storage Blob Data Owner: the host's leases, timers' state and the deployment package.
 var blobDataOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'

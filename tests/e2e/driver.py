@@ -231,7 +231,7 @@ def _now() -> str:
 
 @asynccontextmanager
 async def running(
-    run_dir: Path, *, host_env: Mapping[str, str] | None = None
+    run_dir: Path, *, host_env: Mapping[str, str] | None = None, lease: float | None = None
 ) -> AsyncIterator[Driver]:
     """Start a stack with a vault that holds a good key, relaying every second.
 
@@ -242,6 +242,7 @@ async def running(
         isolated=True,
         env={"RELAY_SCHEDULE": "* * * * * *"},
         host_env={"ARTIFACTS": "off", **(host_env or {})},
+        lease=lease,
         progress=lambda _: None,
     )
     async with stack:

@@ -14,7 +14,7 @@ from finetune_wandb.model.messages import read_reconcile
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.telemetry import NoTelemetry
 from tests.accounts.fakes import LONG_AGO, NOW, SUBSCRIPTION, account_id, settings
-from tests.fakes import FakeQueue
+from tests.fakes import FakeQueue, FakeWork
 from tests.handlers.stage import FakeProblems
 
 OTHER_SECRET = secret_at("kv-other.vault.azure.net", "wandb-api-key")
@@ -45,6 +45,7 @@ class Stage:
             relay=SimpleNamespace(cursors=SimpleNamespace(list_cursors=nothing)),
             resyncs=SimpleNamespace(purge=self._purge("resyncs")),
             problems=self.problems,
+            work=FakeWork(),
             queues=SimpleNamespace(send=self.queue.send, counts=nothing),
         )
         self.problems.purge = self._purge("problems")  # type: ignore[attr-defined]

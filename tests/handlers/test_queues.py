@@ -1,7 +1,9 @@
 """One delivery of a queue message: what cannot be read or fails for good is in the status."""
 
+import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -16,9 +18,12 @@ from finetune_wandb.model.messages import (
     RelayMessage,
     RequeueMessage,
 )
+from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.telemetry import NoTelemetry
+from finetune_wandb.model.work import work_of
 from handlers.queues import ARTIFACTS, LAST_TRY, RECONCILE, RELAY, Queue, handle
 from tests.accounts.fakes import NOW
+from tests.fakes import FakeQueue, FakeWork
 from tests.flows.resync_stage import ACCOUNT, Stage
 from tests.handlers.stage import FakeProblems
 
@@ -34,7 +39,8 @@ class Broken:
 
 
 def delivery(body: str | bytes, tries: int = 1) -> Any:
-    return SimpleNamespace(get_body=lambda: body, dequeue_count=tries)
+    text = body.encode() if isinstance(body, str) else body
+    return SimpleNamespace(id="one", get_body=lambda: text, dequeue_count=tries)
 
 
 def deps_of(app: Any) -> Any:
@@ -53,11 +59,19 @@ def broken(error: Exception, stage: Stage | None = None) -> Any:
         clock=stage.app.clock,
         now=lambda: NOW,
         problems=FakeProblems(),
+        work=FakeWork(),
         telemetry=NoTelemetry(),
         settings=Broken(error),
         reconcile=Broken(error),
         accounts=Broken(error),
     )
+
+
+def kept(app: Any) -> Problem:
+    """Return why the only message that was set aside was."""
+    (aside,) = app.work.aside.values()
+    assert aside.problem
+    return cast("Problem", aside.problem)
 
 
 ERRORS = [UnavailableError("storage is away"), RejectedError("too large"), KeyError("a secret")]
@@ -80,13 +94,14 @@ async def test_message_is_in_the_status_when_its_last_try_failed(
 ) -> None:
     app = broken(error)
     for tries in range(1, LAST_TRY + 1):
-        assert not app.problems.known
+        assert not app.work.aside
         with pytest.raises(type(error)):
             await handle(delivery(message.to_json(), tries), queue, deps_of(app))
-    ((source, subject, cause),) = app.problems.known
-    assert (source, subject) == (function, message.subject)
-    assert "secret" not in cause
-    assert "/api/resync" in app.problems.remedies[0]
+    problem = kept(app)
+    assert (problem.source, problem.subject) == (function, message.subject)
+    assert "secret" not in problem.cause
+    assert "/api/resync" in problem.remedy
+    assert not app.work.rows
 
 
 @pytest.mark.parametrize("queue", [RECONCILE, RELAY, ARTIFACTS], ids=["reconcile", "relay", "a"])
@@ -114,7 +129,7 @@ async def test_resync_ends_when_an_account_failed_of_something_unexpected() -> N
         await handle(delivery(stage.message.to_json(), LAST_TRY), RECONCILE, deps_of(app))
     assert stage.account_item.state == "failed"
     assert "/api/resync" in stage.account_item.results[0]["remedy"]
-    assert app.problems.known
+    assert kept(app)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["temporary", "permanent", "unexpected"])
@@ -130,18 +145,40 @@ async def test_jobs_of_a_resync_end_when_their_message_failed_at_its_last_try(
         await handle(delivery(message.to_json(), LAST_TRY), RELAY, deps_of(app))
     (item,) = stage.job_items
     assert (item.state, item.failed) == ("failed", 1)
-    ((source, subject, _),) = app.problems.known
-    assert (source, subject) == ("relay_jobs", message.account)
+    problem = kept(app)
+    assert (problem.source, problem.subject) == ("relay_jobs", message.account)
 
 
-async def test_poison_queues_are_emptied_when_a_message_asks_for_it() -> None:
-    asked: list[bool] = []
-
-    async def requeue() -> int:
-        asked.append(True)
-        return 3
-
-    app = SimpleNamespace(queues=SimpleNamespace(requeue=requeue), telemetry=NoTelemetry())
+async def test_set_aside_messages_go_back_when_a_message_asks_for_it() -> None:
+    table, queue = FakeWork(), FakeQueue()
+    app = SimpleNamespace(
+        queues=queue,
+        work=table,
+        clock=lambda: 5.0,
+        telemetry=NoTelemetry(),
+        problems=FakeProblems(),
+    )
+    body = AccountMessage(account=str(ACCOUNT.id)).to_json()
+    await table.set_aside(work_of("reconcile-accounts", body))
     await handle(delivery(orjson.dumps({"kind": "requeue"})), RECONCILE, deps_of(app))
+    assert queue.sent == [orjson.loads(body)]
     await handle(delivery(RequeueMessage(sent_at=5.0).to_json()), RECONCILE, deps_of(app))
-    assert asked == [True, True]
+    assert len(queue.sent) == 1
+
+
+async def test_cause_is_in_the_status_when_a_message_takes_too_long() -> None:
+    app = broken(KeyError("never asked"))
+    started = asyncio.Event()
+
+    async def hang(message: Message, app: Any) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    slow = replace(RELAY, handle=hang, budget_s=0.05)
+    message = RelayMessage(account=str(ACCOUNT.id), jobs=[], trigger="timer")
+    with pytest.raises(UnavailableError):
+        await handle(delivery(message.to_json()), slow, deps_of(app))
+    assert started.is_set()
+    ((source, subject, cause),) = app.problems.known
+    assert (source, subject) == ("relay_jobs", message.account)
+    assert "seconds" in cause

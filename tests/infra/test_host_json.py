@@ -4,6 +4,11 @@ import json
 import re
 from datetime import timedelta
 
+from finetune_wandb.clients.wandb.artifacts import Artifacts
+from finetune_wandb.flows.jobs import _ARTIFACT_JOBS
+from finetune_wandb.relay.ports import RelayPorts
+from handlers import budgets
+from handlers.resync import LONGEST_WAIT_S
 from tests.infra.bicep import ROOT
 
 HOST = json.loads((ROOT / "host.json").read_text())
@@ -38,15 +43,31 @@ def test_cause_is_recorded_at_the_try_after_which_the_host_sets_a_message_aside(
     assert QUEUES["maxDequeueCount"] == _constant("handlers/queues.py", "LAST_TRY")
 
 
-def test_functions_end_before_the_platform_ends_them() -> None:
+def test_functions_end_by_themselves_well_before_the_platform_ends_them() -> None:
     timeout = _span(HOST["functionTimeout"])
-    assert timeout <= 1800
+    assert timeout <= 900
+    longest = max(
+        budgets.TICK_S,
+        budgets.DRIFT_S,
+        budgets.RECONCILE_S,
+        budgets.RELAY_S,
+        budgets.ARTIFACTS_S,
+    )
+    assert longest <= 0.8 * timeout
     # The load balancer cuts HTTP answers at 230 seconds.
-    assert _constant("handlers/resync.py", "LONGEST_WAIT_S") < 230 < timeout
+    assert LONGEST_WAIT_S < budgets.HTTP_S < 230
+
+
+def test_budgets_hold_what_is_limited_within_them() -> None:
+    assert RelayPorts.__dataclass_fields__["budget_s"].default < budgets.RELAY_S
+    per_message = Artifacts("https://api.wandb.ai")
+    longest = per_message._start_s + per_message._per_job_s * _ARTIFACT_JOBS
+    assert longest < budgets.ARTIFACTS_S
 
 
 def test_events_are_answered_before_event_grid_gives_up() -> None:
     # Its endpoints have 30 seconds; event functions do nothing but send messages.
+    assert budgets.EVENT_S < 30
     for handler in ("events", "account_event", "vault_event"):
         text = (ROOT / "handlers" / f"{handler}.py").read_text()
         assert "sleep" not in text

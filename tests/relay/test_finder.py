@@ -333,3 +333,19 @@ async def test_skipped_job_is_found_when_native_jobs_are_skipped_no_longer(stage
     stage.finder = stage.another(skip_native=False)
     await stage.tick()
     assert stage.sent() == ["native"]
+
+
+async def test_other_accounts_are_relayed_and_the_cause_shown_when_one_hangs(stage: Stage) -> None:
+    class Hangs(FakeJobs):
+        async def list_jobs(self, account: Any, *args: Any, **more: Any) -> Any:
+            if account.name == "hangs":
+                await asyncio.Event().wait()
+            return await super().list_jobs(account, *args, **more)
+
+    hanging = Hangs()
+    hanging.put({"id": "ftjob-1", "status": "running"})
+    finder = Finder(hanging, stage.cursors, stage.queue, page_s=0.05)
+    other = relay_account("hangs")
+    found = await finder.tick([other, ACCOUNT], clock=lambda: NOW)
+    assert stage.sent() == ["ftjob-1"]
+    assert "did not list the jobs" in found.failures[other.key].message

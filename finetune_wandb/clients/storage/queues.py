@@ -1,5 +1,5 @@
-"""The app's queues: messages as the host's triggers read them, how many there are, and the way
-back for what the host set aside.
+"""The app's queues: messages as the host's triggers read them, how many there are, and what the
+host set aside.
 
 Source: "Put Message", "Get Messages", "Delete Message" and "Get Queue Metadata" of the Queue
 service REST reference, version 2019-02-02; held by contract tests against Azurite.
@@ -7,8 +7,9 @@ service REST reference, version 2019-02-02; held by contract tests against Azuri
 
 import asyncio
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -18,7 +19,7 @@ from finetune_wandb.clients.http import Answer
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.errors import ConflictError, MissingError, UnavailableError
 from finetune_wandb.model.messages import Message
-from finetune_wandb.model.queues import QUEUES, QueueCount
+from finetune_wandb.model.queues import QUEUES, QueueCount, SetAside
 
 _AT_ONCE: Final = 16
 _BATCH: Final = 32
@@ -90,7 +91,7 @@ class Queue:
 
 
 class Queues:
-    """QueuePort: sends each message to its own queue, counts what waits, empties poison queues."""
+    """QueuePort: sends each message to its own queue, counts what waits, reads poison queues."""
 
     def __init__(self, storage: Storage, names: Sequence[str] = QUEUES) -> None:
         self._queues = {name: Queue(storage, name) for name in names}
@@ -102,9 +103,7 @@ class Queues:
 
         async def one(message: Message) -> None:
             async with limit:
-                # The host reads base64.
-                text = base64.b64encode(message.to_json()).decode()
-                await self._queues[message.queue].put(text, delay_s=int(delay_s))
+                await self.put(message.queue, message.to_json(), delay_s=delay_s)
 
         await asyncio.gather(*(one(message) for message in messages))
 
@@ -116,28 +115,26 @@ class Queues:
         )
         return [QueueCount(*one) for one in zip(self._queues, waiting, poison, strict=True)]
 
-    async def requeue(self) -> int:
-        """Put what was set aside back on its queue, as it was; return how many messages.
+    async def put(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
+        """Put a message on a queue, as it was sent; the host reads base64."""
+        text = base64.b64encode(body).decode()
+        await self._queues[queue].put(text, delay_s=int(delay_s))
 
-        A message is sent before it is removed: after a crash it is worked on twice, not never.
-        """
-        moved = 0
-        for name, queue in self._queues.items():
-            moved += await _move(self._poison[name], queue)
-        return moved
+    async def poisoned(self) -> AsyncIterator[SetAside]:
+        """Yield what is in the poison queues. A message that is not removed is seen again later."""
+        for name, queue in self._poison.items():
+            while batch := await queue.receive(_BATCH, hide_s=_HIDE_S):
+                for message in batch:
+                    remove = partial(queue.remove, message)
+                    yield SetAside(name, _decoded(message.text), remove)
 
 
-async def _move(source: Queue, target: Queue) -> int:
-    # What fails again meanwhile comes back to the same queue: only as many as there are now.
-    left = await source.count()
-    moved = 0
-    while left > 0 and (batch := await source.receive(min(left, _BATCH), hide_s=_HIDE_S)):
-        for message in batch:
-            await target.put(message.text)
-            await source.remove(message)
-        moved += len(batch)
-        left -= len(batch)
-    return moved
+def _decoded(text: str) -> bytes:
+    """Return the message's body; text that no sender of ours wrote stays as it is."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return text.encode()
 
 
 def _messages(answer: Answer) -> list[QueueMessage]:

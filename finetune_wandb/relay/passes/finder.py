@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import JobSeen
-from finetune_wandb.model.errors import AppError, RejectedError, TemporaryError
+from finetune_wandb.model.errors import AppError, RejectedError, TemporaryError, UnavailableError
 from finetune_wandb.model.job import TERMINAL, as_number, is_job_id
 from finetune_wandb.model.messages import BackfillMessage, RelayMessage
 from finetune_wandb.model.relay_ports import CursorsPort, JobsPort, Listing, WorkPort
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 PAGE: Final = 100
 _AT_ONCE: Final = 32
 _MOST_PAGES: Final = 10_000
+_PAGE_S: Final = 25.0
+"""One tick waits for the end of the last: an account that hangs must not hold the others' next."""
 _REMEMBER_S: Final = 3600.0
 """A person can have a complete job started over through another process of the app."""
 _AGAIN_S: Final = 110.0
@@ -74,12 +76,15 @@ class Finder:
         work: WorkPort,
         *,
         skip_native: bool = True,
+        page_s: float = _PAGE_S,
     ) -> None:
+        """A page of a listing has `page_s` seconds."""
         self._jobs = jobs
         self._cursors = cursors
         self._work = work
         self._closed = closed_states(skip_native=skip_native)
         self._skip_native = skip_native
+        self._page_s = page_s
         self._known: dict[str, _Known] = {}
         self._failing: set[tuple[str, str]] = set()
 
@@ -114,7 +119,7 @@ class Finder:
         if known is None or now - known.since > _REMEMBER_S:
             known = self._known[account.key] = _Known(now)
         try:
-            first = await self._jobs.list_jobs(account, None, PAGE, known=known.idle)
+            first = await self._list(account, None, known=known.idle)
             if first.unchanged:
                 return
             known.idle = b""
@@ -260,7 +265,7 @@ class Finder:
         """
         after: str | None = None
         for _ in range(_MOST_PAGES):
-            listing, first = first or await self._jobs.list_jobs(account, after, PAGE), None
+            listing, first = first or await self._list(account, after), None
             items = [raw for raw in listing.items if is_job_id(raw.get("id"))]
             dropped = len(listing.items) - len(items)
             yield replace(listing, items=items, unusable=listing.unusable + dropped)
@@ -268,6 +273,19 @@ class Finder:
             if not listing.has_more or last is None or last == after:
                 return
             after = last
+
+    async def _list(
+        self, account: RelayAccount, after: str | None, *, known: bytes = b""
+    ) -> Listing:
+        try:
+            async with asyncio.timeout(self._page_s):
+                return await self._jobs.list_jobs(account, after, PAGE, known=known)
+        except TimeoutError:
+            raise UnavailableError(
+                f"the fine-tuning API did not list the jobs within {self._page_s:g} seconds",
+                subject=account.key,
+                remedy="retried with the next tick",
+            ) from None
 
     def forget(self, account: str, job: str) -> None:
         """Look at a complete job again."""

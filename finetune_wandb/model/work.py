@@ -1,0 +1,58 @@
+"""A message that was begun or set aside, as the app's own table keeps it.
+
+The row's key is the message's text, so a copy that is sent again after a crash meets the row of
+the one that died. docs/reliability.md says what follows from which state.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from finetune_wandb.model.problem import Problem
+
+ALIVE_S: Final = 45.0
+"""Work without a sign of life for this long died with its process."""
+BEAT_S: Final = 15.0
+AGAIN_S: Final = 110.0
+"""A copy that was sent this recently may still wait in its queue."""
+MOST_DEATHS: Final = 3
+"""Processes that may die with a message before it gets its second round, and again after that."""
+REMEMBER_S: Final = 3600.0
+"""How long finished work is known: far longer than the queue's lease of ten minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One message. Times are unix seconds."""
+
+    key: str
+    queue: str
+    body: bytes
+    begun_by: tuple[str, ...] = ()
+    """Ids of the deliveries that began it and did not end it; the last one may be at work."""
+    alive_at: float = 0.0
+    sent_at: float = 0.0
+    """When a copy was sent last, or from when on it is seen."""
+    done_at: float = 0.0
+    """When it was done after a crash; its late original leaves it until this is forgotten."""
+    second_round: bool = False
+    """It was in the poison queue, or killed too often, and was sent once more."""
+    problem: Problem | None = None
+    """Why it was set aside; None while it is not."""
+    etag: str = ""
+    """Version of the stored row, empty for a new one."""
+
+    def is_alive(self, now: float) -> bool:
+        """Return whether the last delivery that began it may be at work."""
+        return bool(self.begun_by) and not self.done_at and now - self.alive_at < ALIVE_S
+
+    def is_lost(self, now: float) -> bool:
+        """Return whether to send a copy now."""
+        waits = now - self.sent_at < AGAIN_S
+        return not self.done_at and not waits and not self.is_alive(now)
+
+
+def work_of(queue: str, body: bytes, **more: Any) -> Work:
+    """Return the work of a message on this queue."""
+    key = hashlib.blake2b(queue.encode() + b" " + body, digest_size=20).hexdigest()
+    return Work(key=key, queue=queue, body=body, **more)
