@@ -61,10 +61,8 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
     if any(outcome.key_refused for outcome in outcomes):
         await _send_key(account, app)
     finished = [outcome.job for outcome in outcomes if outcome.wants_artifacts]
-    await app.queues.send(
-        ArtifactMessage(account=message.account, jobs=list(some))
-        for some in batched(finished, _ARTIFACT_JOBS, strict=False)
-    )
+    for some in batched(finished, _ARTIFACT_JOBS, strict=False):
+        await app.queues.send([ArtifactMessage(account=message.account, jobs=list(some))])
     for outcome in outcomes:
         report_job(outcome, account, app)
         if message.force and outcome.relay_state not in CLOSED:

@@ -1,7 +1,7 @@
 """A message that was begun or set aside, as the app's own table keeps it.
 
 The row's key is the message's text, so a copy that is sent again after a crash meets the row of
-the one that died. docs/reliability.md says what follows from which state.
+the one that died. docs/operations.md says what people see of it.
 """
 
 import hashlib
