@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from finetune_wandb.model.errors import UnavailableError
+from finetune_wandb.model.errors import DeniedError, UnavailableError
 from finetune_wandb.model.job import parse_job
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.relay.options import RelayOptions
@@ -171,4 +171,16 @@ async def test_only_the_named_jobs_are_closed_when_jobs_are_named() -> None:
     await world.relay(3)
     closed = await close_runs(ACCOUNT, world.ports, ACCOUNT_DELETED, now=NOW, jobs=["ftjob-2"])
     assert closed == Closed()
+    assert world.sink.runs[RUN].state == "running"
+
+
+async def test_job_goes_on_when_its_first_pass_back_was_refused() -> None:
+    world = World()
+    await world.relay(3)
+    await world.close()
+    world.jobs.gate = Once(list_events=DeniedError("no role yet", code="403"))
+    await world.relay(4, now=NOW + 60)
+    assert (world.cursor.relay_state, world.cursor.error) == ("parked", "no role yet")
+    await world.relay(4, now=NOW + 180)
+    assert (world.cursor.relay_state, world.steps) == ("live", [1, 2, 3, 4])
     assert world.sink.runs[RUN].state == "running"

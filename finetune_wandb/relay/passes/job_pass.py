@@ -24,7 +24,7 @@ from finetune_wandb.model.errors import (
 )
 from finetune_wandb.model.job import TERMINAL, Job
 from finetune_wandb.model.relay_ports import RunKey, RunSeen
-from finetune_wandb.model.relay_state import RelayState
+from finetune_wandb.model.relay_state import Happened, RelayState
 from finetune_wandb.relay.notes import joined_notes
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes import heartbeat
@@ -123,18 +123,18 @@ class JobPass:
         self._sources: Sources | None = None
         self._previous_status = cursor.status
         if cursor.relay_state == RelayState.DETACHED:
-            # The job is listed again: its run goes on where it ended.
+            # The job is listed again: its run goes on where it ended, also where this pass fails.
             self.memory.ended, self.memory.end, self.memory.looks = False, "", 0
+            self.store()
+            cursor.move(Happened.RELAYED)
+            cursor.error = cursor.remedy = ""
+        self.is_stale = self.memory.ended and not job.is_terminal
+        """The job object is older than what was relayed: it cannot live after its end."""
         if self.memory.asked is None:
             self.memory.asked = dict(job.hyperparameters)
         self.memory.see_status(job, clock())
         self._place = RunPlace(job, account, self.memory, ports.sink, key)
         self._alarm = Alarm(job, account, self.memory, ports=ports, options=options, key=key)
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether the job object is older than what was relayed: it cannot live after its end."""
-        return self.memory.ended and not self.job.is_terminal
 
     @property
     def is_open(self) -> bool:
