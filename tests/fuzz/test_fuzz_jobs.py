@@ -10,9 +10,13 @@ from finetune_wandb.clients.http import Answer
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.job import Job, parse_job, reduce_job
 from finetune_wandb.relay.passes.ledger import Ledger
-from finetune_wandb.relay.published.checkpoints import add_checkpoints
-from finetune_wandb.relay.published.events import console_line, parse_event
-from finetune_wandb.relay.published.rows import Row, history_line, rows_of_events
+from finetune_wandb.relay.published.rows import (
+    console_line,
+    history_line,
+    parse_checkpoint,
+    parse_event,
+    rows_of,
+)
 from finetune_wandb.relay.run.attributes import run_attributes, run_path
 from finetune_wandb.relay.run.summary import Summary
 from tests.fakes import relay_account
@@ -85,11 +89,11 @@ def test_job_or_none_when_a_job_object_is_damaged(body: bytes) -> None:
 @given(bodies(EVENT))
 def test_rows_are_json_when_an_event_is_damaged(body: bytes) -> None:
     item = answered(body)
-    event = parse_event(item)
+    event = parse_event(item) if isinstance(item, dict) else None
     if event is None:
         return
     console_line(event, event.at or 0.0).encode()
-    for step, row in rows_of_events([event]).items():
+    for step, row in rows_of([event]).items():
         line = history_line(row, 0, row.at or 0.0, 0.0)
         assert json.loads(line)["step"] == step
         ledger = Ledger()
@@ -100,15 +104,14 @@ def test_rows_are_json_when_an_event_is_damaged(body: bytes) -> None:
 
 @fuzzed
 @given(bodies([CHECKPOINT, CHECKPOINT]))
-def test_checkpoints_are_counted_when_they_are_damaged(body: bytes) -> None:
+def test_checkpoints_are_rows_when_they_are_damaged(body: bytes) -> None:
     items = answered(body)
     if not isinstance(items, list):
         return
-    listed = [item for item in items if isinstance(item, dict)]
-    rows: dict[int, Row] = {}
-    assert 0 <= add_checkpoints(rows, listed) <= len(listed)
+    found = [parse_checkpoint(item) for item in items if isinstance(item, dict)]
+    listed = [one for one in found if one is not None]
     summary = Summary()
     summary.take_checkpoints(listed, Job("j", "running", hyperparameters={"n_epochs": 2}), "")
     orjson.dumps(summary.state())
-    for row in rows.values():
+    for row in rows_of([], listed).values():
         json.loads(history_line(row, 0, row.at or 0.0, 0.0))

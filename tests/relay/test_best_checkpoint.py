@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from finetune_wandb.model.job import Job
-from finetune_wandb.relay.published.rows import Row
+from finetune_wandb.relay.published.rows import Row, parse_checkpoint
 from finetune_wandb.relay.run.cost import Meter
 from finetune_wandb.relay.run.summary import Summary
 from tests.relay.stage import Stage, body, event
@@ -26,7 +26,7 @@ THREE = [
     checkpoint(10, full_valid_loss=0.6, reward=0.9, train_accuracy=0.9),
     checkpoint("20", full_valid_loss=0.4, reward=0.1),
 ]
-BROKEN: list[Any] = [None, "x", {}, checkpoint(None, loss=1), {"step_number": 3}]
+BROKEN: list[Any] = [{}, checkpoint(None, loss=1), {"step_number": 3}]
 # As Azure published them (steps, validation rewards at 1, 4 and 10, a loss near zero).
 REWARDED = [
     checkpoint(6, train_loss=0.0026, train_mean_reward=0.77, full_valid_loss=None),
@@ -41,7 +41,8 @@ def best(
     """Return what the summary shows of the best checkpoint, and the note."""
     summary = Summary()
     summary.take_rows(rows or [])
-    note = summary.take_checkpoints(checkpoints, job, metric)
+    parsed = [one for item in checkpoints if (one := parse_checkpoint(item))]
+    note = summary.take_checkpoints(parsed, job, metric)
     shown = Summary(json.loads(json.dumps(summary.state()))).render(
         job, rows=0, last_at=None, meter=Meter()
     )

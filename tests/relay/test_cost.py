@@ -10,7 +10,7 @@ from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.setting_parsers import Prices
 from finetune_wandb.relay.options import RelayOptions
-from finetune_wandb.relay.published.events import parse_event
+from finetune_wandb.relay.published.rows import parse_event
 from finetune_wandb.relay.run.cost import Meter, Usage, price_of
 from tests.relay.stage import Stage, body, event
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_wandb.model.errors import MissingError
-from finetune_wandb.relay.published.listing import LATE_S, Hints, Page, read_events
+from finetune_wandb.model.relay_ports import Listing as Page
+from finetune_wandb.relay.published.listing import LATE_S, PAGE, Hints, read_events
 
 T0 = 1_764_000_000
 
@@ -31,17 +32,17 @@ class Listing:
         self.items = items
         self.size = size
         self.last = last
-        self.asked: list[tuple[str | None, int]] = []
+        self.asked: list[str | None] = []
 
-    async def read(self, after: str | None, limit: int) -> Page:
-        self.asked.append((after, limit))
-        ids = [item.get("id") if isinstance(item, dict) else None for item in self.items]
+    async def read(self, after: str | None) -> Page:
+        self.asked.append(after)
+        ids = [item.get("id") for item in self.items]
         start = 0
         if after is not None:
             if after not in ids:
                 raise MissingError("no such event", subject=after)
             start = (len(ids) - ids[::-1].index(after)) if self.last else ids.index(after) + 1
-        end = start + min(limit, self.size)
+        end = start + min(PAGE, self.size)
         return Page(self.items[start:end], end < len(self.items))
 
 
@@ -178,7 +179,7 @@ async def test_read_goes_on_when_its_pages_were_used_up(order: str, full: bool) 
     assert not hints.ending
     again = Listing(_ORDERS[order](made))
     await read_events(again.read, hints, full=True)
-    assert again.asked[0][0] is None, "a new full read begins at the beginning"
+    assert again.asked[0] is None, "a new full read begins at the beginning"
 
 
 async def test_read_begins_anew_when_the_event_to_go_on_after_is_gone() -> None:
@@ -215,7 +216,7 @@ async def test_reading_goes_on_when_a_whole_page_says_nothing() -> None:
 
 
 async def test_reading_ends_when_the_listing_comes_back_to_itself() -> None:
-    async def read(after: str | None, limit: int) -> Page:
+    async def read(after: str | None) -> Page:
         return Page([event(1), event(2)], True)
 
     found = await read_events(read, Hints(), full=True)
@@ -223,12 +224,13 @@ async def test_reading_ends_when_the_listing_comes_back_to_itself() -> None:
     assert found.looped
 
 
-@pytest.mark.parametrize("items", [[], [{"message": "no id"}], [None, 5, "text", []]])
+@pytest.mark.parametrize("items", [[], [{"message": "no id"}]])
 async def test_reading_ends_when_a_page_cannot_be_gone_on_from(items: list[Any]) -> None:
-    async def read(after: str | None, limit: int) -> Page:
-        return Page(items, True)
+    async def read(after: str | None) -> Page:
+        return Page(items, True, unusable=3)
 
     found = await read_events(read, Hints(), full=True)
+    assert found.unusable == 3
     assert found.looped
     assert len(found.events) <= 1
 

@@ -6,8 +6,7 @@ from typing import Any
 import orjson
 
 from finetune_wandb.model.job import Job, parse_job
-from finetune_wandb.relay.published.events import parse_event
-from finetune_wandb.relay.published.rows import Row
+from finetune_wandb.relay.published.rows import Checkpoint, Row, parse_event
 from finetune_wandb.relay.run.cost import Meter
 from finetune_wandb.relay.run.summary import Summary
 
@@ -135,7 +134,7 @@ def test_checkpoints_say_how_many_steps_there_will_be() -> None:
     summary = Summary()
     summary.take_rows([Row(60, {"train_loss": 1.0})])
     running = job("running", hyperparameters={"n_epochs": 3})
-    points = [{"step_number": step, "metrics": {"train_loss": 1.0}} for step in (20, 40)]
+    points = [Checkpoint(step, "", {"train_loss": 1.0}) for step in (20, 40)]
     summary.take_checkpoints(points, running, "")
     assert summary.progress(running) == 1.0
     summary = Summary()

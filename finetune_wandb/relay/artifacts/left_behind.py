@@ -16,7 +16,7 @@ from finetune_wandb.model.job import Job, parse_job
 from finetune_wandb.model.relay_ports import ArtifactFile, JobArtifacts, JobsPort
 from finetune_wandb.relay.artifacts.data_set import COLUMNS, FileFacts, measure, table_rows
 from finetune_wandb.relay.artifacts.result_copy import copy_result
-from finetune_wandb.relay.published.checkpoints import checkpoint_table
+from finetune_wandb.relay.published.rows import checkpoint_table
 from finetune_wandb.relay.published.sources import list_checkpoints
 from finetune_wandb.relay.run import wire
 

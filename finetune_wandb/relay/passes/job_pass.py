@@ -39,12 +39,7 @@ from finetune_wandb.relay.passes.schedule import (
     settle_failure,
 )
 from finetune_wandb.relay.ports import RelayPorts
-from finetune_wandb.relay.published.sources import (
-    read_all,
-    read_checkpoints,
-    read_live,
-    stream_rows,
-)
+from finetune_wandb.relay.published.sources import read_job, stream_rows
 from finetune_wandb.relay.run.alerts import Alarm
 from finetune_wandb.relay.run.cost import Meter
 
@@ -55,8 +50,6 @@ _CHECKPOINTS_S: Final = 600.0
 _REVIVED: Final = -1
 """Hash of no attributes: a request with content makes a pending run Running, so that it has to be
 set pending again, by the next pass where this one dies."""
-_PAGES: Final = 1000
-"""Event pages that one pass reads; the next one goes on where it ended."""
 _PATIENT_PASSES: Final = 3
 """Passes that fail for a result file that breaks off, before the run gets its end without it."""
 _OPEN_STATES: Final = frozenset({"running", "pending", "crashed", "preempting", "preempted"})
@@ -196,14 +189,19 @@ class JobPass:
         ports, account, now = self._ports, self._account, self._clock()
         await memory.summary.usage.measure_file(ports.jobs, account, job, self._options.prices)
         is_last = is_recent(job, cursor, now) and is_last_look(job, cursor, memory, now)
-        if job.is_terminal and (not memory.ended or self._full or is_last):
-            # The last look is whole: late events can have early times.
-            reading = await read_all(ports.jobs, account, job, memory.hints, pages=_PAGES)
-        else:
-            reading = await read_live(ports.jobs, account, job, memory.hints, pages=_PAGES)
-            if self._wants_checkpoints(now):
-                await read_checkpoints(ports.jobs, account, job, reading)
-                memory.checkpoints_at = now
+        # The last look is whole: late events can have early times.
+        is_whole = job.is_terminal and (not memory.ended or self._full or is_last)
+        with_checkpoints = is_whole or self._wants_checkpoints(now)
+        if with_checkpoints:
+            memory.checkpoints_at = now
+        reading = await read_job(
+            ports.jobs,
+            account,
+            job,
+            memory.hints,
+            full=is_whole,
+            with_checkpoints=with_checkpoints,
+        )
         if job.is_terminal:
             done = () if self._full else memory.results_read
             reading.result_files = tuple(file for file in job.result_files if file not in done)

@@ -8,8 +8,8 @@ from typing import Any, Final, Self
 
 from finetune_wandb.model.job import Job
 from finetune_wandb.relay.passes.ledger import Ledger
-from finetune_wandb.relay.published.events import Event
 from finetune_wandb.relay.published.listing import Hints
+from finetune_wandb.relay.published.rows import Event
 from finetune_wandb.relay.run.curve import Curve
 from finetune_wandb.relay.run.summary import Summary
 

@@ -12,8 +12,7 @@ from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import TemporaryError
 from finetune_wandb.model.job import Job
 from finetune_wandb.relay.passes.memory import Memory
-from finetune_wandb.relay.published.events import Event, console_line
-from finetune_wandb.relay.published.rows import Row, history_line
+from finetune_wandb.relay.published.rows import Event, Row, console_line, history_line
 from finetune_wandb.relay.published.sources import Reading
 from finetune_wandb.relay.run import wire
 from finetune_wandb.relay.run.cost import Meter

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from finetune_wandb.model.errors import MissingError, RejectedError
-from finetune_wandb.relay.published.events import Event, moment, parse_event
+from finetune_wandb.model.relay_ports import Listing
 from finetune_wandb.relay.published.metrics import metrics_of
+from finetune_wandb.relay.published.rows import Event, moment, parse_event
 
 LATE_S: Final = 30.0
 """An event may be listed so many seconds after its time and is still seen by the next live read.
@@ -22,7 +23,8 @@ Longer costs the ticks of busy jobs more: their events of so many seconds are re
 PAGE: Final = 100
 """Neither spec names an upper bound for `limit`; 100 is what the peers use. A live read takes a
 whole page though most of it is known: what is inserted late among these events is seen at once."""
-MAX_PAGES: Final = 20_000
+_MOST_PAGES: Final = 1000
+"""Pages of one read; the next one goes on where it ended."""
 _STRAYS: Final = 8
 """One comparison in so many may contradict the others without making the listing unordered."""
 _ENOUGH: Final = 3
@@ -30,15 +32,8 @@ _ENOUGH: Final = 3
 _ANCHORS: Final = 4
 """Known events that a live read must meet again."""
 
-ReadPage = Callable[[str | None, int], Awaitable["Page"]]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a listing, in the service's order."""
-
-    items: list[dict[str, Any]]
-    has_more: bool
+ReadPage = Callable[[str | None], Awaitable[Listing]]
+"""Reads up to PAGE items after the one with an id, or from the head."""
 
 
 @dataclass(slots=True)
@@ -84,7 +79,7 @@ class EventRead:
 
 
 async def read_events(
-    read: ReadPage, hints: Hints, *, full: bool, most: int = MAX_PAGES
+    read: ReadPage, hints: Hints, *, full: bool, most: int = _MOST_PAGES
 ) -> EventRead:
     """Read every event that is not known to have been read before, in at most `most` pages.
 
@@ -178,19 +173,16 @@ class _Walk:
         self._left -= 1
         found, known, seen = self._found, self._known, self._seen
         last, up, down = self._at, self._up, self._down
-        page = await self._read(self._last or None, PAGE)
+        page = await self._read(self._last or None)
+        found.unusable += page.unusable
         start = len(self._ids)
         for item in page.items:
-            is_object = isinstance(item, dict)
-            name = item.get("id") if is_object else None
+            name = item.get("id")
             if not isinstance(name, str):
                 name = ""
             is_known = name and known and _mark(name) in known
             event = None if is_known else parse_event(item)
-            if event is not None:
-                at = event.at
-            else:
-                at = moment(item.get("created_at")) if is_object else None
+            at = moment(item.get("created_at")) if event is None else event.at
             if name:
                 self._ids.append(name)
                 self._times.append(at)
@@ -203,7 +195,8 @@ class _Walk:
                 found.unusable += not is_known
                 continue
             if event.step is None:
-                found.stepless += _has_numbers(item.get("data"))
+                data = item.get("data")
+                found.stepless += isinstance(data, Mapping) and bool(metrics_of(data))
             first = seen.setdefault(event.key, event)
             # An id that comes again is left out only where it brings no value of its own.
             if (
@@ -268,10 +261,6 @@ class _Walk:
 
 def _mark(name: str) -> int:
     return zlib.crc32(name.encode("utf-8", "replace"))
-
-
-def _has_numbers(data: object) -> bool:
-    return isinstance(data, Mapping) and bool(metrics_of(data))
 
 
 def _by_time(event: Event) -> tuple[float, int]:

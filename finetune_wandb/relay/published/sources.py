@@ -7,16 +7,14 @@ checkpoints and the result files fill what the events left out; result files are
 from bisect import bisect_right
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import MissingError, RejectedError, TemporaryError
 from finetune_wandb.model.job import Job
-from finetune_wandb.model.relay_ports import JobsPort, Listing
-from finetune_wandb.relay.published.checkpoints import add_checkpoints
-from finetune_wandb.relay.published.listing import MAX_PAGES, EventRead, Hints, Page, read_events
+from finetune_wandb.model.relay_ports import JobsPort
+from finetune_wandb.relay.published.listing import PAGE, EventRead, Hints, read_events
 from finetune_wandb.relay.published.results import ResultCount, read_rows
-from finetune_wandb.relay.published.rows import Row, rows_of_events
+from finetune_wandb.relay.published.rows import Checkpoint, Row, parse_checkpoint, rows_of
 
 _CHECKPOINT_PAGES = 100
 
@@ -28,7 +26,9 @@ class Reading:
     events: EventRead
     rows: dict[int, Row]
     """Values of events and checkpoints by step."""
-    notes: list[str] = field(default_factory=list)
+    checkpoints: list[Checkpoint]
+    """The job's checkpoints as they are now, where they were read."""
+    notes: list[str]
     """What could not be used, in plain words."""
     result_files: tuple[str, ...] = ()
     """Ids of the result files to stream after the rows."""
@@ -38,96 +38,70 @@ class Reading:
     """Why a result file was not read to its end; another look may bring the rest."""
     not_finite: bool = False
     """A value of a result file was not finite, so the run cannot show it."""
-    checkpoints: list[dict[str, Any]] = field(default_factory=list)
-    """The job's checkpoints as they are now, where they were read."""
 
 
-async def read_live(
-    jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, pages: int = MAX_PAGES
-) -> Reading:
-    """Read the events that may be new, in at most so many pages."""
-    return await _read_events(jobs, account, job, hints, full=False, pages=pages)
-
-
-async def read_all(
+async def read_job(
     jobs: JobsPort,
     account: RelayAccount,
     job: Job,
     hints: Hints,
     *,
-    pages: int = MAX_PAGES,
+    full: bool,
+    with_checkpoints: bool,
 ) -> Reading:
-    """Read all events, in at most so many pages, and checkpoints; the result files are left to
-    `stream_rows`."""
-    reading = await _read_events(jobs, account, job, hints, full=True, pages=pages)
-    await read_checkpoints(jobs, account, job, reading)
-    return reading
+    """Read the events that may be new, or all of them if `full`, and the checkpoints where wanted.
 
-
-async def read_checkpoints(
-    jobs: JobsPort, account: RelayAccount, job: Job, reading: Reading
-) -> None:
-    """Add the checkpoints that there are now, and their values, to what was read."""
-    checkpoints, unusable, problem = await list_checkpoints(jobs, account, job.id)
-    if problem:
-        reading.notes.append(f"checkpoints could not be read: {problem}")
-    reading.checkpoints = checkpoints
-    unusable += add_checkpoints(reading.rows, checkpoints)
-    if unusable:
-        reading.notes.append(f"{unusable} checkpoints had no step or no metrics")
-
-
-async def list_checkpoints(
-    jobs: JobsPort, account: RelayAccount, job: str
-) -> tuple[list[dict[str, Any]], int, str]:
-    """Return a job's checkpoints in the service's order, how many items were none, and why there
-    are no more of them."""
-    checkpoints: list[dict[str, Any]] = []
-    unusable = 0
-    after: str | None = None
-    for _ in range(_CHECKPOINT_PAGES):
-        try:
-            page = await jobs.list_checkpoints(account, job, after, 100)
-        except (MissingError, RejectedError) as error:
-            # Methods without checkpoints answer 404 or 400; values come from the other sources.
-            return checkpoints, unusable, error.message
-        checkpoints.extend(page.items)
-        unusable += page.unusable
-        last = page.items[-1].get("id") if page.items else None
-        if not page.has_more or not isinstance(last, str) or last == after:
-            break
-        after = last
-    return checkpoints, unusable, ""
-
-
-async def _read_events(
-    jobs: JobsPort, account: RelayAccount, job: Job, hints: Hints, *, full: bool, pages: int
-) -> Reading:
-    unusable = 0
-
-    async def read(after: str | None, limit: int) -> Page:
-        nonlocal unusable
-        listing: Listing = await jobs.list_events(account, job.id, after, limit)
-        unusable += listing.unusable
-        return Page(listing.items, listing.has_more)
-
+    The result files are left to `stream_rows`.
+    """
     notes: list[str] = []
     try:
-        found = await read_events(read, hints, full=full, most=pages)
+        found = await read_events(
+            lambda after: jobs.list_events(account, job.id, after, PAGE), hints, full=full
+        )
     except (MissingError, RejectedError) as error:
         if not job.is_terminal:
             raise
         # Checkpoints and result files of a job that is over have values, too.
         found = EventRead(hints=hints)
         notes.append(f"events could not be read: {error.message}")
-    unusable += found.unusable
-    if unusable:
-        notes.append(f"{unusable} events had neither metrics nor a message")
+    if found.unusable:
+        notes.append(f"{found.unusable} events had neither metrics nor a message")
     if found.stepless:
         notes.append(f"{found.stepless} events had numbers but no step to put them at")
     if found.looped:
         notes.append("the event listing came back to itself before its end")
-    return Reading(found, rows_of_events(found.events), notes)
+    checkpoints: list[Checkpoint] = []
+    if with_checkpoints:
+        checkpoints, more = await list_checkpoints(jobs, account, job.id)
+        notes += more
+    return Reading(found, rows_of(found.events, checkpoints), checkpoints, notes)
+
+
+async def list_checkpoints(
+    jobs: JobsPort, account: RelayAccount, job: str
+) -> tuple[list[Checkpoint], list[str]]:
+    """Return a job's checkpoints in the service's order, and notes on what could not be read."""
+    found: list[Checkpoint] = []
+    notes: list[str] = []
+    unusable = 0
+    after: str | None = None
+    for _ in range(_CHECKPOINT_PAGES):
+        try:
+            page = await jobs.list_checkpoints(account, job, after, PAGE)
+        except (MissingError, RejectedError) as error:
+            # Methods without checkpoints answer 404 or 400; values come from the other sources.
+            notes.append(f"checkpoints could not be read: {error.message}")
+            break
+        usable = [one for item in page.items if (one := parse_checkpoint(item))]
+        found += usable
+        unusable += page.unusable + len(page.items) - len(usable)
+        last = page.items[-1].get("id") if page.items else None
+        if not page.has_more or not isinstance(last, str) or last == after:
+            break
+        after = last
+    if unusable:
+        notes.append(f"{unusable} checkpoints had no step or no metrics")
+    return found, notes
 
 
 async def stream_rows(

@@ -15,7 +15,7 @@ from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.relay_ports import JobsPort
 from finetune_wandb.model.setting_parsers import Prices
-from finetune_wandb.relay.published.events import Event
+from finetune_wandb.relay.published.rows import Event
 
 AUTO_PAUSE_USD: Final = 5000.0
 """Azure pauses reinforcement jobs at this cost.

@@ -14,10 +14,8 @@ from typing import Any, Final
 
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.setting_parsers import Prices
-from finetune_wandb.relay.published.checkpoints import read_checkpoints
-from finetune_wandb.relay.published.events import Event
 from finetune_wandb.relay.published.metrics import Number, metric_name
-from finetune_wandb.relay.published.rows import Row
+from finetune_wandb.relay.published.rows import Checkpoint, Event, Row
 from finetune_wandb.relay.run.cost import Meter, Usage
 
 _BIGGER_IS_BETTER: Final = ("accuracy", "reward", "score")
@@ -140,19 +138,19 @@ class Summary:
                 self._total_steps = max(event.total_steps, self._total_steps or 0)
             self.usage.take_event(event)
 
-    def take_checkpoints(self, checkpoints: Iterable[object], job: Job, metric: str) -> str:
+    def take_checkpoints(self, checkpoints: Iterable[Checkpoint], job: Job, metric: str) -> str:
         """Choose the best of the checkpoints that there are now, once the job's rows are taken.
 
         By `metric` where it is named and any of them has it; else by what people judge a model of
         this kind by. Return a note where none has the metric, empty for none.
         """
-        known = sorted(read_checkpoints(checkpoints), key=_first)
+        known = sorted(checkpoints, key=_first)
         if not known:
             return ""
-        self._expect_steps([step for step, _, _ in known], job)
+        self._expect_steps([one.step for one in known], job)
         # Azure publishes no validation reward with a checkpoint, only with events before it.
         judged = [
-            (step, {**self._rewards_at(step), **values}, model) for step, values, model in known
+            (step, {**self._rewards_at(step), **values}, model) for step, model, values in known
         ]
         names = {name for _, values, _ in judged for name in values}
         rewarded = job.is_reinforcement or any(

@@ -3,11 +3,12 @@
 Source: facts/wandb.md 2.1, recorded from wandb 0.31.0 and held by tests/parity.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
+
+from finetune_wandb.relay.published.rows import json_text
 
 HEARTBEAT: Final = b"{}"
 """Tells W&B that the run is alive, and changes nothing."""
@@ -31,7 +32,7 @@ def body(
 ) -> bytes:
     """Return one request's body. Offsets count lines already in the file; `exitcode` ends the run."""
     files: dict[str, Any] = {
-        "wandb-summary.json": {"offset": 0, "content": [_json(summary)]},
+        "wandb-summary.json": {"offset": 0, "content": [json_text(summary)]},
     }
     if rows:
         files["wandb-history.jsonl"] = {"offset": row_offset, "content": rows}
@@ -42,10 +43,3 @@ def body(
         request["complete"] = True
         request["exitcode"] = exitcode
     return orjson.dumps(request)
-
-
-def _json(value: dict[str, Any]) -> str:
-    text = orjson.dumps(value).decode()
-    if "null" in text:
-        text = json.dumps(value, separators=(",", ":"))  # infinity, see rows.history_line
-    return text
