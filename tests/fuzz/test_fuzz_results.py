@@ -50,7 +50,7 @@ async def outcome(data: bytes, size: int) -> tuple[list[Row], str, int]:
     rows: list[Row] = []
     count = ResultCount()
     try:
-        async for batch in read_rows(chunks(), count):
+        async for batch in read_rows(chunks(), count, {}):
             rows += batch
     except RejectedError as error:
         return [], error.code, 0

@@ -4,13 +4,10 @@ Result files hold numbers, and sometimes columns of text: identifiers, or whole 
 model about private data. Text is content, which leaves on opt-in alone.
 """
 
-import csv
-import io
 from collections.abc import AsyncIterator, Callable
 
-from finetune_wandb.model.errors import RejectedError
 from finetune_wandb.relay.published.metrics import number_in
-from finetune_wandb.relay.published.results import decoded, lines_of
+from finetune_wandb.relay.published.results import ResultCount, read_records
 
 
 async def copy_result(chunks: AsyncIterator[bytes], write: Callable[[bytes], object]) -> bool:
@@ -20,17 +17,11 @@ async def copy_result(chunks: AsyncIterator[bytes], write: Callable[[bytes], obj
     """
     has_text = False
     is_header = True
-    async for text in lines_of(decoded(chunks)):
+    async for text, records in read_records(chunks, ResultCount()):
         write(text.encode())
-        if has_text:
-            continue
-        try:
-            for record in csv.reader(io.StringIO(text, newline="")):
-                if is_header and record:
-                    is_header = False
-                elif any(cell.strip() and number_in(cell) is None for cell in record):
-                    has_text = True
-                    break
-        except csv.Error as error:
-            raise RejectedError(f"the result file is not CSV ({error})", code="NotCsv") from None
+        for record in records:
+            if is_header and record:
+                is_header = False
+            elif any(cell.strip() and number_in(cell) is None for cell in record):
+                has_text = True
     return has_text

@@ -6,13 +6,13 @@ A file that is no CSV with a `step` column raises RejectedError.
 
 import base64
 import binascii
+import codecs
 import csv
 import io
 import math
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
 from finetune_wandb.model.errors import RejectedError, TemporaryError
@@ -26,7 +26,6 @@ from finetune_wandb.relay.published.metrics import (
 from finetune_wandb.relay.published.rows import Row
 
 _BASE64 = re.compile(rb"^[A-Za-z0-9+/\s]+={0,2}\s*$")
-_BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 4 * 1024 * 1024
 _PIECE = 64 * 1024
 _END: Final = "\0"
@@ -35,14 +34,13 @@ _MOST_OPEN: Final = 100
 """Lines with a quote that is never closed, in one piece: each costs another read of the rest."""
 _ROUNDED: Final = 1e-3
 """Result files may round: what differs by less than this share is the same value."""
-csv.field_size_limit(_MAX_LINE)  # a text column may hold a whole answer of the model
+csv.field_size_limit(2 * _MAX_LINE)  # a text column may hold a whole answer of the model
 
 
 @dataclass(slots=True)
 class ResultCount:
     """What a read of a result file met."""
 
-    rows: int = 0
     unusable: int = 0
     """Lines without a step."""
     open_quotes: int = 0
@@ -73,30 +71,22 @@ class ResultCount:
 
 
 async def read_rows(
-    chunks: AsyncIterator[bytes],
-    count: ResultCount,
-    known: Mapping[int, Row] = MappingProxyType({}),
+    chunks: AsyncIterator[bytes], count: ResultCount, known: Mapping[int, Row]
 ) -> AsyncIterator[list[Row]]:
-    """Yield the file's rows in its order, a list for each chunk that completes some.
+    """Yield the file's rows in its order, a list for each piece that completes some.
 
     Values that a step has in `known` already are left out. Raises RejectedError when the file is
     not CSV with a `step` column.
     """
     table: _Table | None = None
-    async for text in lines_of(decoded(chunks)):
+    async for _, records in read_records(chunks, count):
         rows: list[Row] = []
-        try:
-            for record in _records(text, count):
-                if table is None:
-                    table = _Table(record, known, count) if record else None
-                elif record:
-                    row = table.row(record)
-                    if row is not None:
-                        rows.append(row)
-        except csv.Error as error:
-            raise RejectedError(f"the result file is not CSV ({error})", code="NotCsv") from None
+        for record in filter(None, records):
+            if table is None:
+                table = _Table(record, known, count)
+            elif row := table.row(record):
+                rows.append(row)
         if rows:
-            count.rows += len(rows)
             yield rows
     if table is None:
         raise RejectedError("the result file is empty", code="NotCsv")
@@ -104,23 +94,56 @@ async def read_rows(
         yield held
 
 
-def _records(text: str, count: ResultCount) -> Iterator[list[str]]:
-    """Yield the records of complete lines. A quote that is never closed is read as a letter."""
-    lines = io.StringIO(text, newline="").readlines()
-    start = 0
+async def read_records(
+    chunks: AsyncIterator[bytes], count: ResultCount
+) -> AsyncIterator[tuple[str, list[list[str]]]]:
+    """Yield the file's text piece by piece, decoded, with the records that end in each piece.
+
+    A quoted field may hold line ends; a quote that is never closed is read as a letter. Where the
+    chunks break off, what came before is yielded first. Raises RejectedError for what is not CSV.
+    """
+    decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
+    lines: list[str] = []
+    """Complete lines of a record whose quote is still open."""
+    rest = ""
+    try:
+        async for data in _gathered(_decoded(chunks)):
+            text = rest + decode(data)
+            cut = max(text.rfind("\n"), text.rfind("\r")) + 1
+            if not cut and len(text) > _MAX_LINE:
+                raise RejectedError("the result file has no line ends", code="NotCsv")
+            text, rest = text[:cut], text[cut:]
+            is_open = bool(lines)
+            lines += io.StringIO(text, newline="")
+            records: list[list[str]] = []
+            if not is_open or '"' in text or sum(map(len, lines)) > _MAX_LINE:
+                records, lines = _records(lines, count)
+            yield text, records
+        rest += decode(b"", final=True)
+        yield rest, _records([*lines, *io.StringIO(rest, newline="")], count, is_all=True)[0]
+    except csv.Error as error:
+        raise RejectedError(f"the result file is not CSV ({error})", code="NotCsv") from None
+
+
+def _records(
+    lines: list[str], count: ResultCount, *, is_all: bool = False
+) -> tuple[list[list[str]], list[str]]:
+    """Return the records that end within the lines, and the lines after the last of them."""
+    found: list[list[str]] = []
     for _ in range(_MOST_OPEN):
-        reader = csv.reader([*lines[start:], _END])
+        reader = csv.reader([*lines, _END])
         read = 0
         for record in reader:
-            if reader.line_num > len(lines) - start:
-                break  # the line after the last one
+            if reader.line_num > len(lines):
+                break  # the line after the last one, alone or swallowed
             read = reader.line_num
-            yield record
-        if read == len(lines) - start:
-            return
+            found.append(record)
+        lines = lines[read:]
+        if not lines or not (is_all or sum(map(len, lines)) > _MAX_LINE):
+            return found, lines
         count.open_quotes += 1
-        start += read + 1
-        yield from csv.reader([lines[start - 1]], quoting=csv.QUOTE_NONE)
+        found += csv.reader(lines[:1], quoting=csv.QUOTE_NONE)
+        lines = lines[1:]
     raise csv.Error("too many quotes that are not closed")
 
 
@@ -226,7 +249,7 @@ class _Table:
         ]
 
 
-async def decoded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _decoded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the file's own bytes, undoing base64 where the content is base64."""
     pending = b""
     started = False
@@ -266,60 +289,18 @@ def _unbase64(data: bytes) -> bytes:
         raise RejectedError("the result file is damaged base64", code="NotCsv") from None
 
 
-async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Yield complete lines, some at a time. A quoted field may hold line ends; it stays in one piece."""
-    rest = b""
-    first = True
-    async for data in _gathered(chunks):
-        if first:
-            data, first = data.removeprefix(_BOM), False
-        data = rest + data
-        cut = _cut(data)
-        if cut == 0 and len(data) > _MAX_LINE:
-            # A quote that is never closed: text such as 12" was written without quoting it.
-            cut = _last_end(data)
-            if cut == 0:
-                raise RejectedError("the result file has no line ends", code="NotCsv")
-        if cut:
-            yield data[:cut].decode("utf-8", "replace")
-        rest = data[cut:]
-    if rest.strip():
-        yield rest.decode("utf-8", "replace")
-
-
 async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the same bytes in pieces worth parsing: a network gives them in crumbs."""
-    pieces: list[bytes] = []
-    size = 0
+    piece = bytearray()
+    broken: TemporaryError | None = None
     try:
         async for chunk in chunks:
-            pieces.append(chunk)
-            size += len(chunk)
-            if size >= _PIECE:
-                yield b"".join(pieces)
-                pieces, size = [], 0
-    except TemporaryError:
-        # What came before the break is as good as ever; the caller learns of the break after it.
-        if size:
-            yield b"".join(pieces)
-        raise
-    if size:
-        yield b"".join(pieces)
-
-
-def _cut(data: bytes) -> int:
-    """Return where the last line that is complete and outside quotes ends, 0 for nowhere."""
-    end = len(data)
-    segments = data.split(b'"')
-    for place in range(len(segments) - 1, -1, -1):
-        start = end - len(segments[place])
-        # Between an even number of quotes: outside of them.
-        if place % 2 == 0 and (found := _last_end(segments[place])):
-            return start + found
-        end = start - 1
-    return 0
-
-
-def _last_end(data: bytes) -> int:
-    """Return the place after the last line end, 0 where there is none."""
-    return max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+            piece += chunk
+            if len(piece) >= _PIECE:
+                yield bytes(piece)
+                piece.clear()
+    except TemporaryError as error:
+        broken = error
+    yield bytes(piece)
+    if broken is not None:
+        raise broken
