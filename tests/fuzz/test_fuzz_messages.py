@@ -128,7 +128,7 @@ def test_error_is_ours_when_a_service_answers_anything(
     assert isinstance(error, AppError)
     assert len(error.message) < 200
     assert error_code(answer) in (error.code, "") or status in (401, 403) or 300 <= status < 400
-    pause = retry_after(answer)
+    pause = retry_after(answer.headers)
     assert pause is None or 0 <= pause < float("inf")
 
 

@@ -107,7 +107,7 @@ async def read_records(
     """Complete lines of a record whose quote is still open."""
     rest = ""
     try:
-        async for data in _gathered(_decoded(chunks)):
+        async for data in _decoded(_gathered(chunks)):
             text = rest + decode(data)
             cut = max(text.rfind("\n"), text.rfind("\r")) + 1
             if not cut and len(text) > _MAX_LINE:
@@ -249,31 +249,22 @@ class _Table:
         ]
 
 
-async def _decoded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _decoded(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the file's own bytes, undoing base64 where the content is base64."""
-    pending = b""
-    started = False
-    is_base64 = False
-    async for chunk in chunks:
-        if not started:
-            pending += chunk
-            if len(pending) < 64:
-                continue
-            started = True
-            is_base64 = _looks_base64(pending[:4096])
-            chunk, pending = pending, b""
+    is_base64: bool | None = None
+    rest = b""
+    async for piece in pieces:
+        if is_base64 is None:
+            is_base64 = _looks_base64(piece[:4096])
         if not is_base64:
-            yield chunk
+            yield piece
             continue
-        pending += b"".join(chunk.split())
-        whole = len(pending) - len(pending) % 4
-        yield _unbase64(pending[:whole])
-        pending = pending[whole:]
-    if not started:
-        is_base64 = _looks_base64(pending)
-        yield _unbase64(b"".join(pending.split())) if is_base64 else pending
-    elif pending:
-        yield _unbase64(pending)
+        text = rest + b"".join(piece.split())
+        whole = len(text) - len(text) % 4
+        yield _unbase64(text[:whole])
+        rest = text[whole:]
+    if rest:
+        yield _unbase64(rest)
 
 
 def _looks_base64(head: bytes) -> bool:
