@@ -31,7 +31,7 @@ from finetune_wandb.clients.wandb.keys import KeyMinter, KeyProver
 from finetune_wandb.clients.wandb.sink import WandbSink
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.events import RefusedEvents
-from finetune_wandb.flows.native_jobs import NativeJobs
+from finetune_wandb.flows.key import NativeJobs
 from finetune_wandb.keys.ports import RotationPorts
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef

@@ -6,8 +6,8 @@ accounts to look at. Their state is read when the message is handled.
 
 from typing import Final
 
-from finetune_wandb.flows.affected import accounts_concerned
 from finetune_wandb.flows.app import App
+from finetune_wandb.flows.events import accounts_concerned
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
 from finetune_wandb.model.messages import AccountMessage, Message

@@ -50,22 +50,22 @@ def _timers(bp: func.Blueprint, deps: Deps) -> None:
     @bp.function_name(Source.RELAY_TIMER)
     @bp.timer_trigger(arg_name="timer", schedule="%RELAY_SCHEDULE%", use_monitor=False)
     async def relay_timer(timer: func.TimerRequest) -> None:
-        from finetune_wandb.flows import tick
+        from finetune_wandb.flows import timers
         from handlers import budgets
 
         app = await deps.app()
         async with budgets.within(budgets.TICK_S, app, Source.RELAY_TIMER, "tick"):
-            await tick.handle(app)
+            await timers.tick(app)
 
     @bp.function_name(Source.DRIFT_TIMER)
     @bp.timer_trigger(arg_name="timer", schedule="%DRIFT_SCHEDULE%", use_monitor=True)
     async def drift_timer(timer: func.TimerRequest) -> None:
-        from finetune_wandb.flows import drift
+        from finetune_wandb.flows import timers
         from handlers import budgets
 
         app = await deps.app()
         async with budgets.within(budgets.DRIFT_S, app, Source.DRIFT_TIMER, "drift pass"):
-            await drift.handle(app)
+            await timers.drift(app)
 
 
 def _queues(bp: func.Blueprint, deps: Deps) -> None:

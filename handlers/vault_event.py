@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from finetune_wandb.flows.affected import accounts_concerned
 from finetune_wandb.flows.app import App
+from finetune_wandb.flows.events import accounts_concerned
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
 from finetune_wandb.model.messages import AccountMessage, Message, key_message

@@ -14,10 +14,14 @@ from finetune_wandb.accounts import notify, ports
 from finetune_wandb.flows.app import App
 from finetune_wandb.keys import in_use as keys
 from finetune_wandb.keys.rotation import rotate, rotation_findings
-from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.key import KeyReport
+from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.errors import AppError, MissingError
+from finetune_wandb.model.job import TERMINAL
+from finetune_wandb.model.key import KeyMint, KeyReport
 from finetune_wandb.model.messages import AccountMessage, KeyMessage
+from finetune_wandb.model.ports import AccountStore
 from finetune_wandb.model.problem import Problem, Source
+from finetune_wandb.model.relay_ports import CursorsPort, JobsPort
 from finetune_wandb.model.secret import SecretRef
 
 log = logging.getLogger(__name__)
@@ -105,3 +109,47 @@ async def _rotates(secret: SecretRef, app: App) -> bool:
     causes = ", ".join(item.cause for item in rotation_findings(mint))
     log.info("rotation of %s: %s (%s)", secret, mint.state, causes)
     return True
+
+
+class NativeJobs:
+    """Looks whether jobs that carry their own W&B integration still work with a key that was rotated.
+
+    Azure reads the key when such a job begins and keeps it until the job ends; the relay leaves
+    these jobs alone, so Azure is asked what has become of them. In doubt they are running.
+    """
+
+    def __init__(self, accounts: AccountStore, cursors: CursorsPort, jobs: JobsPort) -> None:
+        self._accounts = accounts
+        self._cursors = cursors
+        self._jobs = jobs
+
+    async def use_old_key(self, mint: KeyMint) -> bool:
+        """Return whether a job of an account that uses this secret still has the old key.
+
+        Raises TemporaryError when the app's own tables cannot be read.
+        """
+        for account in await self._accounts.list_for_relay():
+            if account.secret == mint.secret and await self._any_runs(account, mint):
+                return True
+        return False
+
+    async def _any_runs(self, account: RelayAccount, mint: KeyMint) -> bool:
+        switched_at = mint.switched_at.timestamp() if mint.switched_at else float("inf")
+        for cursor in await self._cursors.list_cursors(account.key):
+            old = cursor.created_at is None or cursor.created_at <= switched_at
+            if (
+                cursor.relay_state == "skipped"
+                and old
+                and cursor.status not in TERMINAL
+                and await self._runs(account, cursor.job)
+            ):
+                return True
+        return False
+
+    async def _runs(self, account: RelayAccount, job: str) -> bool:
+        try:
+            return (await self._jobs.read_job(account, job)).get("status") not in TERMINAL
+        except MissingError:
+            return False
+        except AppError:
+            return True

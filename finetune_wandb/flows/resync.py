@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 _BATCH: Final = 64
 _STALE_S: Final = 86_400.0
 """A re-sync that runs for longer is not joined any more."""
-_STUCK_S: Final = 120.0
-"""A re-sync without progress for this long may have lost a message."""
+_SPREAD_S: Final = 60.0
+"""One that is not spread by now may have lost its process before its message was sent."""
 
 
 async def start(request: ResyncRequest, app: App, *, requested_by: str) -> Resync:
@@ -67,33 +67,14 @@ async def start(request: ResyncRequest, app: App, *, requested_by: str) -> Resyn
 
 
 async def _join(resync_id: str, app: App) -> Resync | None:
-    """Return this re-sync if it is still running; restart one that is stuck."""
+    """Return this re-sync if it is still running."""
     found = await app.resyncs.read(resync_id)
     if found is None or app.clock() - found[0].created_at >= _STALE_S or is_done(*found):
         return None
-    resync, items = found
-    moved_at = max(resync.created_at, resync.resent_at, *(item.finished_at for item in items), 0.0)
-    if app.clock() - moved_at > _STUCK_S:
-        await _restart(resync, items, app)
-    return resync
-
-
-async def _restart(resync: Resync, items: list[ResyncItem], app: App) -> None:
-    """Send again what may be lost; work that is still under way is counted once all the same."""
-    if not resync.spread:
+    resync = found[0]
+    if not resync.spread and app.clock() - resync.created_at > _SPREAD_S:
         await app.queues.send([ResyncMessage(resync=resync.id, sent_at=app.clock())])
-        return
-    await app.resyncs.write(replace(resync, resent_at=app.clock()))
-    lost: list[Message] = []
-    for item in items:
-        if item.state == "pending":
-            # Only an item of jobs has jobs left.
-            lost.append(
-                resync_jobs.message_of(resync, item, app)
-                if item.left
-                else _account_message(resync, item.account, app)
-            )
-    await app.queues.send(lost)
+    return resync
 
 
 def _account_message(resync: Resync, account_id: str, app: App) -> AccountMessage:

@@ -40,8 +40,6 @@ class Resync:
     request: ResyncRequest
     requested_by: str = ""
     created_at: float = 0.0
-    resent_at: float = 0.0
-    """When its pending items were last sent again."""
     spread: bool = False
     """Whether all its accounts are known."""
 

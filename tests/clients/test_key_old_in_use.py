@@ -10,7 +10,7 @@ from finetune_wandb.clients.storage.account_table import AccountTable
 from finetune_wandb.clients.storage.cursor_table import CursorTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.flows.native_jobs import NativeJobs
+from finetune_wandb.flows.key import NativeJobs
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.key import KeyMint
 from finetune_wandb.model.report import AccountReport

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-import orjson
 import pytest
 
 from finetune_wandb.flows import resync, resync_jobs
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.messages import RelayMessage, ResyncMessage, read_reconcile
+from finetune_wandb.model.messages import RelayMessage, ResyncMessage
 from finetune_wandb.model.resync import ResyncItem, ResyncRequest, is_done
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.job_pass import JobOutcome
@@ -206,52 +205,21 @@ async def test_account_fails_when_its_job_is_not_there() -> None:
     assert stage.messages() == []
 
 
-async def test_spread_is_sent_again_when_a_joined_resync_is_stuck() -> None:
+async def test_spread_is_sent_again_when_a_joined_resync_is_not_spread() -> None:
     stage = Stage()
     request = ResyncRequest(scope="account", account=str(ACCOUNT.id))
     first = await resync.start(request, stage.app, requested_by="")
-    stage.now += 60
-    again = await resync.start(request, stage.app, requested_by="")
-    assert again.id == first.id
-    assert len(stage.reconcile_queue.sent) == 1
-    stage.now += 600
     assert (await resync.start(request, stage.app, requested_by="")).id == first.id
-    assert len(stage.reconcile_queue.sent) == 2
-    stage.now += 2 * 86_400
-    assert (await resync.start(request, stage.app, requested_by="")).id != first.id
-
-
-async def test_pending_items_are_sent_again_when_a_joined_resync_made_no_progress() -> None:
-    stage = Stage(jobs=MANY)
-    request = stage.head.request
-    first = await resync.start(request, stage.app, requested_by="")
-    await resync.spread(ResyncMessage(resync=first.id), stage.app)
-    stage.reconcile_queue.sent.clear()  # the account's message is lost
-    stage.now += 60
-    await resync.start(request, stage.app, requested_by="")
-    assert stage.reconcile_queue.sent == []
+    assert len(stage.reconcile_queue.sent) == 1
     stage.now += 61
     assert (await resync.start(request, stage.app, requested_by="")).id == first.id
-    (message,) = stage.reconcile_queue.sent
-    assert (message["kind"], message["resync"]) == ("account", first.id)
-    # Asked again at once, it is under way.
-    await resync.start(request, stage.app, requested_by="")
-    assert len(stage.reconcile_queue.sent) == 1
-    await resync.handle_account(read_reconcile(orjson.dumps(message)), stage.app)
-    sent = stage.messages()
-    assert len(sent) == 3
-    await resync_jobs.jobs_done(
-        sent[0], [JobOutcome(raw["id"], "ending") for raw in sent[0].jobs], stage.app
-    )
-    stage.now += 121  # the other two messages are lost
-    await resync.start(request, stage.app, requested_by="")
-    again = stage.messages()
-    assert [one.item for one in again] == [one.item for one in sent[1:]]
-    assert len(stage.reconcile_queue.sent) == 1
-    for one in again:
-        outcomes = [JobOutcome(raw["id"], "ending") for raw in one.jobs]
-        await resync_jobs.jobs_done(one, outcomes, stage.app)
-    assert is_done(*(await stage.resyncs.read(first.id) or ()))
+    assert len(stage.reconcile_queue.sent) == 2
+    await resync.spread(ResyncMessage(resync=first.id), stage.app)
+    stage.reconcile_queue.sent.clear()
+    assert (await resync.start(request, stage.app, requested_by="")).id == first.id
+    assert stage.reconcile_queue.sent == []
+    stage.now += 2 * 86_400
+    assert (await resync.start(request, stage.app, requested_by="")).id != first.id
 
 
 async def test_predecessor_is_removed_when_the_same_is_requested_after_its_end() -> None:

@@ -7,12 +7,13 @@ from typing import Any
 import orjson
 import pytest
 
-from finetune_wandb.flows.drift import handle
+from finetune_wandb.flows.timers import drift, tick
 from finetune_wandb.model.errors import DeniedError, UnavailableError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.messages import read_reconcile
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.telemetry import NoTelemetry
+from finetune_wandb.relay.passes.finder import Found
 from tests.accounts.fakes import LONG_AGO, NOW, SUBSCRIPTION, account_id, settings
 from tests.fakes import FakeQueue, FakeWork
 from tests.handlers.stage import FakeProblems
@@ -95,14 +96,14 @@ async def test_every_account_and_key_is_looked_at_once() -> None:
         entry("just-deleted", deleted=True, at=just),
         entry("long-deleted", deleted=True, at=long),
     )
-    assert await handle(stage.app) == 5
+    assert await drift(stage.app) == 5
     accounts = [str(account_id(name)) for name in ("alpha", "unlisted", "just-deleted")]
     assert stage.sent() == [str(settings().default_secret), str(OTHER_SECRET), *accounts]
 
 
 async def test_old_rows_are_purged_with_each_pass() -> None:
     stage = Stage()
-    await handle(stage.app)
+    await drift(stage.app)
     month = NOW.timestamp() - 30 * 86_400
     assert stage.purged == {"changes": (NOW,), "problems": (), "resyncs": (month,)}
 
@@ -113,10 +114,38 @@ async def test_known_accounts_are_looked_at_when_the_subscription_cannot_be_list
 ) -> None:
     stage = Stage(entry("alpha"))
     stage.error = error
-    await handle(stage.app)
+    await drift(stage.app)
     assert str(account_id("alpha")) in stage.sent()
     ((source, subject, _),) = stage.problems.known
     assert (source, subject) == ("drift_timer", SUBSCRIPTION)
     stage.error = None
-    await handle(stage.app)
+    await drift(stage.app)
     assert not stage.problems.known
+
+
+async def test_accounts_are_listed_when_the_table_of_begun_work_cannot_be_read() -> None:
+    class Away(FakeWork):
+        async def list_open(self) -> list[Any]:
+            raise UnavailableError("storage is away")
+
+    listed: list[Any] = []
+
+    async def found(accounts: Any, *, clock: Any) -> Found:
+        listed.append(accounts)
+        return Found()
+
+    async def list_for_relay() -> list[Any]:
+        return ["one"]
+
+    problems = FakeProblems()
+    app: Any = SimpleNamespace(
+        work=Away(),
+        clock=NOW.timestamp,
+        finder=SimpleNamespace(tick=found),
+        accounts=SimpleNamespace(list_for_relay=list_for_relay),
+        problems=problems,
+    )
+    await tick(app)
+    assert listed == [["one"]]
+    ((source, _, cause),) = problems.known
+    assert (source, cause) == ("relay_timer", "storage is away")

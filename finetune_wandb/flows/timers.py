@@ -1,15 +1,18 @@
-"""One drift pass: have every account and key looked at, event or not, and remove what is old."""
+"""The two timers: a tick finds the jobs that have work, and what died with a process; a drift pass
+has every account and key looked at, event or not, and removes what is old."""
 
 import logging
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from finetune_wandb.flows import work
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import report_levels
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.messages import AccountMessage, key_message
 from finetune_wandb.model.problem import Problem, Source
+from finetune_wandb.relay.passes.finder import Found
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +22,37 @@ _JUST_DELETED: Final = timedelta(days=1)
 _KEEP_RESYNCS_S: Final = 30 * 86_400.0
 
 
-async def handle(app: App) -> int:
+async def tick(app: App) -> Found:
+    """Run one tick. One account's failure is recorded and does not stop the others."""
+    try:
+        await work.look_after(app)
+    except AppError as lost:
+        await app.problems.note(_relay_problem("work", lost))
+    found = await app.finder.tick(await app.accounts.list_for_relay(), clock=app.clock)
+    for account, error in found.oddities.items():
+        await app.problems.note(_relay_problem(account, error))
+    for account, error in found.failures.items():
+        if await app.problems.note(_relay_problem(account, error)):
+            log.warning("account %s: its jobs cannot be listed: %s", account, error.message)
+    for account, cause in found.recovered:
+        await app.problems.clear(Problem(source=Source.RELAY_TIMER, subject=account, cause=cause))
+    log.info(
+        "tick: %d accounts, %d jobs listed, %d messages, %d accounts failed",
+        found.accounts,
+        found.jobs,
+        found.messages,
+        len(found.failures),
+    )
+    return found
+
+
+def _relay_problem(account: str, error: AppError) -> Problem:
+    return Problem(
+        source=Source.RELAY_TIMER, subject=account, cause=error.message, remedy=error.remedy
+    )
+
+
+async def drift(app: App) -> int:
     """Run one pass; return how many messages were sent."""
     with app.telemetry.span(Source.DRIFT_TIMER):
         sent = await _send_all(app)
