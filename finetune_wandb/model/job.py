@@ -5,7 +5,7 @@ headers and keys; those must not reach a message, a table or W&B, so nothing unn
 Fields that cannot be used are left out and named in `oddities`; a job is never refused for them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
 
@@ -201,12 +201,13 @@ def flat_scalars(values: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sorted(flat.items()))
 
 
-def parse_job(raw: Mapping[str, Any]) -> Job | None:
+def parse_job(answered: Mapping[str, Any]) -> Job | None:
     """Return the job in an API object, or None for an object without a usable id."""
-    job_id = raw.get("id")
+    job_id = answered.get("id")
     if not is_job_id(job_id):
         return None
-    odd: list[str] = [str(name) for name in _odd_fields(raw)]
+    raw = reduce_job(answered)
+    odd = [str(name) for name in raw.get(_ODD, ())]
 
     def text(name: str) -> str:
         value = raw.get(name)
@@ -233,20 +234,8 @@ def parse_job(raw: Mapping[str, Any]) -> Job | None:
             odd.append(name)
         return None
 
-    method, hyperparameters = _method(raw, odd)
-    error = raw.get("error")
-    code, message = ("", "")
-    if isinstance(error, dict):
-        code, message = (
-            redacted(str(error.get(name) or "")[:_MAX_TEXT]) for name in ("code", "message")
-        )
-    elif error is not None:
-        odd.append("error")
-    files = raw.get("result_files")
-    if files is not None and not isinstance(files, list):
-        odd.append("result_files")
-        files = None
-    metadata = raw.get("metadata")
+    method, hyperparameters = _method(raw)
+    error = raw.get("error", {})
     return Job(
         id=job_id.strip(),
         status=text("status") or "unknown",
@@ -257,16 +246,16 @@ def parse_job(raw: Mapping[str, Any]) -> Job | None:
         trained_tokens=whole("trained_tokens"),
         training_file=text("training_file"),
         validation_file=text("validation_file"),
-        result_files=tuple(item for item in files or () if isinstance(item, str) and item),
+        result_files=tuple(filter(None, raw.get("result_files", ()))),
         seed=whole("seed"),
         suffix=text("suffix") or text("user_provided_suffix"),
         training_type=text("trainingType"),
         method=method,
         hyperparameters=hyperparameters,
-        error_code=code,
-        error_message=message,
-        wandb=_wandb(raw.get("integrations")),
-        metadata=_metadata(metadata) if isinstance(metadata, dict) else {},
+        error_code=error.get("code", ""),
+        error_message=error.get("message", ""),
+        wandb=_wandb(raw.get("integrations", ())),
+        metadata=raw.get("metadata", {}),
         oddities=tuple(dict.fromkeys(odd)),
     )
 
@@ -288,42 +277,27 @@ def as_number(value: object) -> float | None:
     return None
 
 
-def _method(raw: Mapping[str, Any], odd: list[str]) -> tuple[str, dict[str, Any]]:
+def _method(raw: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the method's name and all hyperparameters; those of the method itself win."""
-    hyperparameters: dict[str, Any] = {}
-    top = raw.get("hyperparameters")
-    if isinstance(top, dict):
-        hyperparameters.update(flat_scalars(top))
-    elif top is not None:
-        odd.append("hyperparameters")
-    method = raw.get("method")
-    if not isinstance(method, dict):
-        if method is not None:
-            odd.append("method")
-        return "", hyperparameters
+    method = raw.get("method", {})
     kind = method.get("type")
     if not isinstance(kind, str):
-        return "", hyperparameters
-    inner = method.get(kind)
-    if isinstance(inner, dict) and isinstance(inner.get("hyperparameters"), dict):
-        hyperparameters.update(flat_scalars(inner["hyperparameters"]))
-    return kind, hyperparameters
+        return "", raw.get("hyperparameters", {})
+    own = method.get(kind, {}).get("hyperparameters", {})
+    return kind, {**raw.get("hyperparameters", {}), **own}
 
 
-def _wandb(integrations: object) -> WandbIntegration | None:
-    if not isinstance(integrations, list):
+def _wandb(integrations: Sequence[Mapping[str, Any]]) -> WandbIntegration | None:
+    if not integrations:
         return None
-    for inner in _wandb_parts(integrations):
-        tags = inner.get("tags")
-        return WandbIntegration(
-            project=_str(inner.get("project")),
-            entity=_str(inner.get("entity")),
-            name=_str(inner.get("name")),
-            tags=tuple(tag for tag in tags if isinstance(tag, str))
-            if isinstance(tags, list)
-            else (),
-        )
-    return None
+    said = integrations[0]["wandb"]
+    tags = said.get("tags")
+    return WandbIntegration(
+        project=_str(said.get("project")),
+        entity=_str(said.get("entity")),
+        name=_str(said.get("name")),
+        tags=tuple(filter(_str, tags)) if isinstance(tags, list) else (),
+    )
 
 
 def _wandb_parts(integrations: list[Any]) -> Iterator[Mapping[str, Any]]:

@@ -32,9 +32,15 @@ class SettingsProblems(SettingsError):
         )
 
 
-def _setting(default: str | None, reader: Callable[[str], Any], remedy: str) -> Any:
-    """Declare a field: `default` None means that the setting must be given."""
-    return field(metadata={"default": default, "parse": reader, "remedy": remedy})
+def _setting(default: str | None, reader: Callable[[str], Any], value: str) -> Any:
+    """Declare a field: `default` None means that the setting must be given; `value` says what to
+    set it to."""
+    return field(metadata={"default": default, "parse": reader, "value": value})
+
+
+def _choice(default: str, *others: str) -> Any:
+    """Declare a field that takes one of a few words."""
+    return _setting(default, parse.choice(default, *others), " or ".join((default, *others)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,145 +48,111 @@ class Settings:
     """Typed settings. A field's setting has its name in capitals."""
 
     azure_subscription_ids: tuple[str, ...] = _setting(
-        None, parse.subscriptions, "set AZURE_SUBSCRIPTION_IDS to subscription ids, comma-separated"
+        None, parse.subscriptions, "subscription ids, comma-separated"
     )
     """Subscriptions whose accounts are looked after, in lower case. Events about any other are
     refused. No default: which accounts may be changed is nobody's guess."""
-    key_vault_url: ids.VaultAddress = _setting(
-        None, parse.vault, "set KEY_VAULT_URL to https://NAME.vault.azure.net"
-    )
+    key_vault_url: ids.VaultAddress = _setting(None, parse.vault, "https://NAME.vault.azure.net")
     """The vault that holds the W&B key."""
-    wandb_secret_name: str = _setting(
-        "wandb-api-key", parse.secret_name, "set WANDB_SECRET_NAME to the name of the secret"
-    )
+    wandb_secret_name: str = _setting("wandb-api-key", parse.secret_name, "the name of the secret")
     """The secret whose value is the W&B key."""
     allowed_vaults: tuple[str, ...] = _setting(
-        "", parse.vault_names, "set ALLOWED_VAULTS to vault names, comma-separated"
+        "", parse.vault_names, "vault names, comma-separated"
     )
     """Vault names, in lower case, that a tag or an event may choose among, beside the vault of
     KEY_VAULT_URL. Default: that one alone, so that whoever may tag an account cannot point the
     app elsewhere."""
     allowed_secrets: tuple[str, ...] = _setting(
-        "", parse.secret_names, "set ALLOWED_SECRETS to secret names, comma-separated"
+        "", parse.secret_names, "secret names, comma-separated"
     )
     """Secret names, in lower case, that a tag or an event may choose among, beside
     WANDB_SECRET_NAME. Default: that one alone."""
     wandb_base_url: str = _setting(
-        "https://api.forge.coreweave.com", parse.url, "set WANDB_BASE_URL to W&B's API address"
+        "https://api.forge.coreweave.com", parse.url, "W&B's API address"
     )
     """W&B's API, the only place a key is sent to. Default: the pinned SDK's own."""
-    wandb_app_url: str = _setting(
-        "", parse.optional_url, "set WANDB_APP_URL to the address of W&B's pages"
-    )
+    wandb_app_url: str = _setting("", parse.optional_url, "the address of W&B's pages")
     """Where W&B's pages are, for links to runs. Default: follows WANDB_BASE_URL."""
-    wandb_entity: str = _setting("", parse.entity, "set WANDB_ENTITY to a W&B team or user name")
+    wandb_entity: str = _setting("", parse.entity, "a W&B team or user name")
     """Team or user that runs belong to. Default: the entity that the key itself belongs to."""
-    wandb_project: str = _setting(
-        "azure-openai-fine-tuning", parse.project, "set WANDB_PROJECT to a W&B project name"
-    )
+    wandb_project: str = _setting("azure-openai-fine-tuning", parse.project, "a W&B project name")
     """Project of runs whose account and job name none."""
-    onboarding_scope: str = _setting(
-        "all", parse.choice("all", "tagged"), "set ONBOARDING_SCOPE to all or tagged"
-    )
+    onboarding_scope: str = _choice("all", "tagged")
     """`all`: every account unless tagged `off`. `tagged`: only accounts tagged
     `wandb-integration=on` or `observe`."""
-    apply_mode: ApplyMode = _setting(
-        "full", parse.choice("observe", "full"), "set APPLY_MODE to observe or full"
-    )
+    apply_mode: ApplyMode = _choice("full", "observe")
     """`observe`: the app writes nothing to Azure, creates and deletes no key, cancels no job.
     `full`: it makes every change that the integration needs. Default full: set-up without manual
     steps."""
-    vault_role: str = _setting(
-        OFFICER, parse.choice(OFFICER, USER), f"set VAULT_ROLE to {OFFICER} or {USER}"
-    )
+    vault_role: str = _choice(OFFICER, USER)
     """Role of the account's identity on the vault. Default: what Microsoft's article asks for;
     Secrets User is the least that reads a secret, but no page says that it is enough."""
-    vault_role_scope: str = _setting(
-        "vault", parse.choice("vault", "secret"), "set VAULT_ROLE_SCOPE to vault or secret"
-    )
+    vault_role_scope: str = _choice("vault", "secret")
     """Whether that role is given on the whole vault (as the article does) or on the one secret."""
-    native_jobs: str = _setting(
-        "skip", parse.choice("skip", "relay"), "set NATIVE_JOBS to skip or relay"
-    )
+    native_jobs: str = _choice("skip", "relay")
     """Jobs that carry their own W&B integration: left to it (default, so that no value is in W&B
     twice), or relayed as well."""
-    datasets: str = _setting(
-        "metadata", parse.choice("metadata", "content"), "set DATASETS to metadata or content"
-    )
+    datasets: str = _choice("metadata", "content")
     """What of a training file reaches W&B: name, size, rows and hash, or its rows too. Default
     metadata: training data is private unless somebody says otherwise."""
-    artifacts: str = _setting("on", parse.choice("on", "off"), "set ARTIFACTS to on or off")
+    artifacts: str = _choice("on", "off")
     """Whether data set, result file, checkpoints and model of a finished job become W&B artifacts
     of its run. Off: metrics, config and summary only."""
-    best_checkpoint_metric: str = _setting(
-        "", parse.text, "set BEST_CHECKPOINT_METRIC to the name of a metric"
-    )
+    best_checkpoint_metric: str = _setting("", parse.text, "the name of a metric")
     """Metric that the best checkpoint is chosen by: losses low, all others high. Default: the
     first that there is of full_valid_loss, valid_loss, train_loss; for reinforcement jobs the last
     validation reward before the checkpoint, else its train_mean_reward. The default is also used,
     with a note, for a job that has no such metric."""
     prices: parse.Prices = _setting(
-        "", parse.prices, 'set PRICES to JSON such as {"o4-mini": {"usd_per_hour": 100}}'
+        "", parse.prices, 'JSON such as {"o4-mini": {"usd_per_hour": 100}}'
     )
     """Prices by model (a name's beginning is enough) or training type: `usd_per_hour` of training
     or `usd_per_1k_tokens` trained. Default none: nobody's price list stays true by itself."""
     alerts: tuple[str, ...] = _setting(
         "failed,stalled,diverging,gap,cost,pause",
         parse.alerts,
-        "set ALERTS to any of failed, stalled, diverging, gap, cost, pause, or to none",
+        "any of failed, stalled, diverging, gap, cost, pause, or to none",
     )
     """Which alerts are raised, as W&B alert on the run and as notice: each once per job. `none`
     switches all off."""
-    cost_alert_usd: float = _setting("0", parse.number, "set COST_ALERT_USD to an amount in USD")
+    cost_alert_usd: float = _setting("0", parse.number, "an amount in USD")
     """Cost of a job, estimated while it runs, from which the `cost` alert is raised; 0 raises none."""
-    stall_factor: float = _setting("10", parse.number, "set STALL_FACTOR to a number above 1")
+    stall_factor: float = _setting("10", parse.number, "a number above 1")
     """How many times its usual interval a job may be without a new value before it counts as
     stalled (and at least ten minutes)."""
-    on_wandb_stop: str = _setting(
-        "note", parse.choice("note", "cancel"), "set ON_WANDB_STOP to note or cancel"
-    )
+    on_wandb_stop: str = _choice("note", "cancel")
     """What a Stop pressed on the run in W&B does: noted in the status, or the fine-tuning job is
     cancelled. Default note: a button in W&B should not spend or save money unasked."""
-    rotation: str = _setting("off", parse.choice("off", "mint"), "set ROTATION to off or mint")
+    rotation: str = _choice("off", "mint")
     """`mint`: when the key in use nears its end, the app creates a new one in W&B, proves it,
     stores it as a new version of the secret, and later deletes the old one if the app created it.
     Needs the role Key Vault Secrets Officer on the vault. Default off: people store new keys."""
-    rotation_before_days: float = _setting(
-        "14", parse.time_span, "set ROTATION_BEFORE_DAYS to a number of days"
-    )
+    rotation_before_days: float = _setting("14", parse.time_span, "a number of days")
     """How many days before its end a key is replaced (ROTATION=mint); at most half of
     ROTATION_LIFETIME_DAYS counts."""
     rotation_lifetime_days: float = _setting(
-        "90", parse.positive_time_span, "set ROTATION_LIFETIME_DAYS to a number of days above 0"
+        "90", parse.positive_time_span, "a number of days above 0"
     )
     """After how many days the version of a new key expires (ROTATION=mint)."""
-    rotation_grace_hours: float = _setting(
-        "72", parse.time_span, "set ROTATION_GRACE_HOURS to a number of hours"
-    )
+    rotation_grace_hours: float = _setting("72", parse.time_span, "a number of hours")
     """How many hours an old key goes on working after it was replaced (ROTATION=mint). Default
     three days: Azure's own integration reads the key when a job begins and keeps it."""
-    relay_schedule: str = _setting(
-        "0 * * * * *", parse.text, "set RELAY_SCHEDULE to a six-field NCRONTAB schedule"
-    )
+    relay_schedule: str = _setting("0 * * * * *", parse.text, "a six-field NCRONTAB schedule")
     """When metrics are relayed (NCRONTAB, UTC). Default every minute: W&B calls a run crashed
     after about five minutes of silence. Read by the host, not by the app."""
-    drift_schedule: str = _setting(
-        "0 17 * * * *", parse.text, "set DRIFT_SCHEDULE to a six-field NCRONTAB schedule"
-    )
+    drift_schedule: str = _setting("0 17 * * * *", parse.text, "a six-field NCRONTAB schedule")
     """When every account is checked whether or not an event came (NCRONTAB, UTC). Default hourly,
     off the full hour. Read by the host, not by the app."""
-    notify_topic_endpoint: str = _setting(
-        "", parse.optional_url, "set NOTIFY_TOPIC_ENDPOINT to an Event Grid topic's endpoint"
-    )
+    notify_topic_endpoint: str = _setting("", parse.optional_url, "an Event Grid topic's endpoint")
     """Event Grid topic that state changes are published to, for people's own alerts. Default:
     none."""
     openai_token_scope: str = _setting(
         "https://cognitiveservices.azure.com/.default",
         parse.url,
-        "set OPENAI_TOKEN_SCOPE to the token scope of the fine-tuning API",
+        "the token scope of the fine-tuning API",
     )
     """Token scope of the fine-tuning API. Newer accounts may want https://ai.azure.com/.default."""
-    sandbox_url: str = _setting("", parse.optional_url, "set SANDBOX_URL to the sandbox's address")
+    sandbox_url: str = _setting("", parse.optional_url, "the sandbox's address")
     """Set: all Azure traffic goes to the sandbox at this address. Default: to Azure."""
 
     @property
@@ -238,15 +210,14 @@ def read_settings(source: Mapping[str, str]) -> Settings:
         name = item.name.upper()
         text = (source.get(name) or "").strip()
         default = cast("str | None", item.metadata["default"])
+        remedy = f"set {name} to {item.metadata['value']}"
         if not text and default is None:
-            problems.append(
-                SettingsError("is not set", subject=name, remedy=item.metadata["remedy"])
-            )
+            problems.append(SettingsError("is not set", subject=name, remedy=remedy))
             continue
         try:
             values[item.name] = item.metadata["parse"](text or default or "")
         except ValueError as error:
-            problems.append(SettingsError(str(error), subject=name, remedy=item.metadata["remedy"]))
+            problems.append(SettingsError(str(error), subject=name, remedy=remedy))
     if problems:
         raise SettingsProblems(problems)
     # What every account uses that chooses nothing is allowed, whatever else is.

@@ -6,8 +6,9 @@ import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from finetune_wandb.clients.http import Answer, error_code, error_for, retry_after
+from finetune_wandb.clients.http import Answer, error_code, error_for
 from finetune_wandb.clients.storage.cursor_table import change_of, cursor_of
+from finetune_wandb.clients.translate import retry_after
 from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import AppError, NoticeError
 from finetune_wandb.model.job import reduce_job

@@ -28,8 +28,8 @@ from finetune_wandb.model.errors import (
 )
 from finetune_wandb.model.secret import Secret
 
-type KeySource = Callable[[], Awaitable[Secret]]
-"""Returns the key that a request may carry if it starts now."""
+type KeySource = Secret | Callable[[], Awaitable[Secret]]
+"""The key of a request, or what returns the one that it may carry if it starts now."""
 USER_AGENT: Final = "wandb-finetune-relay"
 _NOT_LOGGED_IN: Final = ("not logged in", "relogin", "unauthorized")
 _NO_RIGHT: Final = ("permission denied", "permission_error", "forbidden")
@@ -128,7 +128,7 @@ class WandbApi:
 
 
 async def _headers(key: KeySource, agent: str) -> dict[str, str]:
-    value = await key()
+    value = key if isinstance(key, Secret) else await key()
     basic = base64.b64encode(b"api:" + value.reveal().encode()).decode()
     return {
         "Authorization": f"Basic {basic}",

@@ -80,10 +80,7 @@ class KeyProver:
         return None if read_only is None else read_only is not True
 
     async def _ask(self, key: Secret, query: str, variables: dict[str, str]) -> dict[str, Any]:
-        async def current() -> Secret:
-            return key
-
-        return await self._api.ask(query, variables, key=current, subject=self._api.base_url)
+        return await self._api.ask(query, variables, key=key, subject=self._api.base_url)
 
 
 class KeyMinter:
@@ -129,13 +126,10 @@ class KeyMinter:
                 raise
 
     async def _ask(self, key: Secret, query: str, variables: dict[str, str]) -> dict[str, Any]:
-        async def current() -> Secret:
-            return key
-
         return await self._api.ask(
             query,
             variables,
-            key=current,
+            key=key,
             subject=self._api.base_url,
             agent=sdk_agent(),
             repeat=False,
