@@ -27,7 +27,7 @@ class SimulatorSettings:
     result_encoding: str = "plain"
     """How result files are served: plain text, or base64 of it."""
 
-    ties: str = "reversed"
+    ties: str = "written"
     """In which order events of one second are listed: reversed as the others, or as written."""
 
     result_placeholder: str = "empty"

@@ -8,7 +8,7 @@ import json
 import random
 from typing import Any, Final
 
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, AuthenticationError
 
 from dev.tools.demo.values import Published, published
 
@@ -30,6 +30,14 @@ class FineTuning:
 
     async def close(self) -> None:
         await self._client.close()
+
+    async def may_call(self) -> bool | None:
+        """Whether the caller's role has spread; until then each call answers 401."""
+        try:
+            await self._client.files.list()
+        except AuthenticationError:
+            return None
+        return True
 
     async def start_job(self, epochs: int = _EPOCHS) -> str:
         """Upload a training and a validation file, create a supervised job, return its id.

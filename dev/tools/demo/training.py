@@ -59,6 +59,7 @@ class Training:
     async def start(self) -> None:
         """Create the live job through the SDK and show the replayed one as pending."""
         await self._cloud.control("PUT", "simulator", {"seconds_per_step": _SECONDS_PER_STEP})
+        await until(self._api.may_call, "the role on the account did not spread", seconds=30)
         self._live = await self._api.start_job()
         self._screen.say(
             f"job {self._live} created with the openai SDK: {MODEL}, {STEPS} steps, "

@@ -61,6 +61,7 @@ async def sandbox(sandbox_process: Process) -> AsyncIterator[Client]:
     async with aiohttp.ClientSession() as session:
         client = Client(sandbox_process, session)
         await client.control("POST", "reset")
+        await client.settings(openai_role_s=0)
         yield client
         await client.control("POST", "reset")
 

@@ -108,6 +108,7 @@ async def test_body_is_refused_when_it_is_not_json(sandbox: Client) -> None:
 
 
 async def test_settings_go_back_to_their_defaults_when_reset(sandbox: Client) -> None:
+    await sandbox.control("POST", "reset")
     before = await sandbox.control("GET", "settings")
     changed = await sandbox.control("PUT", "settings", {"page_size": 7})
     assert changed == before | {"page_size": 7}

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from dev.sandbox import settings
 from dev.sandbox.server import Sandbox, serve
 from dev.sandbox.store import World
 from dev.sandbox.wandb.control import shown
@@ -177,6 +178,7 @@ def steps(run: Mapping[str, Any]) -> Sequence[int]:
 async def stage() -> AsyncIterator[Stage]:
     """Serve the sandbox on a free port of loopback, and join a relay to it."""
     world = World(base_url="", wandb_url="", host_url="")
+    settings.of(world).openai_role_s = 0.0
     sandbox = Sandbox(world)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:

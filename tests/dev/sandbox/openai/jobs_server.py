@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 
+from dev.sandbox import settings
 from dev.sandbox.openai import jobs
 from dev.sandbox.server import Sandbox, serve
 from dev.sandbox.store import World
@@ -70,6 +71,7 @@ class JobsServer:
 @asynccontextmanager
 async def jobs_server() -> AsyncIterator[JobsServer]:
     world = World(base_url="", wandb_url="", host_url="")
+    settings.of(world).openai_role_s = 0.0
     runner = await serve(Sandbox(world).handle_azure, 0)
     clock = asyncio.create_task(jobs.simulate(world))
     try:
@@ -109,6 +111,6 @@ async def until(client: AsyncOpenAI, job: str, *statuses: str) -> Any:
 
 
 async def events_of(client: AsyncOpenAI, job: str) -> list[Any]:
-    """Return all events, oldest first."""
+    """Return all events in the order of writing, which is how ties are listed."""
     found = [e async for e in client.fine_tuning.jobs.list_events(job, limit=25)]
-    return found[::-1]
+    return sorted(found, key=lambda event: event.created_at)

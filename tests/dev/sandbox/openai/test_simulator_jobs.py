@@ -284,6 +284,7 @@ async def test_reset_ends_all_jobs_and_forgets_the_settings(server: JobsServer) 
     async with server.openai() as client:
         await create_job(client)
         await server.call("POST", f"{server.url}/_sandbox/reset")
+        await server.call("PUT", f"{server.url}/_sandbox/settings", {"openai_role_s": 0})
         assert (await client.fine_tuning.jobs.list()).data == []
     _, settings, _ = await server.call("GET", f"{server.url}/_sandbox/simulator")
     assert settings["seconds_per_step"] != 9
