@@ -37,6 +37,7 @@ from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.telemetry import NoTelemetry, Telemetry
+from finetune_wandb.relay.artifacts.log import ArtifactLog
 from finetune_wandb.relay.options import options_of
 from finetune_wandb.relay.passes.finder import Finder
 from finetune_wandb.relay.ports import RelayPorts
@@ -71,6 +72,13 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         prover=KeyProver(transport, settings.wandb_base_url),
         keys=keys,
     )
+    relay = RelayPorts(
+        jobs=jobs,
+        cursors=cursors,
+        sink=WandbSink(transport, settings.wandb_base_url),
+        keys=_RunKeys(ring),
+        notices=notices,
+    )
     return App(
         settings=settings,
         clock=time.time,
@@ -86,13 +94,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
             wait=asyncio.sleep,
             old_key_is_used=NativeJobs(accounts, cursors, jobs).use_old_key,
         ),
-        relay=RelayPorts(
-            jobs=jobs,
-            cursors=cursors,
-            sink=WandbSink(transport, settings.wandb_base_url),
-            keys=_RunKeys(ring),
-            notices=notices,
-        ),
+        relay=relay,
         options=options,
         finder=Finder(jobs, cursors, queues, skip_native=options.skip_native),
         accounts=accounts,
@@ -100,7 +102,11 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         refused_events=RefusedEvents(problems, time.time),
         resyncs=ResyncTable(storage),
         notices=notices,
-        artifacts=Artifacts(settings.wandb_base_url),
+        artifacts=ArtifactLog(
+            relay,
+            Artifacts(transport, settings.wandb_base_url),
+            with_content=settings.datasets == "content",
+        ),
         queues=queues,
         work=WorkTable(storage),
         telemetry=telemetry,

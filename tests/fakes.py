@@ -5,6 +5,8 @@ both to the same. Faults come from a `Gate`, which sees every call before and af
 """
 
 import asyncio
+import base64
+import hashlib
 import json
 import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -15,6 +17,7 @@ from typing import Any, Protocol
 import orjson
 
 from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.artifact import Artifact
 from finetune_wandb.model.cursor import Cursor, JobSeen, RunPath
 from finetune_wandb.model.errors import (
     AppError,
@@ -388,6 +391,46 @@ class FakeSink:
 def _write(slots: list[str | None], offset: int, lines: list[str]) -> None:
     slots.extend([None] * (offset - len(slots)))
     slots[offset : offset + len(lines)] = lines
+
+
+class FakeArtifacts:
+    """ArtifactPort over a dictionary: each project knows equal versions by their files."""
+
+    def __init__(self, gate: Gate | None = None) -> None:
+        self.gate: Gate = gate or Open()
+        self.versions: dict[tuple[str, str, str], list[dict[str, bytes]]] = {}
+        """Contents of each version by file name, under entity, project and artifact name."""
+        self.logged: list[tuple[str, str, int]] = []
+        """Run, artifact name and version's number."""
+        self._lock = asyncio.Lock()
+
+    async def log(self, run: RunPath, artifact: Artifact, *, key: RunKey) -> None:
+        async with self._lock:
+            await self._log(run, artifact)
+
+    async def _log(self, run: RunPath, artifact: Artifact) -> None:
+        await self.gate.before("log")
+        known = self.versions.setdefault((run.entity, run.project, artifact.name), [])
+        wanted = {file.name: file.md5 for file in artifact.files}
+        sums = [{name: _md5(content) for name, content in one.items()} for one in known]
+        if wanted not in sums:
+            if artifact.fetch:
+                await artifact.fetch()
+            contents = {
+                one.name: one.content
+                if isinstance(one.content, bytes)
+                else one.content.read_bytes()
+                for one in artifact.files
+            }
+            assert {name: _md5(content) for name, content in contents.items()} == wanted
+            known.append(contents)
+            sums.append(wanted)
+        self.logged.append((run.run_id, artifact.name, sums.index(wanted)))
+        await self.gate.after("log")
+
+
+def _md5(content: bytes) -> str:
+    return base64.b64encode(hashlib.md5(content).digest()).decode()
 
 
 class FakeKeys:

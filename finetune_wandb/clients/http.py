@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -106,15 +107,15 @@ class Http:
         read: Callable[[Answer], T],
         *,
         headers: Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]],
-        body: bytes | None = None,
+        body: bytes | Path | None = None,
         subject: str,
         repeat: bool = True,
     ) -> T:
         """Send a request and return what `read` makes of the answer; it is repeated while it fails
         for the moment, unless `repeat` is off.
 
-        `headers` that are a function are asked for before each try: a credential may change.
-        `read` runs inside the retries: an answer that breaks it with a TemporaryError is asked
+        A `body` that is a path is streamed from there. `headers` that are a function are asked for
+        before each try: a credential may change. `read` runs inside the retries: an answer that breaks it with a TemporaryError is asked
         for again. Raises our errors, with `subject`.
         """
 
@@ -136,7 +137,7 @@ class Http:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | Path | None,
         subject: str,
     ) -> Answer:
         import aiohttp
@@ -148,7 +149,9 @@ class Http:
                 # As it is: a signature covers the path as its writer spelled it.
                 URL(url, encoded=True),
                 headers=headers,
-                data=io.BytesIO(body) if body and len(body) > _LARGE else body,
+                # A presigned address may cover the headers, and refuse one more.
+                skip_auto_headers=("Content-Type",),
+                data=_payload(body),
                 allow_redirects=False,
                 **self._transport.by_proxy(url),
                 **self._limits(),
@@ -212,6 +215,12 @@ class Http:
         if self._explain and (known := self._explain(answer, subject)):
             return known
         return error_for(answer, self._service, subject)
+
+
+def _payload(body: bytes | Path | None) -> Any:
+    if isinstance(body, Path):
+        return body.open("rb")  # closed by aiohttp with the request
+    return io.BytesIO(body) if body and len(body) > _LARGE else body
 
 
 def _says_its_end(response: "aiohttp.ClientResponse") -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from finetune_wandb.model.settings import Settings
     from finetune_wandb.model.telemetry import Telemetry
     from finetune_wandb.model.work import Work
-    from finetune_wandb.relay.artifacts.log import ArtifactPort
+    from finetune_wandb.relay.artifacts.log import ArtifactLog
     from finetune_wandb.relay.options import RelayOptions
     from finetune_wandb.relay.passes.finder import Finder
     from finetune_wandb.relay.ports import RelayPorts
@@ -164,7 +164,7 @@ class App:
     relay: RelayPorts
     options: RelayOptions
     finder: Finder
-    artifacts: ArtifactPort
+    artifacts: ArtifactLog
     problems: ProblemPort
     resyncs: ResyncPort
     notices: NoticePort

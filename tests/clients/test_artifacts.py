@@ -1,26 +1,28 @@
-"""Artifacts through the official SDK in a process of its own: what arrives, and what cannot hurt."""
+"""Artifacts over W&B's API: what the server holds, against the official SDK, and what can fail."""
 
 import asyncio
+import hashlib
 import json
-import tempfile
-import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.artifacts import Artifacts
+from finetune_wandb.model.artifact import Artifact, Copy, json_file, table_file
 from finetune_wandb.model.cursor import RunPath
-from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.relay_ports import ArtifactFile, JobArtifacts, RunKey
+from finetune_wandb.model.errors import AppError, DeniedError, MissingError, TemporaryError
+from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.secret import Secret
 from tests.dev.sandbox.wandb.wandb_fixture import WandbServer, wandb_server
 
 VALUE = "wandb_v1_" + "q" * 77
 KEY = RunKey("sandbox-team", Secret(VALUE))
+COLUMNS = ("step", "model", "loss")
+ROWS = ((5, "m:ckpt-5", 0.5), (10, "m:größe", None))
 
 
 @pytest_asyncio.fixture
@@ -29,9 +31,16 @@ async def server() -> AsyncIterator[WandbServer]:
         yield running
 
 
-async def run_in(server: WandbServer, name: str) -> RunPath:
+@pytest_asyncio.fixture
+async def artifacts(server: WandbServer) -> AsyncIterator[Artifacts]:
+    transport = Transport()
+    yield Artifacts(transport, server.url)
+    await transport.close()
+
+
+async def run_in(server: WandbServer, name: str = "ftjob-1") -> RunPath:
     """Make a run as the relay makes it, with two rows and its end."""
-    await server.upsert(name, config='{"_wandb":{"value":{"t":{"12":"relay"}}}}')
+    await server.upsert(name, config='{"_wandb":{"value":{"t":{"12":"relay"}}}}', tags=["mine"])
     rows = [f'{{"step":{n},"loss":0.5,"_step":{n},"_timestamp":{n}}}' for n in range(2)]
     await server.rows(name, 0, *rows)
     status, _ = await server.stream(name, {"files": {}, "complete": True, "exitcode": 0})
@@ -39,217 +48,218 @@ async def run_in(server: WandbServer, name: str) -> RunPath:
     return RunPath("sandbox-team", "proj", name)
 
 
-def task(run: RunPath, folder: Path, **more: Any) -> JobArtifacts:
-    result = folder / "result"
-    result.write_text("step,train_loss\n1,0.5\n")
-    facts = {"id": "file-1", "name": "train.jsonl", "bytes": 5, "rows": 1, "sha256": "ab"}
-    given: dict[str, Any] = {
-        "job": run.run_id,
-        "run": run,
-        "exit_code": 0,
-        "files": (
-            ArtifactFile(role="training", id="file-1", metadata=facts),
-            ArtifactFile(role="result", id="file-r", metadata={"rows": 2}, path=str(result)),
-        ),
-        "checkpoint_columns": ("step", "model", "loss"),
-        "checkpoint_rows": ((5, "m:ckpt-5", 0.5), (10, "m:ckpt-10", None)),
-        "model": {"fine_tuned_model": "m", "base_model": "b"},
-    }
-    return JobArtifacts(**{**given, **more})
+def data_set(name: str = "dataset-file-1", rows: int = 1, **more: Any) -> Artifact:
+    facts = {"id": "file-1", "rows": rows}
+    files = (json_file("facts.json", facts),)
+    return Artifact(name=name, type="dataset", files=files, metadata=facts, used=True, **more)
 
 
-async def test_each_has_its_name_when_a_job_has_several_result_files(
-    server: WandbServer, tmp_path: Path
-) -> None:
-    run = await run_in(server, "ftjob-1")
-    made = task(run, tmp_path)
-    more = replace(made.files[1], id="file-r2", metadata={"rows": 1})
-    (result,) = await Artifacts(server.url).log([replace(made, files=(*made.files, more))], key=KEY)
-    assert result.error == ""
-    shown = await server.shown("ftjob-1")
-    names = {one["name"] for one in shown["artifacts_logged"] if one["type"] == "result"}
-    assert names == {"results-ftjob-1:v0", "results-ftjob-1.2:v0"}
+def checkpoints(folder: Path) -> Artifact:
+    table = table_file("checkpoints", COLUMNS, ROWS, folder / "table")
+    return Artifact(name="checkpoints-1", type="checkpoints", files=(table,), metadata={})
 
 
-def _digests(shown: Any) -> list[tuple[str, str]]:
-    found = [*shown["artifacts_logged"], *shown["artifacts_used"]]
-    return sorted((one["name"], one["digest"]) for one in found)
-
-
-async def test_lineage_is_logged_when_a_job_is_over(server: WandbServer, tmp_path: Path) -> None:
-    run = await run_in(server, "ftjob-1")
-    artifacts = Artifacts(server.url)
-    (result,) = await artifacts.log([task(run, tmp_path)], key=KEY)
-    assert (result.error, result.lost) == ("", False)
-    shown = await server.shown("ftjob-1")
-    logged = {one["name"].split(":")[0]: one for one in shown["artifacts_logged"]}
-    assert {name: one["type"] for name, one in logged.items()} == {
-        "results-ftjob-1": "result",
-        "checkpoints-ftjob-1": "checkpoints",
-        "model-ftjob-1": "model",
-    }
-    assert "results.csv" in logged["results-ftjob-1"]["files"]
-    assert json.loads(logged["model-ftjob-1"]["metadata"])["base_model"] == "b"
-    (used,) = shown["artifacts_used"]
-    assert (used["type"], json.loads(used["metadata"])["sha256"]) == ("dataset", "ab")
-    assert used["files"] == ["facts.json"]
-    assert (shown["state"], shown["exitcode"]) == ("finished", 0)
-    assert [row["step"] for row in shown["history"]] == [0, 1]
-    # Again, as after a lost message: the same contents are no new versions.
-    (result,) = await artifacts.log([task(run, tmp_path)], key=KEY)
-    assert result.error == ""
-    again = await server.shown("ftjob-1")
-    assert _digests(again) == _digests(shown)
-    assert all(one["name"].endswith(":v0") for one in again["artifacts_logged"])
-
-
-async def test_a_data_set_has_one_version_in_each_project_when_jobs_of_two_share_it(
-    server: WandbServer, tmp_path: Path
-) -> None:
-    runs = [await run_in(server, f"ftjob-{n}") for n in range(3)]
-    await server.upsert("ftjob-other", modelName="other", config='{"_wandb":{"value":{"t":{}}}}')
-    other = RunPath("sandbox-team", "other", "ftjob-other")
-    jobs = [task(run, tmp_path) for run in runs]
-    shared = jobs[0].files[0]
-    # The other project's job is the first to log it: the three are still at files of their own.
-    own = [[replace(shared, id=f"file-{n}-{more}") for more in range(2)] for n in range(3)]
-    jobs = [replace(job, files=(*mine, shared)) for job, mine in zip(jobs, own, strict=True)]
-    results = await Artifacts(server.url).log(
-        [task(other, tmp_path, files=(shared,)), *jobs], key=KEY
-    )
-    assert [result.error for result in results] == [""] * 4
-    used = [(await server.shown(run.run_id))["artifacts_used"] for run in runs]
-    assert ["dataset-file-1:v0" in {one["name"] for one in found} for found in used] == [True] * 3
-
-
-async def test_other_jobs_are_logged_when_one_of_them_cannot_be(
-    server: WandbServer, tmp_path: Path
-) -> None:
-    known = await run_in(server, "ftjob-1")
-    odd = await run_in(server, "ftjob größe")
-    gone = RunPath("sandbox-team", "proj", "ftjob-gone")
-    results = await Artifacts(server.url).log(
-        [task(gone, tmp_path), task(known, tmp_path), task(odd, tmp_path, exit_code=1)], key=KEY
-    )
-    assert [bool(result.error) for result in results] == [True, False, False], results
-    assert [result.job for result in results] == ["ftjob-gone", "ftjob-1", "ftjob größe"]
-    shown = await server.shown("ftjob gr%C3%B6%C3%9Fe")
-    assert (shown["state"], len(shown["artifacts_logged"])) == ("failed", 3)
-    assert all(one["name"].isascii() for one in shown["artifacts_logged"])
-
-
-async def test_error_does_not_show_the_key_when_wandb_refuses_it(
-    server: WandbServer, tmp_path: Path
-) -> None:
-    run = await run_in(server, "ftjob-1")
-    await server.control("PUT", "settings", {"default_keys": "reject"})
-    (result,) = await Artifacts(server.url).log([task(run, tmp_path)], key=KEY)
-    assert result.error
-    assert VALUE not in repr(result)
-
-
-def _processes(marker: str) -> Iterator[tuple[int, bytes]]:
-    """Yield id and everything public of the processes that have the marker in it."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            shown = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
-        except OSError:
-            continue
-        if marker.encode() in shown:
-            yield int(folder.name), shown
-
-
-async def test_key_is_nowhere_to_be_seen_while_artifacts_are_logged(
-    server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A folder of this test alone: other tests log artifacts at the same time.
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    homes = f"HOME={tmp_path / 'wandb-'}"
-    run = await run_in(server, "ftjob-1")
-    fault = {"service": "wandb", "path_contains": "graphql", "times": 4, "action": {"delay_s": 1}}
-    status, _ = await server.call("POST", "/_sandbox/faults", fault, key=None)
+async def fault(server: WandbServer, path: str, action: Any, times: int = 1) -> None:
+    body = {"service": "wandb", "path_contains": path, "times": times, "action": action}
+    status, _ = await server.call("POST", "/_sandbox/faults", body, key=None)
     assert status < 300
-    work = asyncio.create_task(Artifacts(server.url).log([task(run, tmp_path)], key=KEY))
-    seen: set[int] = set()
+
+
+async def test_run_stays_as_it_ended_while_artifacts_are_logged(
+    server: WandbServer, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    run = await run_in(server)
+    before = await server.shown("ftjob-1")
+    await fault(server, "graphql", {"delay_s": 0.05}, times=30)
+
+    async def log() -> None:
+        for artifact in (data_set(), checkpoints(tmp_path)):
+            await artifacts.log(run, artifact, key=KEY)
+
+    work = asyncio.create_task(log())
+    looks = 0
     while not work.done():
-        # Every process of the logging has its own folder as HOME.
-        for number, shown in _processes(homes):
-            assert VALUE.encode() not in shown
-            assert b"AZURE" not in shown.upper()
-            seen.add(number)
-        await asyncio.sleep(0.05)
-    assert len(seen) >= 2, "neither the process nor the SDK's core was seen"
-    assert (await work)[0].error == ""
-    assert not list(_processes(homes))
+        now = await server.shown("ftjob-1")
+        for name in ("state", "exitcode", "posts", "config", "summary", "tags", "history"):
+            assert now[name] == before[name], name
+        looks += 1
+        await asyncio.sleep(0.01)
+    await work
+    assert looks > 5, "it was over before anyone looked"
+    shown = await server.shown("ftjob-1")
+    assert (shown["state"], shown["posts"]) == ("finished", before["posts"])
+    assert [one["name"] for one in shown["artifacts_used"]] == ["dataset-file-1:v0"]
+    assert [one["name"] for one in shown["artifacts_logged"]] == ["checkpoints-1:v0"]
 
 
-# Faults, with a process that misbehaves on purpose
+async def test_sdk_finds_the_same_version_and_reads_it_back(
+    server: WandbServer, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    run = await run_in(server)
+    given = checkpoints(tmp_path)
+    await artifacts.log(run, data_set(), key=KEY)
+    await artifacts.log(run, given, key=KEY)
+    code = f"""
+    run = start("ftjob-sdk")
+    used = wandb.Artifact("dataset-file-1", "dataset", metadata={{"id": "file-1", "rows": 1}})
+    with used.new_file("facts.json") as target:
+        target.write({data_set().files[0].content.decode()!r})
+    run.use_artifact(used)
+    made = wandb.Artifact("checkpoints-1", "checkpoints")
+    made.add_file({str(tmp_path / "table")!r}, name="checkpoints.table.json")
+    run.log_artifact(made).wait()
+    run.finish()
+    found = wandb.Api().artifact("sandbox-team/proj/checkpoints-1:latest")
+    table = found.get("checkpoints")
+    folder = wandb.Api().artifact("sandbox-team/proj/dataset-file-1:v0").download()
+    result = [found.version, table.columns, table.data, open(folder + "/facts.json").read()]
+    """
+    version, columns, rows, facts = await server.sdk(tmp_path, code, VALUE)
+    assert (version, columns, rows) == ("v0", list(COLUMNS), [list(row) for row in ROWS])
+    assert json.loads(facts) == {"id": "file-1", "rows": 1}
+    for kind in ("used", "logged"):
+        ours, theirs = [
+            [(one["name"], one["digest"], one["files"]) for one in shown[f"artifacts_{kind}"]]
+            for shown in (await server.shown("ftjob-1"), await server.shown("ftjob-sdk"))
+        ]
+        assert ours == theirs
 
 
-def jobs(*names: str) -> list[JobArtifacts]:
-    return [
-        JobArtifacts(job=name, run=RunPath("e", "p", f"run-{name}"), exit_code=0) for name in names
-    ]
+async def test_nothing_new_is_made_when_it_is_logged_again(
+    server: WandbServer, artifacts: Artifacts
+) -> None:
+    run = await run_in(server)
+    fetched: list[int] = []
+
+    async def fetch() -> None:
+        fetched.append(1)
+
+    for _ in range(2):
+        await artifacts.log(run, data_set(fetch=fetch), key=KEY)
+    assert fetched == [1]
+    (used,) = (await server.shown("ftjob-1"))["artifacts_used"]
+    assert used["name"] == "dataset-file-1:v0"
+    await artifacts.log(run, data_set(rows=2), key=KEY)
+    names = [one["name"] for one in (await server.shown("ftjob-1"))["artifacts_used"]]
+    assert names == ["dataset-file-1:v0", "dataset-file-1:v1"]
 
 
-@pytest.fixture
-def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifacts:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    return Artifacts(
-        "http://nowhere", module="tests.clients.artifact_faults", start_s=3, per_job_s=0
-    )
+async def test_a_data_set_is_one_version_when_many_jobs_log_it_at_once(
+    server: WandbServer, artifacts: Artifacts
+) -> None:
+    runs = [await run_in(server, f"ftjob-{n}") for n in range(6)]
+    await asyncio.gather(*(artifacts.log(run, data_set(), key=KEY) for run in runs))
+    for run in runs:
+        (used,) = (await server.shown(run.run_id))["artifacts_used"]
+        assert used["name"] == "dataset-file-1:v0"
 
 
-def _alive(pid: int) -> bool:
+async def test_another_instance_takes_the_version_that_is_there(
+    server: WandbServer, artifacts: Artifacts
+) -> None:
+    first, second = [await run_in(server, name) for name in ("ftjob-1", "ftjob-2")]
+    transport = Transport()
     try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
+        await artifacts.log(first, data_set(), key=KEY)
+        await Artifacts(transport, server.url).log(second, data_set(), key=KEY)
+    finally:
+        await transport.close()
+    (used,) = (await server.shown("ftjob-2"))["artifacts_used"]
+    assert used["name"] == "dataset-file-1:v0"
 
 
-async def test_jobs_before_are_kept_when_the_process_hangs(
-    faulty: Artifacts, tmp_path: Path
+async def test_large_file_is_sent_from_the_disk(
+    server: WandbServer, artifacts: Artifacts, tmp_path: Path
 ) -> None:
-    started = time.monotonic()
-    done, hung, after = await faulty.log(jobs("good", "hang", "later"), key=KEY)
-    assert time.monotonic() - started < 20
-    assert (done.error, done.logged) == ("", ("one",))
-    assert (hung.error, hung.lost) == ("logging artifacts took too long", True)
-    assert after.lost
-    child = int((tmp_path / "child.pid").read_text())
-    for _ in range(40):
-        if not _alive(child):
-            break
-        await asyncio.sleep(0.05)
-    assert not _alive(child), "what the process had started outlived it"
+    run = await run_in(server)
+    content = bytes(range(256)) * 12_000
+    (tmp_path / "large").write_bytes(content)
+    copy = Copy()
+    copy.take(content)
+    files = (copy.file("content/größe 1.jsonl", tmp_path / "large"),)
+    made = Artifact(name="results-1", type="result", files=files, metadata={})
+    # The address and the answer are lost once each: the file is read from its start again.
+    await fault(server, "/storage/", {"status": 503, "headers": {}, "body": {}})
+    await artifacts.log(run, made, key=KEY)
+    blobs = [blob.data or b"" for blob in server_blobs(server)]
+    assert hashlib.sha256(content).digest() in {hashlib.sha256(one).digest() for one in blobs}
 
 
-@pytest.mark.parametrize("fault", ["crash", "garbage"])
-async def test_jobs_before_are_kept_when_the_process_dies(faulty: Artifacts, fault: str) -> None:
-    done, dead = await faulty.log(jobs("chatter", fault), key=KEY)
-    assert (done.error, done.lost) == ("", False)
-    assert "ended early" in dead.error
-    assert dead.lost
+def server_blobs(server: WandbServer) -> list[Any]:
+    from dev.sandbox.wandb.store import hub
+
+    return list(hub(server.world).blobs.by_token.values())
 
 
-@pytest.mark.parametrize("fault", ["crash", "garbage"])
-async def test_it_is_temporary_when_the_process_comes_to_nothing(
-    faulty: Artifacts, fault: str
+class Watched(Transport):
+    """Remembers where each request went, and with which headers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[tuple[str, Any]] = []
+
+    def session(self) -> Any:
+        return self
+
+    def request(self, method: str, url: Any, **more: Any) -> Any:
+        self.sent.append((url.path, more["headers"]))
+        return super().session().request(method, url, **more)
+
+
+async def test_key_goes_to_graphql_alone(server: WandbServer, tmp_path: Path) -> None:
+    run = await run_in(server)
+    transport = Watched()
+    try:
+        await Artifacts(transport, server.url).log(run, checkpoints(tmp_path), key=KEY)
+    finally:
+        await transport.close()
+    with_key = {path for path, headers in transport.sent if "Authorization" in headers}
+    assert with_key == {"/graphql"}
+    uploads = [headers for path, headers in transport.sent if path not in with_key]
+    assert [list(headers) for headers in uploads] == [["Content-MD5"], []]
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [
+        ({"status": 503, "headers": {}, "body": {}}, TemporaryError),
+        ({"status": 200, "headers": {}, "body": {"data": {}}}, TemporaryError),
+        (
+            {"status": 200, "headers": {}, "body": {"data": {"createArtifact": None}}},
+            TemporaryError,
+        ),
+        ({"status": 401, "headers": {}, "body": {}}, DeniedError),
+        ({"drop": "before"}, TemporaryError),
+    ],
+    ids=["503", "empty", "null", "401", "dropped"],
+)
+async def test_error_is_ours_and_without_the_key_when_wandb_does_not_take_it(
+    server: WandbServer, artifacts: Artifacts, action: Any, kind: type[AppError]
 ) -> None:
-    with pytest.raises(UnavailableError) as caught:
-        await faulty.log(jobs(fault), key=KEY)
-    assert VALUE not in str(caught.value)
+    run = await run_in(server)
+    await fault(server, "graphql", action, times=50)
+    with pytest.raises(kind) as caught:
+        await artifacts.log(run, data_set(), key=KEY)
+    assert VALUE not in repr(caught.value) + str(caught.value)
 
 
-async def test_every_result_is_known_when_many_ask_and_the_sdk_chatters(faulty: Artifacts) -> None:
-    many = (faulty.log(jobs("chatter"), key=KEY) for _ in range(4))
-    results = await asyncio.gather(*many)
-    assert [one.logged for (one,) in results] == [("one",)] * 4
-
-
-async def test_a_run_is_logged_to_by_one_process_at_a_time_when_two_messages_name_its_job(
-    faulty: Artifacts,
+async def test_run_that_is_gone_is_named_as_the_cause(
+    server: WandbServer, artifacts: Artifacts, tmp_path: Path
 ) -> None:
-    both = (faulty.log(jobs(*names), key=KEY) for names in (("alone",), ("good", "alone")))
-    first, second = await asyncio.gather(*both)
-    assert [one.error for one in (*first, *second)] == ["", "", ""]
+    await run_in(server)
+    gone = RunPath("sandbox-team", "proj", "ftjob-gone")
+    with pytest.raises(MissingError):
+        await artifacts.log(gone, checkpoints(tmp_path), key=KEY)
+
+
+async def test_version_is_whole_when_its_commit_was_lost(
+    server: WandbServer, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    run = await run_in(server)
+    await fault(server, "/storage/", {"status": 500, "headers": {}, "body": {}}, times=4)
+    with pytest.raises(TemporaryError):
+        await artifacts.log(run, checkpoints(tmp_path), key=KEY)
+    assert (await server.shown("ftjob-1"))["artifacts_logged"] == []
+    await artifacts.log(run, checkpoints(tmp_path), key=KEY)
+    (made,) = (await server.shown("ftjob-1"))["artifacts_logged"]
+    assert (made["name"], made["files"]) == ("checkpoints-1:v0", ["checkpoints.table.json"])

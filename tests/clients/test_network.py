@@ -15,9 +15,7 @@ import pytest
 import pytest_asyncio
 
 from finetune_wandb.clients.transport import Proxies
-from finetune_wandb.clients.wandb.artifacts import Artifacts
 from tests.clients.network_stage import Network, network, proxy
-from tests.clients.test_artifacts import KEY, run_in, task
 
 ROOT = Path(__file__).parents[2]
 WAYS = ("sink", "prover", "sdk")
@@ -128,22 +126,3 @@ def test_password_is_in_no_address_when_a_tunnel_is_asked_for(
         "proxy_headers": {"Proxy-Authorization": "Basic Y29ycEB1c2VyOnA6dw=="},
     }
     assert made.arguments("https://localhost:7700/x") == {}
-
-
-async def test_artifacts_are_logged_by_the_proxy_when_there_is_one(
-    corp: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The SDK's process gets the same settings, and nothing else of the app's environment."""
-    run = await run_in(corp.server, "ftjob-1")
-    login = f"corp-user:{PASSWORD}"
-    async with proxy(login=login) as between:
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("HTTPS_PROXY", between.url.replace("//", f"//{login}@"))
-        monkeypatch.setenv("SSL_CERT_FILE", str(corp.bundle))
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(corp.bundle))
-        (result,) = await Artifacts(corp.corp_url).log([task(run, tmp_path)], key=KEY)
-        assert (result.error, result.lost) == ("", False)
-        assert set(between.tunnels) == {corp.corp_url.removeprefix("https://")}
-    shown = await corp.server.shown("ftjob-1")
-    assert len(shown["artifacts_logged"]) == 3

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from finetune_wandb.clients.wandb.artifacts import Artifacts
-from finetune_wandb.relay.artifacts.log import log_artifacts
+from finetune_wandb.relay.artifacts.log import ArtifactLog
 from tests.e2e.relay.stage import KEY, START, Stage, job, stage
 
 DOC = Path(__file__).parents[2] / "docs" / "run-contents.md"
@@ -107,15 +107,8 @@ async def ours(on: Stage) -> Any:
     on.now = START + 100
     for _ in range(8):
         await on.tick(60)
-    (outcome,) = await log_artifacts(
-        on.account,
-        [JOB],
-        ports=on.ports,
-        artifacts=Artifacts(on.url),
-        options=on.options,
-        clock=lambda: on.now,
-        with_content=False,
-    )
+    artifacts = ArtifactLog(on.ports, Artifacts(on.transport, on.url), with_content=False)
+    (outcome,) = await artifacts.log(on.account, [JOB], budget_s=60)
     assert outcome.error == ""
     return on.run(JOB)
 

@@ -1,18 +1,20 @@
 """A training file's facts, and its rows as a table, whatever is in them."""
 
+import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from finetune_wandb.relay.artifacts.data_set import (
+from finetune_wandb.relay.artifacts.files import (
     COLUMNS,
     MOST_ROWS,
     FileFacts,
-    measure,
+    read_copy,
     table_rows,
 )
 
@@ -28,14 +30,16 @@ async def chunks(content: bytes, size: int) -> AsyncIterator[bytes]:
     [(b"", 0), (b"a", 1), (b"a\n", 1), (b"a\nb", 2), (b"a\nb\n", 2), (b"\n\n", 2)],
 )
 async def test_facts_are_measured_however_the_file_comes(
-    content: bytes, rows: int, size: int
+    content: bytes, rows: int, size: int, tmp_path: Path
 ) -> None:
-    kept = bytearray()
-    facts = await measure("file-1", "t.jsonl", chunks(content, size), kept.extend)
-    assert facts == FileFacts(
+    path = tmp_path / "kept"
+    copy = await read_copy(chunks(content, size), path)
+    assert FileFacts("file-1", "t.jsonl").measured(copy) == FileFacts(
         "file-1", "t.jsonl", len(content), rows, hashlib.sha256(content).hexdigest()
     )
-    assert bytes(kept) == content
+    assert path.read_bytes() == content
+    kept = copy.file("t.jsonl", path)
+    assert kept.md5 == base64.b64encode(hashlib.md5(content).digest()).decode()
 
 
 def test_facts_leave_out_what_is_not_known() -> None:
@@ -135,7 +139,7 @@ def test_row_is_shown_as_it_is_when_it_fits_no_format(line: str) -> None:
 
 def test_table_ends_and_texts_are_cut_when_there_is_too_much() -> None:
     line = json.dumps({"messages": [{"role": "user", "content": "x" * 20_000}, ANSWER]})
-    rows = table_rows([line, "", "  "] * (MOST_ROWS + 5))
+    rows = list(table_rows([line, "", "  "] * (MOST_ROWS + 5)))
     assert len(rows) == MOST_ROWS
     assert [row[0] for row in rows[:2]] == [1, 4]  # numbers are those of the file's lines
     assert len(rows[0][2]) < 8100
@@ -144,7 +148,7 @@ def test_table_ends_and_texts_are_cut_when_there_is_too_much() -> None:
 
 def test_first_row_is_read_when_the_file_begins_with_a_byte_order_mark() -> None:
     line = json.dumps({"messages": [USER, ANSWER]})
-    assert table_rows([f"\ufeff{line}\n", line]) == [
+    assert list(table_rows([f"\ufeff{line}\n", line])) == [
         [1, "chat", "user: Question", "assistant: Answer", "", "", ""],
         [2, "chat", "user: Question", "assistant: Answer", "", "", ""],
     ]
@@ -154,6 +158,6 @@ def test_first_row_is_read_when_the_file_begins_with_a_byte_order_mark() -> None
     "said", ["\ud800 half", ["\udfff"], {"a": "\ud800"}], ids=["text", "list", "map"]
 )
 def test_row_can_be_passed_on_when_it_holds_half_a_surrogate_pair(said: Any) -> None:
-    rows = table_rows([json.dumps({"messages": [{"role": "user", "content": said}, ANSWER]})])
+    rows = list(table_rows([json.dumps({"messages": [{"role": "user", "content": said}, ANSWER]})]))
     assert orjson.loads(orjson.dumps(rows)) == rows
     assert "?" in rows[0][2]

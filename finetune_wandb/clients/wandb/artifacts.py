@@ -1,194 +1,203 @@
-"""Artifacts through the wandb SDK, in a short-lived process of its own.
+"""Artifacts over W&B's GraphQL API and its storage addresses.
 
-The SDK keeps threads, a helper process, signal handlers and global credentials; none of that
-may come near the relay. The key goes to the process through its standard input, so that it is
-neither in arguments nor in the environment.
+The `wandb` SDK logs an artifact only through a run that it resumed: that reopens a finished run,
+rewrites its config and summary, and sends a second "run finished" alert. The requests below name
+the run and nothing else of it changes. tests/parity compares them with the SDK's own.
+
+Source: wandb's core/pkg/artifacts/saver.go and core/api/graphql, checked 2026-11-24.
 """
 
 import asyncio
-import contextlib
-import os
-import signal
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import asdict
+import secrets
+from collections.abc import Mapping
+from hashlib import md5
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urljoin
 from weakref import WeakValueDictionary
 
 import orjson
 
+from finetune_wandb.clients.http import Http
+from finetune_wandb.clients.transport import Transport
+from finetune_wandb.clients.wandb.api import WandbApi
+from finetune_wandb.model.artifact import Artifact, ArtifactFile, encoded
+from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.relay_ports import ArtifactResult, JobArtifacts, RunKey
+from finetune_wandb.model.relay_ports import RunKey
 
-_ROOT: Final = Path(__file__).resolve().parents[3]
-_AT_ONCE: Final = 2
-"""Processes; each takes some 200 MB with the SDK's helper."""
-_MOST_KNOWN: Final = 10_000
-_PASSED_ON: Final = (
-    "PATH",
-    "PYTHONPATH",
-    "LANG",
-    "TMPDIR",
-    "TEMP",
-    "SYSTEMROOT",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
+_UPLOAD_S: Final = 240.0
+"""One try of one file; W&B's addresses are valid for longer."""
+_MANIFEST: Final = "wandb_manifest.json"
+_CREATE: Final = (
+    "mutation CreateArtifact($input: CreateArtifactInput!) { createArtifact(input: $input) { "
+    "artifact { id state artifactSequence { latestArtifact { id } } } } }"
 )
-"""The process gets no other variable: none of the app's settings concerns it."""
+_CREATE_MANIFEST: Final = (
+    "mutation CreateArtifactManifest($input: CreateArtifactManifestInput!) { "
+    "createArtifactManifest(input: $input) { "
+    "artifactManifest { id file { id uploadUrl uploadHeaders } } } }"
+)
+_CREATE_FILES: Final = (
+    "mutation CreateArtifactFiles($artifactFiles: [CreateArtifactFileSpecInput!]!) { "
+    "createArtifactFiles(input: {artifactFiles: $artifactFiles, storageLayout: V2}) { "
+    "files { edges { node { uploadUrl uploadHeaders artifact { id } } } } } }"
+)
+_COMMIT: Final = (
+    "mutation CommitArtifact($artifactID: ID!) { "
+    "commitArtifact(input: {artifactID: $artifactID}) { artifact { id } } }"
+)
+_USE: Final = (
+    "mutation UseArtifact($input: UseArtifactInput!) { "
+    "useArtifact(input: $input) { artifact { id } } }"
+)
 
 
 class Artifacts:
-    """ArtifactPort. A process for some jobs of one account, and few of them at a time."""
+    """ArtifactPort."""
+
+    def __init__(self, transport: Transport, base_url: str) -> None:
+        self._api = WandbApi(transport, base_url)
+        self._storage = Http(transport, "W&B's storage", timeout_s=_UPLOAD_S)
+        self._locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
+        """By entity, project and artifact name. W&B finds an equal version only once it is
+        committed, and would make two versions of two drafts."""
+
+    async def log(self, run: RunPath, artifact: Artifact, *, key: RunKey) -> None:
+        place = (run.entity, run.project, artifact.name)
+        lock = self._locks.setdefault(place, asyncio.Lock())
+        version = _Version(self._api, self._storage, run, artifact, key)
+        try:
+            async with lock:
+                await version.write()
+            if artifact.used:
+                await version.use()
+        except (KeyError, TypeError, ValueError):
+            raise UnavailableError(
+                "W&B's answer names no artifact", subject=str(run), code="NotJson"
+            ) from None
+
+
+class _Version:
+    """One version of an artifact on its way to W&B."""
 
     def __init__(
-        self,
-        base_url: str,
-        *,
-        module: str = "finetune_wandb.clients.wandb.artifact_process",
-        start_s: float = 120.0,
-        per_job_s: float = 60.0,
+        self, api: WandbApi, storage: Http, run: RunPath, artifact: Artifact, key: RunKey
     ) -> None:
-        """`module` is what the process runs. It has `start_s` and `per_job_s` for each job."""
-        self._base_url = base_url
-        self._module = module
-        self._start_s = start_s
-        self._per_job_s = per_job_s
-        self._limit = asyncio.Semaphore(_AT_ONCE)
-        self._turns = _Turns()
+        self._api = api
+        self._storage = storage
+        self._run = run
+        self._artifact = artifact
+        self._key = key
+        self._id = ""
 
-    async def log(self, jobs: Sequence[JobArtifacts], *, key: RunKey) -> list[ArtifactResult]:
-        """Log the artifacts of these runs; one result each, in their order.
+    async def write(self) -> None:
+        """Have W&B hold this version; a version of the same digest is taken as it is."""
+        created = (await self._ask(_CREATE, {"input": self._draft()}))["createArtifact"]["artifact"]
+        self._id = str(created["id"])
+        if created["state"] == "COMMITTED":
+            return
+        if self._artifact.fetch:
+            await self._artifact.fetch()
+        latest = (created.get("artifactSequence") or {}).get("latestArtifact") or {}
+        draft = await self._manifest(latest.get("id"), "")
+        manifest = await self._upload_files(draft["id"])
+        sealed = await self._manifest(latest.get("id"), encoded(md5(manifest)))
+        await self._put(sealed["file"], manifest)
+        await self._ask(_COMMIT, {"artifactID": self._id})
 
-        A job that the process did not get through has a result that says so. Raises
-        UnavailableError when the process came to nothing at all.
-        """
-        async with self._turns.of(jobs), self._limit:
-            with tempfile.TemporaryDirectory(prefix="wandb-") as folder:
-                done, problem = await self._run(jobs, key, folder)
-            self._turns.note(job for job in jobs if job.job in done and not done[job.job].error)
-        if not done:
-            raise problem
-        return [
-            done.get(job.job) or ArtifactResult(job.job, error=problem.message, lost=True)
-            for job in jobs
-        ]
+    async def use(self) -> None:
+        """Record that the run used this version."""
+        await self._ask(_USE, {"input": {**self._place(), "artifactID": self._id}})
 
-    async def _run(
-        self, jobs: Sequence[JobArtifacts], key: RunKey, folder: str
-    ) -> tuple[dict[str, ArtifactResult], UnavailableError]:
-        """Return the results by job, and why there are no more of them."""
-        task = orjson.dumps(
+    def _draft(self) -> dict[str, Any]:
+        artifact = self._artifact
+        made_by = {} if artifact.used else {"runName": self._run.run_id}
+        client_id, sequence_id = secrets.token_hex(64), secrets.token_hex(64)
+        return {
+            "entityName": self._run.entity,
+            "projectName": self._run.project,
+            **made_by,
+            "artifactTypeName": artifact.type,
+            "artifactCollectionName": artifact.name,
+            "digest": _digest(artifact.files),
+            "digestAlgorithm": "MANIFEST_MD5",
+            "aliases": [{"artifactCollectionName": artifact.name, "alias": "latest"}],
+            "metadata": orjson.dumps(artifact.metadata).decode(),
+            "enableDigestDeduplication": True,
+            "clientID": client_id,
+            "sequenceClientID": sequence_id,
+        }
+
+    async def _manifest(self, base_id: str | None, digest: str) -> dict[str, Any]:
+        named = {
+            **self._place(),
+            "artifactID": self._id,
+            "baseArtifactID": base_id,
+            "name": _MANIFEST,
+            "digest": digest,
+            "type": "FULL",
+        }
+        answer = await self._ask(_CREATE_MANIFEST, {"input": named})
+        manifest: dict[str, Any] = answer["createArtifactManifest"]["artifactManifest"]
+        return manifest
+
+    async def _upload_files(self, manifest_id: str) -> bytes:
+        """Upload what W&B does not hold; return the manifest."""
+        files = self._artifact.files
+        wanted = [
             {
-                "base_url": self._base_url,
-                "key": (await key.current()).reveal(),
-                "folder": folder,
-                "jobs": [asdict(job) for job in jobs],
+                "artifactID": self._id,
+                "name": file.name,
+                "md5": file.md5,
+                "artifactManifestID": manifest_id,
+            }
+            for file in files
+        ]
+        answer = await self._ask(_CREATE_FILES, {"artifactFiles": wanted})
+        nodes = [edge["node"] for edge in answer["createArtifactFiles"]["files"]["edges"]]
+        contents: dict[str, Any] = {}
+        for file, node in zip(files, nodes, strict=True):
+            if node["uploadUrl"]:
+                await self._put(node, file.content)
+            contents[file.name] = {
+                "digest": file.md5,
+                "size": file.size,
+                "birthArtifactID": node["artifact"]["id"],
+            }
+        return orjson.dumps(
+            {
+                "version": 1,
+                "storagePolicy": "wandb-storage-policy-v1",
+                "storagePolicyConfig": {"storageLayout": "V2"},
+                "contents": contents,
             }
         )
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            self._module,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            # What the SDK prints may hold anything; only the result is read.
-            stderr=asyncio.subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-            | {"HOME": folder, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            cwd=_ROOT,
-            start_new_session=True,
+
+    async def _put(self, target: Mapping[str, Any], content: bytes | Path) -> None:
+        """Upload to the address that W&B gave for it, which carries its own permission."""
+        given = (header.partition(":") for header in target["uploadHeaders"] or ())
+        await self._storage.request(
+            "PUT",
+            urljoin(f"{self._api.base_url}/", target["uploadUrl"]),
+            lambda answer: None,
+            headers={name: value.strip() for name, _, value in given},
+            body=content,
+            subject=str(self._run),
         )
-        done: dict[str, ArtifactResult] = {}
-        try:
-            async with asyncio.timeout(self._start_s + self._per_job_s * len(jobs)):
-                await asyncio.gather(_give(process, task), _take(process, done))
-                await process.wait()
-        except TimeoutError:
-            return done, UnavailableError("logging artifacts took too long", code="ArtifactTimeout")
-        finally:
-            _kill(process)
-            await process.wait()
-        return done, UnavailableError(
-            f"the process that logs artifacts ended early (code {process.returncode})",
-            code="ArtifactProcess",
+
+    def _place(self) -> dict[str, str]:
+        run = self._run
+        return {"entityName": run.entity, "projectName": run.project, "runName": run.run_id}
+
+    async def _ask(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._api.ask(
+            document, variables, key=self._key.current, subject=str(self._run)
         )
 
 
-class _Turns:
-    """Lets no two processes log the same new artifact at once: W&B finds only a version that is
-    there already, and would make two of one."""
-
-    def __init__(self) -> None:
-        self._known: set[tuple[str, ...]] = set()
-        """Data sets that W&B has."""
-        self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
-        """Those that somebody holds or waits for."""
-
-    @contextlib.asynccontextmanager
-    async def of(self, jobs: Sequence[JobArtifacts]) -> AsyncIterator[None]:
-        """Wait until no other process logs to a run of these jobs (two messages can name one job),
-        or a data set of theirs for the first time."""
-        with contextlib.ExitStack() as held:
-            # In one order, so that two of them never wait for each other.
-            for name in sorted(_runs(jobs) | (_data_sets(jobs) - self._known)):
-                lock = self._locks.setdefault(name, asyncio.Lock())
-                await lock.acquire()
-                if name in self._known:
-                    lock.release()
-                else:
-                    held.callback(lock.release)
-            yield
-
-    def note(self, jobs: Iterable[JobArtifacts]) -> None:
-        """Take these jobs' data sets for known: W&B has them."""
-        if len(self._known) > _MOST_KNOWN:
-            self._known.clear()
-        self._known |= _data_sets(jobs)
-
-
-def _runs(jobs: Iterable[JobArtifacts]) -> set[tuple[str, ...]]:
-    return {("run", job.run.entity, job.run.project, job.run.run_id) for job in jobs}
-
-
-def _data_sets(jobs: Iterable[JobArtifacts]) -> set[tuple[str, ...]]:
-    return {
-        ("data set", job.run.entity, job.run.project, file.id)
-        for job in jobs
-        for file in job.files
-        if file.role != "result"
-    }
-
-
-async def _give(process: asyncio.subprocess.Process, task: bytes) -> None:
-    assert process.stdin is not None, "it is a pipe"
-    # A process that dies before it has read its task is seen by its output's end.
-    with contextlib.suppress(ConnectionError):
-        process.stdin.write(task)
-        await process.stdin.drain()
-    process.stdin.close()
-
-
-async def _take(process: asyncio.subprocess.Process, done: dict[str, ArtifactResult]) -> None:
-    assert process.stdout is not None, "it is a pipe"
-    while line := await process.stdout.readline():
-        try:
-            one: dict[str, Any] = orjson.loads(line)
-            result = ArtifactResult(one["job"], tuple(one["logged"]), one["error"], one["lost"])
-        except (KeyError, TypeError, orjson.JSONDecodeError):
-            continue  # half a line of a process that died
-        done[result.job] = result
-
-
-def _kill(process: asyncio.subprocess.Process) -> None:
-    """End the process with everything that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+def _digest(files: tuple[ArtifactFile, ...]) -> str:
+    """Return the digest that W&B knows equal versions by."""
+    lines = "".join(f"{file.name}:{file.md5}\n" for file in sorted(files, key=lambda f: f.name))
+    text = f"wandb-artifact-manifest-v1\n{lines}"
+    return md5(text.encode()).hexdigest()

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,8 @@ import pytest
 
 from dev.sandbox.wandb.artifacts import Blob
 from finetune_wandb.clients.wandb.artifacts import Artifacts
-from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.relay_ports import ArtifactResult, JobArtifacts, RunKey
-from finetune_wandb.relay.artifacts.data_set import COLUMNS
-from finetune_wandb.relay.artifacts.log import ArtifactOutcome, log_artifacts
+from finetune_wandb.relay.artifacts.files import COLUMNS
+from finetune_wandb.relay.artifacts.log import ArtifactLog, ArtifactOutcome
 from tests.e2e.relay import reader
 from tests.e2e.relay.stage import KEY, START, Stage, job, metric
 
@@ -42,18 +39,6 @@ CHECKPOINTS = [
 ]
 
 
-class Broken:
-    """ArtifactPort that fails as the process can."""
-
-    def __init__(self, results: Sequence[ArtifactResult] | None = None) -> None:
-        self.results = results
-
-    async def log(self, jobs: Sequence[JobArtifacts], *, key: RunKey) -> list[ArtifactResult]:
-        if self.results is None:
-            raise UnavailableError("the process that logs artifacts ended early (code -9)")
-        return list(self.results)
-
-
 async def finish(stage: Stage, job_id: str = "ftjob-1", **more: Any) -> None:
     """Put a finished job and relay it to its end."""
     stage.options = replace(stage.options, artifacts=True)
@@ -70,18 +55,17 @@ async def finish(stage: Stage, job_id: str = "ftjob-1", **more: Any) -> None:
     await stage.tick()
 
 
-async def logged(
-    stage: Stage, *job_ids: str, with_content: bool = False, port: Any = None
-) -> list[ArtifactOutcome]:
-    return await log_artifacts(
-        stage.account,
-        job_ids or ["ftjob-1"],
-        ports=stage.ports,
-        artifacts=port or Artifacts(stage.url),
-        options=stage.options,
-        clock=lambda: stage.now,
-        with_content=with_content,
-    )
+async def logged(stage: Stage, *job_ids: str, with_content: bool = False) -> list[ArtifactOutcome]:
+    sink = Artifacts(stage.transport, stage.url)
+    artifacts = ArtifactLog(stage.ports, sink, with_content=with_content)
+    return await artifacts.log(stage.account, job_ids or ["ftjob-1"], budget_s=60)
+
+
+async def fault(stage: Stage, service: str, path: str, times: int, action: Any) -> None:
+    body = {"service": service, "path_contains": path, "times": times, "action": action}
+    session = stage.transport.session()
+    async with session.post(f"{stage.url}/_sandbox/faults", json=body) as answer:
+        assert answer.status < 300
 
 
 async def read(stage: Stage, job_id: str = "ftjob-1") -> dict[str, Any]:
@@ -182,9 +166,10 @@ async def test_content_stays_away_when_metadata_alone_is_wanted(on_stage: Stage)
             for one in CHECKPOINTS
         ],
     }
-    # The SDK resumed the run: everything that it does not know of stands as before.
+    # The run is as it ended, and W&B has heard of no second end.
     after = on_stage.run("ftjob-1")
-    for name in ("state", "exitcode", "summary", "history", "output", "tags", "group", "notes"):
+    kept = ("state", "exitcode", "posts", "summary", "history", "output", "tags", "group", "notes")
+    for name in kept:
         assert after[name] == before[name], name
     assert after["summary"]["best_checkpoint/model"] == "ft:ckpt-step-20"
     assert on_stage.cursor("ftjob-1").state["artifacts"] == "done"
@@ -222,13 +207,34 @@ async def test_lineage_is_logged_when_a_job_did_not_succeed(on_stage: Stage, sta
     assert [one["type"] for one in run["logged"]] == ["checkpoints"]
 
 
-async def test_run_has_its_end_when_the_process_dies(on_stage: Stage) -> None:
+async def test_run_is_finished_at_every_moment_while_artifacts_are_logged(
+    on_stage: Stage,
+) -> None:
+    await finish(on_stage, result_csv=RESULT, checkpoints=CHECKPOINTS)
+    await on_stage.tick(60)
+    before = on_stage.run("ftjob-1")
+    assert before["state"] == "finished"
+    await fault(on_stage, "wandb", "graphql", 40, {"delay_s": 0.03})
+    work = asyncio.create_task(logged(on_stage))
+    looks = 0
+    while not work.done():
+        now = on_stage.run("ftjob-1")
+        assert (now["state"], now["exitcode"], now["posts"]) == ("finished", 0, before["posts"])
+        assert (now["tags"], now["summary"]) == (before["tags"], before["summary"])
+        looks += 1
+        await asyncio.sleep(0.01)
+    assert [outcome.error for outcome in await work] == [""]
+    assert looks > 20
+    assert len(on_stage.run("ftjob-1")["artifacts_logged"]) == 3
+
+
+async def test_run_stays_as_it_ended_when_logging_fails(on_stage: Stage) -> None:
     await finish(on_stage)
-    (outcome,) = await logged(on_stage, port=Broken())
+    before = on_stage.run("ftjob-1")
+    await fault(on_stage, "wandb", "/storage/", 4, {"status": 503, "headers": {}, "body": {}})
+    (outcome,) = await logged(on_stage)
     assert outcome.again
-    assert "ended early" in outcome.error
-    run = on_stage.run("ftjob-1")
-    assert (run["state"], run["config"]["training_file_facts"]["rows"]) == ("finished", 1)
+    assert on_stage.run("ftjob-1") == before
     assert on_stage.cursor("ftjob-1").state["artifacts"] != "done"
     (outcome,) = await logged(on_stage)
     assert outcome.error == ""
@@ -236,15 +242,8 @@ async def test_run_has_its_end_when_the_process_dies(on_stage: Stage) -> None:
 
 async def test_it_is_asked_again_when_a_file_cannot_be_read_now(on_stage: Stage) -> None:
     await finish(on_stage)
-    fault = {
-        "service": "openai",
-        "path_contains": "/files/file-training/content",
-        "times": 1,
-        "action": {"status": 503, "headers": {}, "body": {}},
-    }
-    session = on_stage.transport.session()
-    async with session.post(f"{on_stage.url}/_sandbox/faults", json=fault) as answer:
-        assert answer.status < 300
+    gone = {"status": 503, "headers": {}, "body": {}}
+    await fault(on_stage, "openai", "/files/file-training/content", 1, gone)
     (outcome,) = await logged(on_stage)
     assert outcome.again
     (outcome,) = await logged(on_stage)

@@ -18,11 +18,11 @@ from dev.tools.demo.values import compare, published
 from finetune_wandb.clients.azure.jobs import Jobs
 from finetune_wandb.clients.http import Answer
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.cursor import RunPath
-from finetune_wandb.model.errors import TemporaryError, UnavailableError
+from finetune_wandb.model.cursor import Cursor, RunPath
+from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.job import parse_job
-from finetune_wandb.relay.artifacts.data_set import measure, table_rows
-from finetune_wandb.relay.artifacts.left_behind import gather
+from finetune_wandb.relay.artifacts.files import read_copy, table_rows
+from finetune_wandb.relay.artifacts.log import ArtifactLog, ArtifactOutcome
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.job_pass import JobOutcome
@@ -65,11 +65,11 @@ def test_answer_is_whole_or_a_temporary_error_when_it_is_cut_anywhere(path: Path
 @pytest.mark.parametrize("path", DATA_SETS, ids=lambda path: path.stem)
 async def test_rows_before_the_cut_are_shown_when_a_data_set_is_cut_anywhere(path: Path) -> None:
     content = _content(path)
-    whole = table_rows(content.decode().splitlines(keepends=True))
+    whole = list(table_rows(content.decode().splitlines(keepends=True)))
     assert len(whole) > 0
     for end in places(len(content), 200):
         text = content[:end].decode("utf-8", "replace")
-        rows = table_rows(text.splitlines(keepends=True))
+        rows = list(table_rows(text.splitlines(keepends=True)))
         complete = content[:end].count(b"\n")
         assert rows[:complete] == whole[:complete]
         assert len(rows) <= complete + 1
@@ -77,8 +77,7 @@ async def test_rows_before_the_cut_are_shown_when_a_data_set_is_cut_anywhere(pat
         async def pieces(data: bytes = content[:end]) -> AsyncIterator[bytes]:
             yield data
 
-        facts = await measure("file-1", "name", pieces(), None)
-        assert facts.size == end
+        assert (await read_copy(pieces(), None)).size == end
 
 
 def _content(path: Path) -> bytes:
@@ -226,9 +225,7 @@ async def test_items_that_are_no_objects_are_counted_when_a_list_holds_some(worl
 
 
 @needs_samples
-async def test_artifacts_wait_when_an_answer_about_a_file_is_cut(
-    world: World, tmp_path: Path
-) -> None:
+async def test_artifacts_wait_when_an_answer_about_a_file_is_cut(world: World) -> None:
     events, checkpoints, csv = _samples()
     world.serve("ftjob-cut", events, checkpoints, csv)
     raw = json.loads((SAMPLES / "10_azure_vision_chartqa_succeeded.json").read_text())
@@ -243,9 +240,18 @@ async def test_artifacts_wait_when_an_answer_about_a_file_is_cut(
     }
 
     run = RunPath("team", "proj", "ftjob-cut")
-    known = {"jobs": world.jobs, "folder": tmp_path, "with_content": True}
-    whole = await gather(world.account, "ftjob-cut", run, **known)
-    assert [file.role for file in whole.artifacts.files] == ["training", "result"]
+
+    async def log() -> tuple[ArtifactOutcome, fakes.FakeArtifacts]:
+        cursors, artifacts = fakes.FakeCursors(), fakes.FakeArtifacts()
+        await cursors.save([Cursor(world.account.key, "ftjob-cut", run=run, state={"ended": True})])
+        ports = RelayPorts(world.jobs, cursors, world.sink, fakes.FakeKeys())
+        work = ArtifactLog(ports, artifacts, with_content=True)
+        (outcome,) = await work.log(world.account, ["ftjob-cut"], budget_s=60)
+        return outcome, artifacts
+
+    outcome, whole = await log()
+    assert outcome.error == ""
+    assert {"dataset-file-t", "results-ftjob-cut"} <= {name for _, name, _ in whole.logged}
     for place, body in world.api.bodies.items():
         if place.endswith("/events"):
             continue
@@ -254,8 +260,8 @@ async def test_artifacts_wait_when_an_answer_about_a_file_is_cut(
             if is_content and (mode == "matching" or (mode == "close" and not at)):
                 continue  # as whole as any file
             world.api.cuts = {place: (at, mode)}
-            with pytest.raises(TemporaryError):
-                await gather(world.account, "ftjob-cut", run, **known)
+            outcome, _ = await log()
+            assert outcome.again, (place, at, mode)
     world.api.cuts.clear()
-    again = await gather(world.account, "ftjob-cut", run, **known)
-    assert again.facts == whole.facts
+    outcome, again = await log()
+    assert (outcome.error, again.versions) == ("", whole.versions)

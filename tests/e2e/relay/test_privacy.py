@@ -13,7 +13,7 @@ from finetune_wandb.clients.wandb.artifacts import Artifacts
 from finetune_wandb.model.job import reduce_job
 from finetune_wandb.model.messages import RelayMessage
 from finetune_wandb.model.redact import MASK, redacted, redacted_value
-from finetune_wandb.relay.artifacts.log import log_artifacts
+from finetune_wandb.relay.artifacts.log import ArtifactLog
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.select import messages
 from tests.e2e.relay.stage import START, Stage, job, message, metric
@@ -72,15 +72,9 @@ async def test_planted_secrets_are_nowhere_when_a_job_is_relayed(on_stage: Stage
     await on_stage.put(over, events=events, checkpoints=[checkpoint])
     on_stage.now = START + 100
     await on_stage.tick()
-    await log_artifacts(
-        on_stage.account,
-        ["ftjob-1"],
-        ports=on_stage.ports,
-        artifacts=Artifacts(on_stage.url),
-        options=on_stage.options,
-        clock=lambda: on_stage.now,
-        with_content=True,
-    )
+    sink = Artifacts(on_stage.transport, on_stage.url)
+    artifacts = ArtifactLog(on_stage.ports, sink, with_content=True)
+    await artifacts.log(on_stage.account, ["ftjob-1"], budget_s=60)
     run = on_stage.run("ftjob-1")
     assert run["alerts"]
     assert run["artifacts_logged"]

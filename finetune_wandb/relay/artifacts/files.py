@@ -1,14 +1,20 @@
-"""What a training file is: its facts, and its rows as a table people can read.
+"""What of a job's files becomes content: facts, decoded result files, and rows as a table.
 
-Six row formats are published for fine-tuning: chat, tool calls, vision, several turns with
-weights, preference pairs and reinforcement. A row that fits none is shown as it is.
+Training files come in six row formats: chat, tool calls, vision, several turns with weights,
+preference pairs and reinforcement. A row that fits none is shown as it is. Result files hold
+numbers, and sometimes text: identifiers, or whole answers of a model about private data.
 """
 
-import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
+
+from finetune_wandb.model.artifact import Copy
+from finetune_wandb.relay.published.metrics import number_in
+from finetune_wandb.relay.published.results import ResultCount, read_records
 
 COLUMNS: Final = ("row", "format", "input", "output", "rejected", "reference", "tools")
 MOST_ROWS: Final = 1000
@@ -25,6 +31,9 @@ class FileFacts:
     rows: int | None = None
     sha256: str | None = None
 
+    def measured(self, copy: Copy) -> "FileFacts":
+        return FileFacts(self.id, self.name, copy.size, copy.lines, copy.sha256)
+
     def to_json(self) -> dict[str, Any]:
         values = {
             "id": self.id,
@@ -36,29 +45,37 @@ class FileFacts:
         return {name: value for name, value in values.items() if value is not None}
 
 
-async def measure(
-    file_id: str, name: str, chunks: AsyncIterator[bytes], keep: Callable[[bytes], object] | None
-) -> FileFacts:
-    """Read a file to its end and return its facts; `keep` is given the content as it comes."""
-    digest, size, ends, last = hashlib.sha256(), 0, 0, b"\n"
-    async for chunk in chunks:
-        if not chunk:
-            continue
-        digest.update(chunk)
-        size += len(chunk)
-        ends += chunk.count(b"\n")
-        last = chunk[-1:]
-        if keep is not None:
-            keep(chunk)
-    return FileFacts(file_id, name, size, ends + (last != b"\n"), digest.hexdigest())
+async def read_copy(chunks: AsyncIterator[bytes], path: Path | None) -> Copy:
+    """Read a file to its end, into `path` where one is given. Raises what `chunks` raises."""
+    with path.open("wb") if path else nullcontext() as target:
+        copy = Copy(target)
+        async for chunk in chunks:
+            copy.take(chunk)
+    return copy
 
 
-def table_rows(lines: Iterable[str]) -> list[list[Any]]:
-    """Return the first rows of a JSON Lines data set, one list of COLUMNS each."""
-    rows: list[list[Any]] = []
+async def read_result(chunks: AsyncIterator[bytes], path: Path) -> tuple[Copy, bool]:
+    """Write a result file to `path` as plain CSV; say whether it holds anything but numbers.
+
+    Raises RejectedError where it is damaged, and what `chunks` raises.
+    """
+    has_text, is_header = False, True
+    with path.open("wb") as target:
+        copy = Copy(target)
+        async for text, records in read_records(chunks, ResultCount()):
+            copy.take(text.encode())
+            for record in records:
+                if is_header and record:
+                    is_header = False
+                elif any(cell.strip() and number_in(cell) is None for cell in record):
+                    has_text = True
+    return copy, has_text
+
+
+def table_rows(lines: Iterable[str]) -> Iterator[list[Any]]:
+    """Yield the first rows of a JSON Lines data set, one list of COLUMNS each."""
+    left = MOST_ROWS
     for number, line in enumerate(lines, start=1):
-        if len(rows) >= MOST_ROWS:
-            break
         line = line.removeprefix("\ufeff")  # Azure asks for a byte-order mark
         if not line.strip():
             continue
@@ -67,8 +84,10 @@ def table_rows(lines: Iterable[str]) -> list[list[Any]]:
         except (ValueError, RecursionError):
             item = line
         shown = _show(item) if isinstance(item, dict) else {"format": "other", "input": item}
-        rows.append([number, *(_text(shown.get(name)) for name in COLUMNS[1:])])
-    return rows
+        yield [number, *(_text(shown.get(name)) for name in COLUMNS[1:])]
+        left -= 1
+        if not left:
+            return
 
 
 def _show(item: Mapping[str, Any]) -> dict[str, Any]:
