@@ -35,7 +35,7 @@ _ENV: Final = {
     # or four ticks. The drift timer runs only when it is asked to, as "the next pass".
     "RELAY_SCHEDULE": "*/3 * * * * *",
     "DRIFT_SCHEDULE": "0 0 0 1 1 *",
-    # Each artifact would cost seconds for the import of the wandb SDK; tests/clients has theirs.
+    # tests/clients and tests/relay have the faults of artifacts.
     "ARTIFACTS": "off",
 }
 _LEASE_S: Final = 3.0
