@@ -35,7 +35,7 @@ _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 def share_ca_bundle() -> None:
     """Let one of the two variables for a certificate bundle stand for both.
 
-    OpenSSL and W&B's service read the one, `requests`, which exporters and the wandb SDK use, the
+    OpenSSL and W&B's service read the one, `requests`, which exporters use, the
     other. To be called before aiohttp is imported: it reads the bundle once, with its import.
     """
     found = next((os.environ[name] for name in _BUNDLES if os.environ.get(name)), "")
