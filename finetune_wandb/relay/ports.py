@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -11,7 +12,15 @@ from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.notice import OutgoingNotice
 from finetune_wandb.model.ports import NoticePort
-from finetune_wandb.model.relay_ports import CursorsPort, JobsPort, KeysPort, RunAlert, SinkPort
+from finetune_wandb.model.relay_ports import (
+    CursorsPort,
+    JobsPort,
+    KeysPort,
+    RunAlert,
+    RunKey,
+    SinkPort,
+)
+from finetune_wandb.relay.options import RelayOptions
 
 WHOLE_JOBS: Final = 8
 """Jobs that are over are relayed so many together: all that each published may be in memory."""
@@ -62,3 +71,17 @@ class RelayPorts:
                 },
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PassContext:
+    """What the passes of one message share."""
+
+    account: RelayAccount
+    ports: RelayPorts
+    options: RelayOptions
+    key: RunKey
+    clock: Callable[[], float]
+    """Unix seconds."""
+    full: bool = False
+    """Everything is read once more, also of jobs that are long over."""

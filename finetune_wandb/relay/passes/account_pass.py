@@ -23,7 +23,7 @@ from finetune_wandb.model.secret import Secret
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.closing import NATIVE, close_run
 from finetune_wandb.relay.passes.job_pass import JobOutcome, JobPass
-from finetune_wandb.relay.ports import WHOLE_JOBS, RelayPorts
+from finetune_wandb.relay.ports import WHOLE_JOBS, PassContext, RelayPorts
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,8 @@ async def relay_account(
         key = await ports.keys.run_key(account.secret)
     except AppError as error:
         key, no_key = RunKey("", Secret("")), error
-    work = _Work(account, ports, options, clock, key, no_key, force, hurry, listed_at or clock())
+    context = PassContext(account, ports, options, key, clock, full=force)
+    work = _Work(context, no_key, hurry, listed_at or clock())
     # Values of running jobs do not wait for those of jobs that are over.
     outcomes = await work.relay([job for job in jobs if not job.is_terminal])
     for part in batched((job for job in jobs if job.is_terminal), WHOLE_JOBS, strict=False):
@@ -74,15 +75,10 @@ async def relay_account(
 
 @dataclass(slots=True)
 class _Work:
-    """What the passes of one message share."""
+    """The jobs of one message, group by group."""
 
-    account: RelayAccount
-    ports: RelayPorts
-    options: RelayOptions
-    clock: Callable[[], float]
-    key: RunKey
+    context: PassContext
     no_key: AppError | None
-    force: bool
     hurry: bool
     listed_at: float
     limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
@@ -91,13 +87,15 @@ class _Work:
         """Read the jobs' cursors and relay those that are due."""
         if not jobs:
             return []
-        now = self.clock()
-        cursors = await self.ports.cursors.read(self.account.key, [job.id for job in jobs])
+        context, now = self.context, self.context.clock()
+        cursors = await self.context.ports.cursors.read(
+            self.context.account.key, [job.id for job in jobs]
+        )
         outcomes: list[JobOutcome] = []
         due: list[JobPass] = []
         waiting: list[JobPass] = []
         for job in jobs:
-            cursor = cursors.get(job.id) or Cursor(self.account.key, job.id)
+            cursor = cursors.get(job.id) or Cursor(self.context.account.key, job.id)
             rests = cursor.retry_at > now and (
                 cursor.relay_state == RelayState.ENDING or not self.hurry
             )
@@ -106,37 +104,27 @@ class _Work:
             elif cursor.busy_until > now:
                 outcomes.append(JobOutcome(job.id, "overtaken"))
             elif cursor.listed_at > self.listed_at or (
-                cursor.relay_state == RelayState.COMPLETE and not self.force
+                cursor.relay_state == RelayState.COMPLETE and not self.context.full
             ):
                 outcomes.append(JobOutcome(job.id, cursor.relay_state))
-            elif self.options.skip_native and job.wandb is not None:
+            elif self.context.options.skip_native and job.wandb is not None:
                 outcomes.append(await self._skip(job, cursor))
             else:
                 try:
-                    item = self._pass(job, cursor)
+                    item = JobPass(job, cursor, context)
                 except Exception:  # a row that cannot be read is this job's failure alone
                     log.exception("job %s: its stored state cannot be read", job.id)
                     cursor.set_aside_unread()
                     cursor.retry_at = now + _UNREAD_S
-                    await self.ports.cursors.save([cursor])
+                    await self.context.ports.cursors.save([cursor])
                     outcomes.append(_not_read(cursor))
                     continue
                 cursor.listed_at = self.listed_at
-                (waiting if rests and not self.force else due).append(item)
+                (waiting if rests and not self.context.full else due).append(item)
         # A job that was set aside still has a run, which must not be taken for a crashed one.
         await self._each(waiting if self.no_key is None else (), JobPass.beat)
         outcomes += [JobOutcome(item.job.id, item.cursor.relay_state) for item in waiting]
         return outcomes + (await self._relay(due) if due else [])
-
-    def _pass(self, job: Job, cursor: Cursor) -> JobPass:
-        return JobPass(
-            *(job, cursor, self.account),
-            ports=self.ports,
-            options=self.options,
-            key=self.key,
-            clock=self.clock,
-            full=self.force,
-        )
 
     async def _relay(self, due: list[JobPass]) -> list[JobOutcome]:
         if self.no_key is not None:
@@ -168,14 +156,14 @@ class _Work:
         """Go on with the jobs that are read; those that take longer follow on their own."""
         if not reading:
             return
-        await asyncio.wait(reading.values(), timeout=self.ports.patience_s)
+        await asyncio.wait(reading.values(), timeout=self.context.ports.patience_s)
         late = {item: task for item, task in reading.items() if not task.done()}
         read = [item for item in reading if item not in late]
         await asyncio.gather(self._send(read), self._wait_for(late))
 
     async def _wait_for(self, late: dict[JobPass, asyncio.Task[None]]) -> None:
         """Keep other workers off the jobs that are still being read, and their runs alive."""
-        ports, started = self.ports, self.clock()
+        ports, started = self.context.ports, self.context.clock()
         while late:
             done, _ = await asyncio.wait(
                 late.values(), timeout=ports.hold_s, return_when=asyncio.FIRST_COMPLETED
@@ -183,14 +171,14 @@ class _Work:
             if done:
                 await self._follow(late)
                 return
-            if self.clock() - started > ports.budget_s:
+            if self.context.clock() - started > ports.budget_s:
                 for item, task in late.items():
                     task.cancel()
                     item.fail(_too_slow(item, ports.budget_s))
                 await self._close(list(late))
                 return
             for item in late:
-                item.hold(self.clock() + _HOLD_S)
+                item.hold(self.context.clock() + _HOLD_S)
             await self._save(list(late))
             await self._each([item for item in late if item.is_open], JobPass.beat)
 
@@ -248,12 +236,12 @@ class _Work:
         """
         if not items:
             return
-        unsaved = await self.ports.cursors.save([item.cursor for item in items])
+        unsaved = await self.context.ports.cursors.save([item.cursor for item in items])
         refused = [job for job, why in unsaved.items() if not isinstance(why, ConflictError)]
-        key = self.account.key
-        stored = await self.ports.cursors.read(key, refused) if refused else {}
+        key = self.context.account.key
+        stored = await self.context.ports.cursors.read(key, refused) if refused else {}
         for item in items:
-            item.stored_at = self.clock()
+            item.stored_at = self.context.clock()
             why = unsaved.get(item.job.id)
             if isinstance(why, ConflictError):
                 item.is_lost = True
@@ -264,13 +252,15 @@ class _Work:
         """Leave a job to its own integration, visibly; a run that is open ends with the reason."""
         if (cursor.relay_state, cursor.status) != (RelayState.SKIPPED, job.status):
             if cursor.run is not None and self.no_key is None:
-                await close_run(cursor, self.ports, self.key, NATIVE, now=self.clock())
+                await close_run(
+                    cursor, self.context.ports, self.context.key, NATIVE, now=self.context.clock()
+                )
             cursor.move(Happened.NATIVE)
             cursor.status, cursor.model, cursor.retry_at = job.status, job.model, 0.0
             cursor.created_at, cursor.finished_at = job.created_at, job.finished_at
             cursor.error, cursor.remedy, cursor.notes = "", "", (NATIVE.text,)
             cursor.listed_at = self.listed_at
-            await self.ports.cursors.save([cursor])
+            await self.context.ports.cursors.save([cursor])
         return JobOutcome(job.id, cursor.relay_state)
 
 

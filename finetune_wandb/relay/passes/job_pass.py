@@ -6,14 +6,12 @@ dies between the two, the next pass finds the outbox and sends the same bytes.
 """
 
 import copy
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
 
-from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import (
     AppError,
@@ -23,10 +21,9 @@ from finetune_wandb.model.errors import (
     TemporaryError,
 )
 from finetune_wandb.model.job import TERMINAL, Job
-from finetune_wandb.model.relay_ports import RunKey, RunSeen
+from finetune_wandb.model.relay_ports import RunSeen
 from finetune_wandb.model.relay_state import Happened, RelayState
 from finetune_wandb.relay.notes import joined_notes
-from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes import heartbeat
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.outbox import Sources, final_line, put_into_outbox
@@ -38,7 +35,7 @@ from finetune_wandb.relay.passes.schedule import (
     settle,
     settle_failure,
 )
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.ports import PassContext
 from finetune_wandb.relay.published.sources import read_job, stream_rows
 from finetune_wandb.relay.run.alerts import Alarm
 from finetune_wandb.relay.run.cost import Meter
@@ -78,19 +75,7 @@ class JobOutcome:
 class JobPass:
     """Mutable: holds the job, its cursor and what is still to be sent in this pass."""
 
-    def __init__(
-        self,
-        job: Job,
-        cursor: Cursor,
-        account: RelayAccount,
-        *,
-        ports: RelayPorts,
-        options: RelayOptions,
-        key: RunKey,
-        clock: Callable[[], float],
-        full: bool = False,
-    ) -> None:
-        """`full` reads everything once more, also of a job that is long over."""
+    def __init__(self, job: Job, cursor: Cursor, context: PassContext) -> None:
         self.job = job
         self.cursor = cursor
         self.memory = Memory.load(cursor.state, cursor.curve)
@@ -101,18 +86,15 @@ class JobPass:
         self.is_reverted = False
         """Storage did not take the cursor; the stored one has yet to be given the cause."""
         self.sent_values = 0
-        self.stored_at = clock()
+        self.stored_at = context.clock()
         """When the cursor was read or stored last (unix seconds)."""
         self.wants_artifacts = False
         """The job has its end, and its artifacts are to be asked for now."""
         self._before = copy.copy(cursor)
         self._is_held = self._is_reading = False
-        self._full = full
-        self._account = account
-        self._ports = ports
-        self._options = options
-        self._key = key
-        self._clock = clock
+        self._account, self._ports = context.account, context.ports
+        self._options, self._key = context.options, context.key
+        self._clock, self._full = context.clock, context.full
         self._sources: Sources | None = None
         self._previous_status = cursor.status
         if cursor.relay_state == RelayState.DETACHED:
@@ -125,9 +107,16 @@ class JobPass:
         """The job object is older than what was relayed: it cannot live after its end."""
         if self.memory.asked is None:
             self.memory.asked = dict(job.hyperparameters)
-        self.memory.see_status(job, clock())
-        self._place = RunPlace(job, account, self.memory, ports.sink, key)
-        self._alarm = Alarm(job, account, self.memory, ports=ports, options=options, key=key)
+        self.memory.see_status(job, context.clock())
+        self._place = RunPlace(job, context.account, self.memory, context.ports.sink, context.key)
+        self._alarm = Alarm(
+            job,
+            context.account,
+            self.memory,
+            ports=context.ports,
+            options=context.options,
+            key=context.key,
+        )
 
     @property
     def is_open(self) -> bool:

@@ -27,11 +27,8 @@ class RunPlace:
     def __init__(
         self, job: Job, account: RelayAccount, memory: Memory, sink: SinkPort, key: RunKey
     ) -> None:
-        self._job = job
-        self._account = account
-        self._memory = memory
-        self._sink = sink
-        self._key = key
+        self._job, self._account, self._memory = job, account, memory
+        self._sink, self._key = sink, key
 
     async def choose(self, cursor: Cursor) -> str:
         """Choose the run until W&B has it; return a note where a taken id was passed over.
