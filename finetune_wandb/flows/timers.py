@@ -16,6 +16,7 @@ from finetune_wandb.relay.passes.finder import Found
 
 log = logging.getLogger(__name__)
 
+_WORK: Final = "work"
 _BATCH: Final = 64
 _JUST_DELETED: Final = timedelta(days=1)
 """An account deleted less than this ago is looked at too: its runs may still be open."""
@@ -27,7 +28,13 @@ async def tick(app: App) -> Found:
     try:
         await work.look_after(app)
     except AppError as lost:
-        await app.problems.note(_relay_problem("work", lost))
+        await app.problems.note(_relay_problem(_WORK, lost))
+    if app.finder.failing is None:
+        app.finder.failing = {
+            (item.subject, item.cause)
+            for item in await app.problems.list_all()
+            if item.source == Source.RELAY_TIMER and item.subject != _WORK
+        }
     found = await app.finder.tick(await app.accounts.list_for_relay(), clock=app.clock)
     for account, error in found.oddities.items():
         await app.problems.note(_relay_problem(account, error))

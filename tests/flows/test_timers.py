@@ -141,7 +141,7 @@ async def test_accounts_are_listed_when_the_table_of_begun_work_cannot_be_read()
     app: Any = SimpleNamespace(
         work=Away(),
         clock=NOW.timestamp,
-        finder=SimpleNamespace(tick=found),
+        finder=SimpleNamespace(tick=found, failing=set()),
         accounts=SimpleNamespace(list_for_relay=list_for_relay),
         problems=problems,
     )

@@ -86,7 +86,9 @@ class Finder:
         self._skip_native = skip_native
         self._page_s = page_s
         self._known: dict[str, _Known] = {}
-        self._failing: set[tuple[str, str]] = set()
+        self.failing: set[tuple[str, str]] | None = None
+        """(account, cause) of the last tick's problems; None until the first tick is given those
+        that an earlier process noted."""
 
     async def tick(self, accounts: Sequence[RelayAccount], *, clock: Callable[[], float]) -> Found:
         """List every account's jobs, at most so many at once, and send what has work."""
@@ -110,8 +112,8 @@ class Finder:
         await asyncio.gather(*(one(account) for account in accounts))
         problems = (*found.failures.items(), *found.oddities.items())
         failing = {(account, error.message) for account, error in problems}
-        found.recovered = sorted(self._failing - failing)
-        self._failing = failing
+        found.recovered = sorted((self.failing or set()) - failing)
+        self.failing = failing
         return found
 
     async def _tick_account(self, account: RelayAccount, found: Found, now: float) -> None:
