@@ -1,4 +1,4 @@
-# Every target sets up what it needs; a second run finds the stamp files and starts at once.
+# Every target sets up what it needs; stamp files make later runs start at once.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -12,7 +12,7 @@ FIND_PYTHON = for p in python3 python3.13 python; do \
 	  "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null \
 	    && { echo "$$p"; exit 0; }; \
 	done; exit 1
-# Three workers on two cores, since many tests wait; a file stays on one: its stack starts once.
+# Three workers for two cores, since many tests wait. A file stays on one worker, so its stack starts once.
 PYTEST ?= -n 3 --dist loadfile
 N ?= 100
 
@@ -42,7 +42,7 @@ $(NODE): package.json package-lock.json .npmrc | $(VENV)
 	@touch $@
 
 .PHONY: demo
-demo: setup ## play the whole story and stay up (ONCE=1: end with 0 or 1)
+demo: setup ## play the whole story and stay up (ONCE=1: exit with 0 or 1)
 	@$(PY) -m dev.tools.demo $(if $(filter-out 0,$(ONCE)),--once)
 
 .PHONY: up
@@ -50,11 +50,11 @@ up: setup ## run sandbox, Azurite and the Functions host until Ctrl-C
 	@$(PY) -m dev.tools.stack up
 
 .PHONY: test
-test: setup ## run all tests but those against real accounts
+test: setup ## run all tests except those against real accounts
 	@$(PY) -m pytest -m "not live" $(PYTEST)
 
 .PHONY: check
-check: $(VENV) ## formatting, lint, types, import rules, licences, known vulnerabilities
+check: $(VENV) ## check formatting, lint, types, import rules, licences, known vulnerabilities
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
@@ -65,15 +65,15 @@ check: $(VENV) ## formatting, lint, types, import rules, licences, known vulnera
 	  bicep build --stdout infra/main.bicep >/dev/null && bicep lint infra/main.bicep; fi
 
 .PHONY: bench
-bench: setup ## compare with the peers and the floor, into .bench/results.json
+bench: setup ## compare with peers and the floor, into .bench/results.json
 	@$(PY) -m dev.bench
 
 .PHONY: live
-live: setup ## tests against a real Azure subscription and W&B account (docs/live-test.md)
+live: setup ## test against a real Azure subscription and W&B account (docs/live-test.md)
 	@$(PY) -m pytest -m live -rs
 
 .PHONY: parity
-parity: setup ## compare with another release of wandb, beside the pinned one (WANDB=…, default newest)
+parity: setup ## compare with another release of wandb (WANDB=0.30.0; default: the newest)
 	@rm -rf .parity
 	@$(PY) -m pip install --quiet --disable-pip-version-check --target .parity \
 	  "wandb$(if $(WANDB),==$(WANDB))"
@@ -81,19 +81,19 @@ parity: setup ## compare with another release of wandb, beside the pinned one (W
 	@PYTHONPATH=.parity $(PY) -m pytest tests/parity tests/clients/test_artifacts.py
 
 .PHONY: chaos
-chaos: setup ## N runs of the full stack with random faults (default 100)
+chaos: setup ## run the full stack N times with random faults (N=100)
 	@$(PY) -m dev.tools.chaos --runs $(N)
 
 .PHONY: docs
-docs: $(VENV) ## write what documents take from data: docs/checks.md from the causes
+docs: $(VENV) ## write docs/checks.md from the causes
 	@$(PY) -m dev.tools.docs
 
 .PHONY: package
-package: $(VENV) ## build the deployment zip into .dist (PROVE=1: start the app from it)
+package: $(VENV) ## build the deployment zip into .dist (PROVE=1: also start the app from it)
 	@$(PY) -m dev.tools.package $(if $(filter-out 0,$(PROVE)),--prove)
 
 .PHONY: clean
-clean: ## remove what runs and tools leave behind; keeps .venv and node_modules
+clean: ## remove the output of runs and tools; keeps .venv and node_modules
 	@rm -rf .run .demo .bench .chaos .dist .parity .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	  .import_linter_cache
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './node_modules/*' -prune \

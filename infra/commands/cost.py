@@ -1,7 +1,7 @@
-"""Estimates what the app costs a month, from prices and habits that anybody can change.
+"""Estimates what the app costs a month, from prices and assumptions that you can change.
 
-The prices are list prices as remembered for one region, not fetched: put in your own. What W&B and
-fine-tuning itself cost is not in it. docs/deploy.md shows the result; a test keeps both equal.
+The prices are list prices as remembered for one region, not fetched: use your own. W&B and
+fine-tuning itself are not included. docs/deploy.md shows the result; a test keeps both equal.
 
 Run: python -m infra.commands.cost --accounts 200 [--set active_share=0.5] [--set gb_s=0.00003] [--private]
 """

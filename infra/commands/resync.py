@@ -1,7 +1,7 @@
-"""Asks a function app for a re-sync and shows how far it is: for people and for pipelines.
+"""Requests a re-sync from a function app and shows its progress, for people and pipelines.
 
-Exit codes: 0 done and nothing failed, 1 done with failures, 2 refused or wrongly called,
-3 not reached or not done in time.
+Exit codes: 0 done without failures, 1 done with failures, 2 refused or called wrongly, 3 app not
+reached or not done in time.
 """
 
 import argparse
@@ -41,9 +41,9 @@ def arguments() -> argparse.ArgumentParser:
     """Return the command's arguments: those of the HTTP call."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.commands.resync",
-        description="Check or mend everything, one account or one job, and show how far it is.",
-        epilog=f"The function key is read from {_KEY}; it is not an argument, since arguments"
-        " are seen by others on the machine. Exit codes: 0 all done, 1 something failed,"
+        description="Check or fix everything, one account or one job, and show the progress.",
+        epilog=f"The function key is read from {_KEY}, not from an argument, since other users"
+        " of the machine can see arguments. Exit codes: 0 all done, 1 something failed,"
         " 2 refused, 3 not reached or not done in time.",
     )
     parser.add_argument(
@@ -140,11 +140,11 @@ async def _call(http: aiohttp.ClientSession, method: str, url: str, body: Any = 
                 if answer.status < 500:
                     raise RefusedError(reason)
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-            raise RefusedError(f"{url} is no address; give --url as https://NAME") from error
+            raise RefusedError(f"{url} is not an address; give --url as https://NAME") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             reason = f"{url} does not answer ({type(error).__name__})"
         except ValueError as error:
-            raise RefusedError(f"{url} is no function app of this kind") from error
+            raise RefusedError(f"{url} is not a function app of this kind") from error
         if time.monotonic() > end:
             raise UnreachedError(reason)
         await asyncio.sleep(2)
