@@ -123,15 +123,24 @@ async def look_after(app: App) -> None:
             if now - work.done_at > REMEMBER_S:
                 await app.work.remove(work)
         elif work.is_lost(now):
-            if len(work.begun_by) >= MOST_DEATHS:
-                await _once_more(work, _DIED, _REST_S, app)
-            else:
-                # Written first: the copy may begin before this returns.
-                await app.work.write(replace(work, sent_at=now))
-                await app.queues.put(work.queue, work.body)
-                log.warning("%s: begun by a process that died; sent again", work.queue)
+            await _send_again(work, app)
     if app.poison_looks.is_due("", now):
         await take_in(app, rest_s=_REST_S)
+
+
+async def _send_again(work: Work, app: App) -> None:
+    now = app.clock()
+    if work.second_round and not work.begun_by:
+        # Its queue has it: it is begun, or comes to the poison queue.
+        if now - work.sent_at > REMEMBER_S:
+            await set_aside(work, _NOT_BEGUN, app)
+    elif len(work.begun_by) >= MOST_DEATHS:
+        await _once_more(work, _DIED, _REST_S, app)
+    else:
+        # Written first: the copy may begin before this returns.
+        await app.work.write(replace(work, sent_at=now))
+        await app.queues.put(work.queue, work.body)
+        log.warning("%s: begun by a process that died; sent again", work.queue)
 
 
 async def take_in(app: App, *, rest_s: float) -> None:
@@ -161,7 +170,8 @@ async def _take_in(poisoned: SetAside, rest_s: float, app: App) -> None:
         await app.problems.note(problem)
         return
     known = await app.work.read(work)
-    if known is None or not (known.done_at or known.is_alive(app.clock())):
+    # One that is at work, done, or waits for its second round has only the same text.
+    if known is None or known.is_lost(app.clock()):
         await _once_more(known or work, _NOT_BEGUN, rest_s, app)
 
 

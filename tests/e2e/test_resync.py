@@ -225,7 +225,6 @@ async def test_set_aside_messages_are_worked_on_when_everything_is_resynced(
         message_encode_policy=TextBase64EncodePolicy(),
     )
     async with queue:
-        await queue.create_queue()
         for _ in range(40):
             await queue.send_message(f'{{"kind": "account", "account": "{account}"}}')
         code, status = await driver.app("GET", "/api/status")

@@ -244,3 +244,22 @@ async def test_everything_is_put_back_when_it_is_asked_for(stage: Stage) -> None
     assert stage.queue.sent == [orjson.loads(other), orjson.loads(BODY)]
     assert stage.queue.delays == [0.0, 0.0]
     assert stage.table.aside == {}
+
+
+async def test_message_is_sent_once_when_the_poison_queue_has_its_text_twice(stage: Stage) -> None:
+    stage.queue.poison = [(RECONCILE, BODY), (RECONCILE, BODY)]
+    assert await stage.tick() == [orjson.loads(BODY)]
+    assert stage.queue.poison == []
+    assert stage.table.aside == {}
+
+
+async def test_message_is_kept_when_its_second_round_never_began(stage: Stage) -> None:
+    stage.queue.poison = [(RECONCILE, BODY)]
+    await stage.tick()
+    stage.now += 600
+    assert await stage.tick() == []
+    stage.now += REMEMBER_S
+    assert await stage.tick() == []
+    (aside,) = stage.table.aside.values()
+    assert aside.body == BODY
+    assert stage.table.rows == {}
