@@ -22,7 +22,7 @@ RECONCILE_S: Final = 300.0
 RELAY_S: Final = 600.0
 """Above `RelayPorts.budget_s`, in which a pass itself gives up on jobs that are read too slowly."""
 ARTIFACTS_S: Final = 720.0
-"""Above what the artifact process may take for the jobs of one message."""
+"""Above what one upload may take; what is not logged by then is left to the next try."""
 _REMEDY: Final = "it is tried again; look at the app's log for the service that did not answer"
 
 
