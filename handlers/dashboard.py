@@ -22,7 +22,7 @@ from finetune_wandb.flows.status import Situation, is_bad, needs_action, read_si
 from finetune_wandb.model.causes import causes, checks
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.key import KeyRecord
-from finetune_wandb.model.report import AccountEntry
+from finetune_wandb.model.report import AccountReport
 from finetune_wandb.relay.run.curve import points
 from handlers.resync import view as resync_view
 from handlers.status import StatusQuery, read_query, tagged_answer
@@ -180,7 +180,7 @@ def _portal_url(account: str) -> str:
     return f"https://portal.azure.com/#resource{quote(account)}/overview"
 
 
-def _account(entry: AccountEntry) -> dict[str, Any]:
+def _account(entry: AccountReport) -> dict[str, Any]:
     cells: dict[str, dict[str, Any]] = {}
     for item in entry.findings:
         cell = cells.setdefault(item.check, {"severity": "ok", "causes": []})

@@ -11,7 +11,7 @@ import orjson
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import Situation, is_bad, needs_action, read_situation
 from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.report import AccountEntry
+from finetune_wandb.model.report import AccountReport
 from handlers.problem_details import SAFE, RequestError
 from handlers.status_view import account_view, job_view, key_view, problem_view, queue_view
 
@@ -31,7 +31,7 @@ class StatusQuery:
     page: int = 1
     limit: int = MOST
 
-    def takes_account(self, entry: AccountEntry) -> bool:
+    def takes_account(self, entry: AccountReport) -> bool:
         return self._is_account(entry.key) and not (self.unhealthy and not needs_action(entry))
 
     def takes_job(self, cursor: Cursor) -> bool:

@@ -14,7 +14,7 @@ from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.key import KeyChange, KeyMint, KeyRecord
 from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.queues import QueueCount
-from finetune_wandb.model.report import AccountEntry
+from finetune_wandb.model.report import AccountReport
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/-]*")
 _MANY: Final = 8192
@@ -26,7 +26,7 @@ _END_OF_TIME: Final = 253_402_300_800
 """The year 10000, which has no date."""
 
 
-def account_view(entry: AccountEntry) -> dict[str, Any]:
+def account_view(entry: AccountReport) -> dict[str, Any]:
     return {
         "id": str(entry.id),
         "name": entry.name,

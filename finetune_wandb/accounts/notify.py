@@ -15,7 +15,7 @@ from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.key import KeyRecord, KeyReport
 from finetune_wandb.model.notice import NoticeType, OutgoingNotice
 from finetune_wandb.model.ports import AccountStore, KeyStore, NoticePort
-from finetune_wandb.model.report import AccountEntry, AccountReport, StepOutcome, open_findings
+from finetune_wandb.model.report import AccountReport, StepOutcome, open_findings
 
 
 async def save_and_notify(
@@ -37,7 +37,7 @@ async def save_and_notify(
 
 
 async def _tell(
-    before: AccountEntry | None, report: AccountReport, notices: NoticePort
+    before: AccountReport | None, report: AccountReport, notices: NoticePort
 ) -> bool | None:
     told = before.told_healthy if before else None
     try:
@@ -48,13 +48,13 @@ async def _tell(
     return report.healthy if _tellable(before, report) else told
 
 
-def _tellable(before: AccountEntry | None, report: AccountReport) -> bool:
+def _tellable(before: AccountReport | None, report: AccountReport) -> bool:
     """Whether the report says something that will stay so until somebody acts."""
     looked_after = report.in_scope if report.readable else bool(before and before.in_scope)
     return report.settled and looked_after and not report.deleted
 
 
-def account_notices(before: AccountEntry | None, report: AccountReport) -> list[OutgoingNotice]:
+def account_notices(before: AccountReport | None, report: AccountReport) -> list[OutgoingNotice]:
     """Return what is to be told: a change of health, and steps that failed for good."""
     if not _tellable(before, report):
         return []

@@ -175,9 +175,14 @@ def error_code(error: Any) -> str:
     if not code:
         headers = getattr(getattr(error, "response", None), "headers", None) or {}
         code = headers.get("x-ms-error-code") or getattr(error, "error_code", None)
-    # An enum's text is its value; anything longer than a code is not one.
-    text = str(getattr(code, "value", code) or "")
+    # Anything longer than a code is not one.
+    text = text_of(code)
     return text if len(text) <= 100 else ""
+
+
+def text_of(value: Any) -> str:
+    """Return an SDK's text or enumeration as text, empty for None."""
+    return str(getattr(value, "value", value) or "")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -13,7 +13,7 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.outcomes import report_account
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.messages import AccountMessage, key_message
-from finetune_wandb.model.report import AccountEntry, AccountReport
+from finetune_wandb.model.report import AccountReport
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE, Reason, close_runs
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def _ends_runs(report: AccountReport) -> Reason | None:
     return OUT_OF_SCOPE if report.readable and not is_relayed else None
 
 
-async def _close(entry: AccountEntry, reason: Reason, message: AccountMessage, app: App) -> None:
+async def _close(entry: AccountReport, reason: Reason, message: AccountMessage, app: App) -> None:
     account = RelayAccount(
         id=entry.id,
         name=entry.name,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from finetune_wandb.flows.app import App, ProblemPort
     from finetune_wandb.model.errors import NoticeError
     from finetune_wandb.model.ids import VaultAddress
-    from finetune_wandb.model.report import AccountEntry
+    from finetune_wandb.model.report import AccountReport
     from finetune_wandb.model.vault import RoleAssignment
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ async def refuse(app: App, source: str, error: NoticeError, *, subject: str = ""
     )
 
 
-async def accounts_concerned(hosts: Iterable[str] | None, app: App) -> list[AccountEntry]:
+async def accounts_concerned(hosts: Iterable[str] | None, app: App) -> list[AccountReport]:
     """Return the accounts of these vaults (None: of all) whose access differs from what is stored.
 
     The event does not name the identity. Sending every account of the vault would cost a read per
@@ -123,11 +123,11 @@ async def accounts_concerned(hosts: Iterable[str] | None, app: App) -> list[Acco
     when the table of accounts cannot be read.
     """
     wanted = None if hosts is None else set(hosts)
-    by_vault: dict[VaultAddress, list[AccountEntry]] = {}
+    by_vault: dict[VaultAddress, list[AccountReport]] = {}
     for entry in await app.accounts.list_all():
         if entry.in_scope and not entry.deleted and entry.secret:
             by_vault.setdefault(entry.secret.vault, []).append(entry)
-    found: list[AccountEntry] = []
+    found: list[AccountReport] = []
     for address, entries in by_vault.items():
         if wanted is None or address.host in wanted:
             try:
@@ -138,13 +138,13 @@ async def accounts_concerned(hosts: Iterable[str] | None, app: App) -> list[Acco
 
 
 async def _differing(
-    address: VaultAddress, entries: list[AccountEntry], app: App
-) -> list[AccountEntry]:
+    address: VaultAddress, entries: list[AccountReport], app: App
+) -> list[AccountReport]:
     ports, settings = app.reconcile, app.settings
     on_secret = settings.vault_role_scope == "secret"
     vault = await ports.vaults.find(address)
     by_scope: dict[str, tuple[RoleAssignment, ...]] = {}
-    found: list[AccountEntry] = []
+    found: list[AccountReport] = []
     for entry in entries:
         scope = vault.scope(entry.secret.name if on_secret and entry.secret else "")
         if vault.rbac and scope not in by_scope:

@@ -13,7 +13,7 @@ from finetune_wandb.model.key import KeyChange, KeyMint, KeyRecord
 from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay_state import RelayState
-from finetune_wandb.model.report import AccountEntry
+from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.work import Work
 
@@ -29,7 +29,7 @@ _LONGEST_MESSAGE: Final = 2000
 class Situation:
     """Everything that the app knows of its work, unfiltered: accounts by name, newest job first."""
 
-    accounts: list[AccountEntry]
+    accounts: list[AccountReport]
     cursors: list[Cursor]
     keys: list[KeyRecord]
     key_changes: dict[SecretRef, list[KeyChange]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Situation:
         }
 
 
-def needs_action(entry: AccountEntry) -> bool:
+def needs_action(entry: AccountReport) -> bool:
     """Return whether an account does not work, or a blocked check keeps it out of scope."""
     blocked = any(finding.severity == "blocked" for finding in entry.findings)
     return blocked or (entry.in_scope and not entry.healthy)

@@ -44,7 +44,7 @@ class Account:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def tag(self, name: str) -> str:
-        """Return a tag's value without blanks around it, empty when there is none.
+        """Return a tag's value without surrounding blanks, empty when there is none.
 
         Tag names are compared without regard to case, as ARM does.
         """

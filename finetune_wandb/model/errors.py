@@ -5,7 +5,7 @@
     │   ├── ThrottledError      the service asked for a pause
     │   ├── UnavailableError    no answer, or a 5xx
     │   ├── NotReadyError       the thing exists but is still being made
-    │   └── ConflictError       somebody else wrote first
+    │   └── ConflictError       another writer came first
     └── PermanentError      only a changed world can help
         ├── SettingsError       a setting is missing or malformed
         ├── NoticeError         an event or message cannot be understood

@@ -49,7 +49,7 @@ _WANDB_FIELDS = ("project", "entity", "name", "tags", "run_id")
 _METHOD_FIELDS = ("hyperparameters",)
 _MAX_TEXT: Final = 4000
 MAX_TIME: Final = 1e11
-"""Unix seconds; what is later is no date that anything could print."""
+"""Unix seconds; nothing can print a later date."""
 _INT64: Final = 2.0**63
 
 
@@ -107,7 +107,7 @@ class Job:
 
 
 def is_job_id(value: object) -> TypeGuard[str]:
-    """Say whether this can be a job's id; what has none is no job."""
+    """Return whether this can be a job's id; an object without one is not a job."""
     return isinstance(value, str) and bool(value.strip()) and len(value) <= _MAX_ID
 
 

@@ -51,7 +51,7 @@ class KeyRecord:
     """Since when W&B refuses the version in use; None while it accepts it. It stays the version
     in use until a better one is proved, but no request carries it meanwhile."""
     told: str = ""
-    """What people were told last, as `news` gave it then."""
+    """The `news` that people were notified of last."""
     etag: str = field(default="", compare=False)
     """The stored row's tag, so that a slower writer cannot undo a faster one."""
 
@@ -149,7 +149,7 @@ class KeyMint:
     version: str = ""
     old_version: str = ""
     old_key_id: str = ""
-    """Empty where nobody can tell which of W&B's keys the old one is."""
+    """Empty where it is not known which of W&B's keys the old one is."""
     began_at: datetime | None = None
     switched_at: datetime | None = None
     claimed_until: datetime | None = None

@@ -11,7 +11,7 @@ from finetune_wandb.model.account import Account, RelayAccount
 from finetune_wandb.model.ids import AccountId, VaultAddress
 from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
 from finetune_wandb.model.notice import OutgoingNotice
-from finetune_wandb.model.report import AccountEntry, AccountReport
+from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.vault import RoleAssignment, SecretVersion, Vault
 
@@ -61,7 +61,8 @@ class SecretPort(Protocol):
     """Secrets in a vault's data plane."""
 
     async def read_newest(self, secret: SecretRef) -> SecretVersion:
-        """Return the newest version. Raises MissingError, or DeniedError whose code says why."""
+        """Return the newest version. Raises MissingError, or DeniedError whose code says why:
+        `SecretDisabled`, `ForbiddenByRbac`, `AccessDenied`, `ForbiddenByFirewall`, ..."""
         ...
 
     async def read_version(self, secret: SecretRef, version: str) -> SecretVersion:
@@ -95,7 +96,7 @@ class ProverPort(Protocol):
         ...
 
     async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
-        """Return whether the key may write to a project, None where W&B does not tell: the
+        """Return whether the key may write to a project, None where W&B does not say: the
         project is not there yet, or not shown. Raises as `prove` does."""
         ...
 
@@ -103,10 +104,13 @@ class ProverPort(Protocol):
 class KeyStore(Protocol):
     """The tables of keys in use and of key changes."""
 
-    async def read(self, secret: SecretRef) -> KeyRecord | None: ...
+    async def read(self, secret: SecretRef) -> KeyRecord | None:
+        """Return what is known of a secret, None when it was never looked at."""
+        ...
 
     async def write(self, record: KeyRecord) -> KeyRecord:
-        """Store the record; its `etag` must be the stored one's. Raises ConflictError."""
+        """Store the record and return it with its new etag. Raises ConflictError unless the
+        stored row is the one that it was made from."""
         ...
 
     async def list_all(self) -> list[KeyRecord]: ...
@@ -114,7 +118,7 @@ class KeyStore(Protocol):
     async def append_change(self, change: KeyChange) -> None: ...
 
     async def list_changes(self, secret: SecretRef, *, most: int | None = None) -> list[KeyChange]:
-        """Return the changes of a key, newest first."""
+        """Return a secret's audit, newest first; the `most` newest lines where that is given."""
         ...
 
     async def purge_changes(self, now: datetime) -> int:
@@ -125,21 +129,27 @@ class KeyStore(Protocol):
 class AccountStore(Protocol):
     """The table of accounts."""
 
-    async def read(self, account: AccountId) -> AccountEntry | None: ...
+    async def read(self, account: AccountId) -> AccountReport | None:
+        """Return the last report of an account, None when there is none."""
+        ...
 
     async def write(self, report: AccountReport) -> None: ...
 
-    async def list_all(self) -> list[AccountEntry]: ...
+    async def list_all(self) -> list[AccountReport]:
+        """Return every account's last report, deleted ones too, in no order."""
+        ...
 
     async def list_for_relay(self) -> list[RelayAccount]:
-        """Return the accounts whose jobs are relayed."""
+        """Return the accounts whose jobs go to W&B: in scope, there, and with a place to go to."""
         ...
 
     async def find_for_relay(self, account: AccountId) -> RelayAccount | None:
         """Return an account whose jobs are relayed, None for any other."""
         ...
 
-    async def mark_native_seen(self, account: AccountId) -> None: ...
+    async def mark_native_seen(self, account: AccountId) -> None:
+        """Remember that a job of the account carries Azure's own W&B integration."""
+        ...
 
 
 class NoticePort(Protocol):

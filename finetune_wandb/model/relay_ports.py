@@ -27,7 +27,7 @@ class RunKey:
 
         To be asked before every request and every repetition of one: a pass may send for
         minutes, and a key may be replaced meanwhile. Raises DeniedError with code 401 once W&B
-        refuses the key in use, and a TemporaryError when nobody can say which one that is.
+        refuses the key in use, and a TemporaryError when it cannot be read which one that is.
         """
         return await self.renew() if self.renew else self.value
 
@@ -39,7 +39,7 @@ class Listing:
     items: list[dict[str, Any]]
     has_more: bool
     digest: bytes = b""
-    """Tells one answer from another; equal for an answer of the same bytes."""
+    """Equal for answers of the same bytes."""
     unchanged: bool = False
     """The answer has the digest that was asked about; its items were not read."""
     unusable: int = 0
@@ -138,7 +138,7 @@ class CursorsPort(Protocol):
     def save(self, cursors: Sequence[Cursor]) -> Awaitable[dict[str, AppError]]:
         """Write cursors of one account, outbox included, each under its etag.
 
-        Return the jobs whose cursor is not written, and why: ConflictError where somebody else
+        Return the jobs whose cursor is not written, and why: ConflictError where another worker
         wrote it first, RejectedError where storage cannot hold it. Saved cursors carry their new
         etag.
         """
@@ -176,7 +176,7 @@ class SinkPort(Protocol):
         ...
 
     def post(self, run: RunPath, body: bytes, *, key: RunKey) -> Awaitable[bool]:
-        """Send one file_stream body; say whether somebody pressed Stop on the run in W&B."""
+        """Send one file_stream body; return whether Stop was pressed on the run in W&B."""
         ...
 
     def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> Awaitable[None]:

@@ -82,7 +82,7 @@ class AccountReport:
     """Whether this account is to be looked after and its jobs relayed."""
     healthy: bool = False
     settled: bool = True
-    """False: what is wrong may pass by itself, so that nobody is told yet."""
+    """False: what is wrong may pass by itself, so that no notice is sent yet."""
     kind: str = ""
     region: str = ""
     endpoint: str = ""
@@ -101,7 +101,7 @@ class AccountReport:
     native_seen: bool = False
     """Whether a job of the account was ever seen that carries Azure's own W&B integration."""
     told_healthy: bool | None = None
-    """The health that people were last told of; None when they were told nothing yet."""
+    """The health that the last notice reported; None before the first one."""
 
     @property
     def name(self) -> str:
@@ -111,7 +111,3 @@ class AccountReport:
     def key(self) -> str:
         """The id in lower case."""
         return self.id.key
-
-
-AccountEntry = AccountReport
-"""What the accounts table gives back is the report that was written."""

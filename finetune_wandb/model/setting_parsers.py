@@ -13,7 +13,7 @@ from finetune_wandb.model.errors import NoticeError
 
 Prices = Mapping[str, Mapping[str, float]]
 _MOST_USD = 1e9
-"""No hour and no thousand tokens cost as much; what is no finite number is no price either."""
+"""Upper limit of a price per hour or per thousand tokens."""
 ALERTS = ("failed", "stalled", "diverging", "gap", "cost", "pause")
 
 
@@ -76,8 +76,8 @@ def url(value: str) -> str:
     ):
         raise ValueError("is not a URL")
     if any(char.isspace() or char in "?#\\" for char in value):
-        # Paths are put behind it, so that nothing may end the path before them.
-        raise ValueError("must be a URL with nothing behind its path, and no blanks")
+        # Paths are appended to it, so that nothing may end the path before them.
+        raise ValueError("must be a URL that ends with its path, without blanks")
     if parts.scheme == "http" and not local:
         # A key sent in clear over a network is a key given away.
         raise ValueError("must be https (http is taken on this machine only)")
@@ -136,7 +136,7 @@ def time_span(value: str) -> float:
 
 
 _LONGEST = 100_000
-"""Days or hours; far beyond it there is no date to reckon with."""
+"""Days or hours; a date much further away cannot be computed."""
 
 
 def positive_time_span(value: str) -> float:

@@ -2,7 +2,7 @@
 
 Nothing here reads the environment: `function_app.py` passes it in. A mapping that cannot be
 used raises SettingsProblems, which names every wrong setting at once, so that one look at
-`/api/health` is enough to mend them all.
+`/api/health` is enough to fix them all.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ class Settings:
         None, parse.subscriptions, "subscription ids, comma-separated"
     )
     """Subscriptions whose accounts are looked after, in lower case. Events about any other are
-    refused. No default: which accounts may be changed is nobody's guess."""
+    refused. No default: which accounts may be changed is never guessed."""
     key_vault_url: ids.VaultAddress = _setting(None, parse.vault, "https://NAME.vault.azure.net")
     """The vault that holds the W&B key."""
     wandb_secret_name: str = _setting("wandb-api-key", parse.secret_name, "the name of the secret")
@@ -60,7 +60,7 @@ class Settings:
         "", parse.vault_names, "vault names, comma-separated"
     )
     """Vault names, in lower case, that a tag or an event may choose among, beside the vault of
-    KEY_VAULT_URL. Default: that one alone, so that whoever may tag an account cannot point the
+    KEY_VAULT_URL. Default: that one alone, so that a person who may tag an account cannot point the
     app elsewhere."""
     allowed_secrets: tuple[str, ...] = _setting(
         "", parse.secret_names, "secret names, comma-separated"
@@ -94,7 +94,7 @@ class Settings:
     twice), or relayed as well."""
     datasets: str = _choice("metadata", "content")
     """What of a training file reaches W&B: name, size, rows and hash, or its rows too. Default
-    metadata: training data is private unless somebody says otherwise."""
+    metadata: training data stays private unless this setting says otherwise."""
     artifacts: str = _choice("on", "off")
     """Whether data set, result file, checkpoints and model of a finished job become W&B artifacts
     of its run. Off: metrics, config and summary only."""
@@ -107,7 +107,7 @@ class Settings:
         "", parse.prices, 'JSON such as {"o4-mini": {"usd_per_hour": 100}}'
     )
     """Prices by model (a name's beginning is enough) or training type: `usd_per_hour` of training
-    or `usd_per_1k_tokens` trained. Default none: nobody's price list stays true by itself."""
+    or `usd_per_1k_tokens` trained. Default none: price lists change."""
     alerts: tuple[str, ...] = _setting(
         "failed,stalled,diverging,gap,cost,pause",
         parse.alerts,

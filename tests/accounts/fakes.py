@@ -19,7 +19,7 @@ from finetune_wandb.model.errors import (
 from finetune_wandb.model.ids import AccountId, VaultAddress, parse_vault_url
 from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
 from finetune_wandb.model.notice import OutgoingNotice
-from finetune_wandb.model.report import AccountEntry, AccountReport
+from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings, read_settings
 from finetune_wandb.model.vault import (
@@ -302,7 +302,7 @@ class Keys:
 class Entries:
     world: World
 
-    async def read(self, account: AccountId) -> AccountEntry | None:
+    async def read(self, account: AccountId) -> AccountReport | None:
         return self.world.entries.get(account.key)
 
     async def write(self, report: AccountReport) -> None:

@@ -12,7 +12,7 @@ from finetune_wandb.accounts.read import ReadFailure, State
 from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT, Account
 from finetune_wandb.model.causes import finding
 from finetune_wandb.model.ids import AccountId, subscription_of
-from finetune_wandb.model.report import AccountEntry, Finding
+from finetune_wandb.model.report import AccountReport, Finding
 from finetune_wandb.model.settings import USER, Settings
 from finetune_wandb.model.vault import (
     NEEDED_PERMISSIONS,
@@ -140,7 +140,7 @@ _MODELS = {"vault_rbac", "vault_policies"}
 
 
 def access_differs(
-    entry: AccountEntry,
+    entry: AccountReport,
     vault: Vault,
     assignments: tuple[RoleAssignment, ...] | None,
     settings: Settings,

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.clients.translate import answered
+from finetune_wandb.clients.translate import answered, text_of
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.account import OPENAI_KINDS, Account, openai_endpoint
 from finetune_wandb.model.errors import NoticeError, NotReadyError, UnavailableError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from azure.mgmt.cognitiveservices.aio import CognitiveServicesManagementClient
 
 WAIT_S = 20.0
-"""How long a change is waited for before it is left to a later pass."""
+"""How long a change may take before NotReadyError leaves it to a later pass."""
 
 _SERVICE = "Azure Resource Manager"
 
@@ -30,7 +30,6 @@ class Accounts:
         self._wait_s = wait_s
 
     async def read(self, account: AccountId) -> Account:
-        """Return the account as it is now. Raises MissingError when it is not there."""
         with answered(account.key, _SERVICE):
             found = await self._client(account.subscription).accounts.get(
                 account.group, account.name
@@ -38,8 +37,6 @@ class Accounts:
             return account_of(found, account)
 
     async def list_ids(self, subscription: str) -> AsyncIterator[AccountId]:
-        """Yield the ids of the subscription's accounts that can carry OpenAI models, page by
-        page."""
         kinds = {kind.lower() for kind in OPENAI_KINDS}
         with answered(subscription, _SERVICE):
             async for found in self._client(subscription).accounts.list():
@@ -47,10 +44,6 @@ class Accounts:
                     yield parse_account_id(found.id)
 
     async def update_identity(self, account: Account, tags: Mapping[str, str]) -> Account:
-        """Switch the system-assigned identity on, keeping the user-assigned ones, and merge `tags`.
-
-        Raises NotReadyError when the operation goes on longer than `wait_s`.
-        """
         from azure.mgmt.cognitiveservices import models
 
         # Sending the system-assigned type alone would remove the user-assigned identities.
@@ -67,13 +60,10 @@ class Accounts:
         return changed if changed.principal_id else await self.read(account.id)
 
     async def update_tags(self, account: Account, tags: Mapping[str, str]) -> Account:
-        """Merge `tags` into those that `account` was read with: a PATCH replaces the whole map.
-
-        The generic tags API does not work for this provider.
-        Source: https://github.com/Azure/azure-rest-api-specs/issues/28209 (checked 2026-11-24).
-        """
         from azure.mgmt.cognitiveservices import models
 
+        # A PATCH replaces the whole map; the generic tags API does not work for this provider.
+        # Source: https://github.com/Azure/azure-rest-api-specs/issues/28209 (checked 2026-11-24).
         return await self._patch(account.id, models.Account(tags={**account.tags, **tags}))
 
     async def _patch(self, account: AccountId, body: Any) -> Account:
@@ -109,18 +99,18 @@ def _spelled(answered: str, asked: AccountId) -> AccountId:
 
 
 def account_of(found: Any, asked: AccountId) -> Account:
-    """Return our account for the SDK's. Raises UnavailableError for an answer that is none."""
+    """Return our account for the SDK's. Raises UnavailableError for another answer."""
     if not found.id or not found.kind:
         # A proxy's answer with status 200: an account without kind and tags would be let go of.
         raise UnavailableError("Resource Manager's answer holds no account", subject=asked.key)
     properties = found.properties
     identity = found.identity
-    kind = _text(identity.type if identity else None).lower()
+    kind = text_of(identity.type if identity else None).lower()
     return Account(
         id=_spelled(found.id, asked),
         kind=found.kind or "",
         region=found.location or "",
-        provisioning_state=_text(properties.provisioning_state if properties else None),
+        provisioning_state=text_of(properties.provisioning_state if properties else None),
         endpoint=openai_endpoint(
             (properties.endpoint if properties else None) or "",
             (properties.endpoints if properties else None) or {},
@@ -132,7 +122,3 @@ def account_of(found: Any, asked: AccountId) -> Account:
         user_identities=tuple((identity.user_assigned_identities if identity else None) or ()),
         tags={name: value or "" for name, value in (found.tags or {}).items()},
     )
-
-
-def _text(value: Any) -> str:
-    return str(getattr(value, "value", value) or "")

@@ -15,7 +15,7 @@ class Notices:
         self._endpoint = endpoint
 
     async def publish(self, notice: OutgoingNotice) -> None:
-        """Send one event. The same id twice is the same event, which subscribers can tell."""
+        """Send one event. The same id twice is the same event, which subscribers can recognize."""
         if not self._endpoint:
             return
         from azure.core.messaging import CloudEvent

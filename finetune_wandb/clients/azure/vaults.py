@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.clients.translate import answered, error_code
+from finetune_wandb.clients.translate import answered, error_code, text_of
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import AppError, MissingError, UnavailableError
 from finetune_wandb.model.ids import VaultAddress, subscription_of
@@ -40,12 +40,8 @@ class VaultResources:
         self._places: dict[str, tuple[str, str]] = {}
 
     async def find(self, vault: VaultAddress) -> Vault:
-        """Return the vault, from whichever configured subscription holds it.
-
-        Raises MissingError with code `SoftDeleted` for a deleted vault that can be recovered,
-        with an empty code when no subscription shows it. A subscription that cannot be listed
-        is an error only when the vault is in none of the others.
-        """
+        """A subscription that cannot be listed is an error only when the vault is in none of the
+        others."""
         if place := self._places.get(vault.host):
             try:
                 return await self._read(vault, *place)
@@ -61,7 +57,6 @@ class VaultResources:
         raise problem or await self._missing(vault)
 
     async def add_policy(self, vault: Vault, object_id: str) -> None:
-        """Let the identity get and list secrets, keeping what it and others may do already."""
         from azure.mgmt.keyvault import models
 
         held = vault.policy_of(object_id)
@@ -138,10 +133,6 @@ class Roles:
     async def assign(
         self, scope: str, role_id: str, principal_id: str, description: str
     ) -> RoleAssignment:
-        """Give a service principal a role; success when it has it already.
-
-        Raises NotReadyError while the directory does not know the principal yet.
-        """
         from azure.core.exceptions import HttpResponseError
         from azure.mgmt.authorization.v2022_04_01.models import RoleAssignmentCreateParameters
 
@@ -180,7 +171,7 @@ class Roles:
 
 
 class KeyVault:
-    """Secrets in a vault's data plane. The value goes from the SDK straight into a masked type.
+    """SecretPort and SecretWriterPort over a vault's data plane. The value goes from the SDK straight into a masked type.
 
     Takes `VaultAddress` only: nothing but a checked Key Vault host is ever asked.
     """
@@ -189,14 +180,9 @@ class KeyVault:
         self._transport = transport
 
     async def read_newest(self, secret: SecretRef) -> SecretVersion:
-        """Return the newest version. Raises MissingError, or DeniedError whose code says why:
-        `SecretDisabled`, `ForbiddenByRbac`, `AccessDenied`, `ForbiddenByFirewall`, ...;
-        UnavailableError for an answer that holds none.
-        """
         return await self._read(secret, None)
 
     async def read_version(self, secret: SecretRef, version: str) -> SecretVersion:
-        """Return exactly that version. Raises as `read_newest` does."""
         return await self._read(secret, version)
 
     async def write_version(
@@ -207,7 +193,6 @@ class KeyVault:
         expires: datetime,
         tags: Mapping[str, str],
     ) -> str:
-        """Store a new version and return its name. Raises as `read_newest` does."""
         with answered(str(secret), _KEY_VAULT):
             made = await self._client(secret.vault).set_secret(
                 secret.name, value.reveal(), expires_on=expires, tags=dict(tags)
@@ -215,11 +200,8 @@ class KeyVault:
         return made.properties.version or ""
 
     async def find_version(self, secret: SecretRef, tag: str, value: str) -> str | None:
-        """Return the latest version that carries a tag with this value, None when none does.
-
-        No value of a secret is read for it.
-        """
         with answered(str(secret), _KEY_VAULT):
+            # The list holds properties alone: no value of a secret is read.
             listed = self._client(secret.vault).list_properties_of_secret_versions(secret.name)
             found = [item async for item in listed if (item.tags or {}).get(tag) == value]
         found.sort(key=lambda item: item.created_on.timestamp() if item.created_on else 0.0)
@@ -263,7 +245,7 @@ def _vault_of(found: Any, address: VaultAddress) -> Vault:
             AccessPolicy(
                 object_id=item.object_id.lower(),
                 secret_permissions=frozenset(
-                    _text(right).lower() for right in item.permissions.secrets or ()
+                    text_of(right).lower() for right in item.permissions.secrets or ()
                 ),
             )
             for item in properties.access_policies or ()
@@ -271,13 +253,9 @@ def _vault_of(found: Any, address: VaultAddress) -> Vault:
             if not item.application_id
         ),
         public_access=(properties.public_network_access or "Enabled").lower() != "disabled",
-        firewall=bool(network and _text(network.default_action).lower() == "deny"),
-        trusted_services=not network or _text(network.bypass).lower() != "none",
+        firewall=bool(network and text_of(network.default_action).lower() == "deny"),
+        trusted_services=not network or text_of(network.bypass).lower() != "none",
     )
-
-
-def _text(value: Any) -> str:
-    return str(getattr(value, "value", value) or "")
 
 
 def _version_of(found: Any) -> SecretVersion:

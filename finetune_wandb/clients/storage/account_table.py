@@ -14,7 +14,7 @@ from finetune_wandb.clients.storage.tables import ANY, Table, quoted
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.ids import AccountId, parse_account_id
-from finetune_wandb.model.report import AccountEntry, AccountReport, Finding, Step, StepOutcome
+from finetune_wandb.model.report import AccountReport, Finding, Step, StepOutcome
 from finetune_wandb.model.secret import secret_at
 
 TABLE = "accounts"
@@ -38,13 +38,12 @@ _STEPS = msgspec.json.Decoder(tuple[StepOutcome, ...])
 
 
 class AccountTable:
-    """Satisfies `AccountStore`; the other methods serve status, relay and event handlers."""
+    """AccountStore over Azure Tables."""
 
     def __init__(self, storage: Storage) -> None:
         self._table = Table(storage, TABLE)
 
-    async def read(self, account: AccountId) -> AccountEntry | None:
-        """Return the last report of an account, None when there is none."""
+    async def read(self, account: AccountId) -> AccountReport | None:
         row = await self._table.read(*_place(account))
         return entry_of(row) if row else None
 
@@ -56,19 +55,15 @@ class AccountTable:
         await self._table.upsert(_row_of(report), merge=True)
 
     async def mark_native_seen(self, account: AccountId) -> None:
-        """Remember that a job of the account carries Azure's own W&B integration."""
         await self._merge(account, {"native_seen": True})
 
-    async def list_all(self) -> list[AccountEntry]:
-        """Return every account's last report, deleted ones too, in no order."""
+    async def list_all(self) -> list[AccountReport]:
         return [entry_of(row) for row in await self._table.query()]
 
     async def list_for_relay(self) -> list[RelayAccount]:
-        """Return the accounts whose jobs go to W&B: in scope, there, and with a place to go to."""
         return await self._for_relay("")
 
     async def find_for_relay(self, account: AccountId) -> RelayAccount | None:
-        """Return the account as `list_for_relay` would, None when it is not among those."""
         partition, name = map(quoted, _place(account))
         found = await self._for_relay(f"PartitionKey eq '{partition}' and RowKey eq '{name}' and ")
         return found[0] if found else None
@@ -142,7 +137,7 @@ def _json(items: tuple[Any, ...]) -> str:
     return text
 
 
-def entry_of(row: Any) -> AccountEntry:
+def entry_of(row: Any) -> AccountReport:
     """Return the report that a row was made from; what was never known is empty."""
     return AccountReport(
         id=parse_account_id(row["id"]),

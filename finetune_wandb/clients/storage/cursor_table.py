@@ -2,7 +2,7 @@
 
 A row is written under its etag, so two workers can never both believe that they advanced a job.
 A row that storage cannot hold is that job's failure; the others of its batch are written. Only
-what is searched by is a column of its own; the rest of what people see is one JSON column, and
+what is searched by is a column for itself; the rest of what people see is one JSON column, and
 what only the relay reads is compressed into binary ones.
 """
 
@@ -189,7 +189,7 @@ def _refused(job: str, code: str) -> RejectedError:
         subject=job,
         code="cursor",
         remedy="the run keeps what it has; a job that publishes more metrics, or more scattered steps,"
-        " than a row of 1 MiB can tell is not relayed further: take the rest from its result file",
+        " than a row of 1 MiB can hold is not relayed further: take the rest from its result file",
     )
 
 
@@ -309,7 +309,7 @@ def _put(row: dict[str, Any], name: str, parts: list[bytes]) -> None:
 
 def _joined(row: Mapping[str, Any], name: str) -> bytes:
     parts: list[bytes] = []
-    # What stands behind an empty column is left over: another zlib may make more parts of the same
+    # What follows an empty column is left over: another zlib may make more parts of the same
     # bytes than the one that counted them.
     while part := row.get(f"{name}{len(parts)}"):
         parts.append(base64.b64decode(part, validate=True))

@@ -25,7 +25,7 @@ _END_OF_TIME = 10**16
 
 
 class KeyTable:
-    """Satisfies `KeyStore`; the lists serve status."""
+    """KeyStore over Azure Tables."""
 
     def __init__(
         self, storage: Storage, on_write: Callable[[KeyRecord], None] | None = None
@@ -36,7 +36,6 @@ class KeyTable:
         self._on_write = on_write
 
     async def read(self, secret: SecretRef) -> KeyRecord | None:
-        """Return what is known of a secret, None when it was never looked at: one point read."""
         row = await self._rows.read(*secret.key)
         return replace(msgspec.convert(row.data, KeyRecord), etag=row.etag) if row else None
 
@@ -45,10 +44,6 @@ class KeyTable:
         return [msgspec.convert(data, KeyRecord) async for data in self._rows.rows()]
 
     async def write(self, record: KeyRecord) -> KeyRecord:
-        """Store the record and return it with its new etag.
-
-        Raises ConflictError unless the stored row is the one that `record` was made from.
-        """
         known = JsonRow({}, record.etag) if record.etag else None
         data = msgspec.to_builtins(replace(record, etag=""))
         written = replace(record, etag=await self._rows.write(*record.secret.key, data, known))
@@ -57,7 +52,6 @@ class KeyTable:
         return written
 
     async def append_change(self, change: KeyChange) -> None:
-        """Add a line to the audit."""
         await self._changes.upsert(
             {
                 "PartitionKey": _partition(change.secret),
@@ -67,7 +61,6 @@ class KeyTable:
         )
 
     async def purge_changes(self, now: datetime) -> int:
-        """Drop the lines of the audit that are older than 400 days; return how many."""
         old = await self._changes.query(
             f"RowKey gt '{_countdown(now - KEEP_CHANGES)}'", columns=("PartitionKey", "RowKey")
         )
@@ -76,7 +69,6 @@ class KeyTable:
         return len(old)
 
     async def list_changes(self, secret: SecretRef, *, most: int | None = None) -> list[KeyChange]:
-        """Return a secret's audit, newest first; the `most` newest lines where that is given."""
         rows = await self._changes.query(f"PartitionKey eq '{_partition(secret)}'", most=most)
         return [msgspec.json.decode(row["data"], type=KeyChange) for row in rows]
 
@@ -92,11 +84,9 @@ class MintTable:
         return msgspec.convert(row.data, KeyMint) if row else None
 
     async def list_all(self) -> list[KeyMint]:
-        """Return every rotation there was, in no order."""
         return [msgspec.convert(data, KeyMint) async for data in self._rows.rows()]
 
     async def write(self, before: KeyMint | None, after: KeyMint) -> None:
-        """Store `after` in place of `before`. Raises ConflictError where that is not stored."""
         place = after.secret.key
         row = await self._rows.read(*place)
         if (msgspec.convert(row.data, KeyMint) if row else None) != before:

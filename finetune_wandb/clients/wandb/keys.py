@@ -39,14 +39,12 @@ NO_OWNER: Final = "200"
 
 
 class KeyProver:
-    """Asks W&B about keys."""
+    """ProverPort over W&B's GraphQL endpoint."""
 
     def __init__(self, transport: Transport, base_url: str, timeout_s: float = 10.0) -> None:
         self._api = WandbApi(transport, base_url, timeout_s=timeout_s)
 
     async def prove(self, key: Secret) -> KeyOwner:
-        """Return whose key it is. Raises RejectedError when W&B says no, TemporaryError when it
-        says nothing, after some tries within seconds."""
         subject = self._api.base_url
         try:
             return _owner(await self._ask(key, _VIEWER, {}), subject)
@@ -62,10 +60,6 @@ class KeyProver:
             raise _silence(error.code, subject) from None
 
     async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
-        """Return whether the key may write to a project, None where W&B does not say.
-
-        Raises as `prove` does.
-        """
         try:
             found = await self._ask(key, _PROJECT, {"project": project, "entity": entity})
         except DeniedError as error:
