@@ -233,3 +233,25 @@ async def test_artifact_has_a_name_that_wandb_takes(name: str) -> None:
     names = {artifact for _, artifact, _ in work.artifacts.logged}
     assert len(names) == 2
     assert all(one.isascii() and len(one) <= 128 for one in names)
+
+
+async def test_checkpoints_of_a_paused_job_are_logged_and_again_at_its_end() -> None:
+    work = Work(with_content=False)
+    checkpoint = {"id": "c1", "step_number": 1, "metrics": {"full_valid_loss": 0.5}}
+    job = work.jobs.put(
+        {"id": "ftjob-1", "status": "paused", "created_at": 1}, checkpoints=[checkpoint]
+    )
+    run = RunPath("team", "proj", "ftjob-1")
+    await work.cursors.save([Cursor(work.account.key, "ftjob-1", run=run, status="paused")])
+    assert await work.log("ftjob-1") == [ArtifactOutcome("ftjob-1")]
+    assert work.memory("ftjob-1").artifacts == ""
+    name = ("team", "proj", "checkpoints-ftjob-1")
+    assert len(work.artifacts.versions[name]) == 1
+    job.checkpoints.append({"id": "c2", "step_number": 2, "metrics": {"full_valid_loss": 0.4}})
+    job.body["status"] = "succeeded"
+    (cursor,) = (await work.cursors.read(work.account.key, ["ftjob-1"])).values()
+    cursor.state = {"ended": True}
+    await work.cursors.save([cursor])
+    await work.log("ftjob-1")
+    assert len(work.artifacts.versions[name]) == 2
+    assert work.memory("ftjob-1").artifacts == "done"

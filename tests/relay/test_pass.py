@@ -230,3 +230,19 @@ async def test_cost_of_a_tick_does_not_grow_when_the_history_does(stage: Stage) 
         sizes.append(len(json.dumps(stage.cursor.state)))
     assert calls == [1, 1]
     assert sizes[1] < sizes[0] + 100
+
+
+async def test_artifacts_are_asked_for_at_each_pause_and_at_the_end(stage: Stage) -> None:
+    stage.options = RelayOptions(artifacts=True)
+    job = stage.api.put(body(), events=[event(1, train_loss=2.0)])
+    asked = []
+    for status in ("running", "paused", "paused", "running", "paused", "succeeded"):
+        job.body = body(status)
+        (outcome,) = await stage.tick()
+        asked.append(outcome.wants_artifacts)
+        stage.now += 60
+    assert asked[:5] == [False, True, False, False, True]
+    for _ in range(8):
+        asked.append((await stage.tick())[0].wants_artifacts)
+        stage.now += 60
+    assert any(asked[5:])

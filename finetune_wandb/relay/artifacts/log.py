@@ -288,7 +288,9 @@ class ArtifactLog:
 
 def _is_due(cursor: Cursor) -> bool:
     memory = Memory.load(cursor.state, cursor.curve)
-    return cursor.run is not None and memory.ended and memory.artifacts != "done"
+    # The checkpoints that there are at a pause are what people choose from.
+    is_still = memory.ended or cursor.status == "paused"
+    return cursor.run is not None and is_still and memory.artifacts != "done"
 
 
 def _failed(job: str, error: AppError) -> ArtifactOutcome:

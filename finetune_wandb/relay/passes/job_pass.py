@@ -202,8 +202,11 @@ class JobPass:
         """Whether it is time to look at the checkpoints of a job that goes on."""
         if self.job.is_terminal or not self.memory.checkpoints_at:
             return False
-        has_paused = self.job.is_paused and self._previous_status != self.job.status
-        return has_paused or now - self.memory.checkpoints_at >= _CHECKPOINTS_S
+        return self._has_paused or now - self.memory.checkpoints_at >= _CHECKPOINTS_S
+
+    @property
+    def _has_paused(self) -> bool:
+        return self.job.is_paused and self._previous_status != self.job.status
 
     def _note(self, note: str) -> None:
         if note:
@@ -377,9 +380,10 @@ class JobPass:
         settle(cursor, job, self.memory, now=now, broken=self._broken, unfinished=unfinished)
         if self.memory.ended:
             self._ports.beats.pop((cursor.account, cursor.job), None)
-        if self._options.artifacts and artifacts_due(cursor, job, self.memory, now):
-            self.wants_artifacts = True
-            self.memory.artifacts = "sent"
+        if self._options.artifacts:
+            is_due = artifacts_due(cursor, job, self.memory, now)
+            self.memory.artifacts = "sent" if is_due else self.memory.artifacts
+            self.wants_artifacts = is_due or (self._has_paused and cursor.rows > 0)
         self.store()
 
     def outcome(self) -> JobOutcome:
