@@ -48,10 +48,10 @@ class Settings:
     `ObjectName ` with a trailing space, a version with a leading one. False: tidy names."""
 
     event_copies: int = 1
-    """How many times each event is delivered; Event Grid promises at least once."""
+    """How many times each event is delivered; Event Grid promises at least once. 0: all are lost."""
 
 
-_MINIMUM = {"retry_after": 1, "page_size": 1, "secret_page_size": 1, "event_copies": 1}
+_MINIMUM = {"retry_after": 1, "page_size": 1, "secret_page_size": 1}
 
 
 def of(world: World) -> Settings:

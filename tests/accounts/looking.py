@@ -3,7 +3,7 @@
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.key import KeyReport
 from finetune_wandb.model.settings import Settings
-from tests.accounts.fakes import NOW, PLACE, World, settings
+from tests.fakes import NOW, PLACE, World, settings
 
 
 def usable(report: KeyReport) -> bool:

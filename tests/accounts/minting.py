@@ -23,7 +23,7 @@ from finetune_wandb.model.key import (
 )
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
-from tests.accounts.fakes import GOOD, NOW, PLACE, World, settings, version, world
+from tests.fakes import GOOD, NOW, PLACE, World, settings, version, world
 
 OWNER = KeyOwner("team-a", ("team-a", "team-b"))
 

@@ -6,7 +6,7 @@ from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.reconcile import reconcile_account
 from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.settings import Settings
-from tests.accounts.fakes import NOW, World, account_id, settings
+from tests.fakes import NOW, World, account_id, settings
 
 
 async def run_pass(

@@ -7,8 +7,8 @@ import pytest
 from finetune_wandb.accounts.checks.access import access_differs
 from finetune_wandb.model.settings import OFFICER
 from finetune_wandb.model.vault import ADMINISTRATOR, ROLE_IDS, AccessPolicy, RoleAssignment
-from tests.accounts.fakes import NOW, PRINCIPAL, VAULT, VAULT_ID, World, settings, world
 from tests.accounts.stage import run_pass
+from tests.fakes import NOW, PRINCIPAL, VAULT, VAULT_ID, World, settings, world
 
 
 async def differs(azure: World, before: World) -> bool:

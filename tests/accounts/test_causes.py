@@ -7,8 +7,8 @@ import pytest
 
 from dev.tools.docs import CHECKS, checks_page
 from finetune_wandb.model.causes import causes, finding
-from tests.accounts.fakes import account, world
 from tests.accounts.stage import run_pass
+from tests.fakes import account, world
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,8 +15,8 @@ from finetune_wandb.model.errors import (
     ThrottledError,
     UnavailableError,
 )
-from tests.accounts.fakes import NOW, PRINCIPAL, TENANT, World, account, account_id, world
 from tests.accounts.stage import causes, run_pass
+from tests.fakes import NOW, PRINCIPAL, TENANT, World, account, account_id, world
 
 STEPS = ("enable identity", "grant role", "write tags")
 KINDS = {

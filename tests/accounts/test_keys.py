@@ -10,7 +10,8 @@ from finetune_wandb.model.errors import ConflictError, DeniedError, TemporaryErr
 from finetune_wandb.model.ids import parse_vault_url
 from finetune_wandb.model.key import KeyOwner, KeyRecord
 from finetune_wandb.model.secret import SecretRef
-from tests.accounts.fakes import (
+from tests.accounts.looking import PLACE, look, usable
+from tests.fakes import (
     BETTER,
     GOOD,
     NOW,
@@ -18,12 +19,11 @@ from tests.accounts.fakes import (
     REVOKED,
     STRANGER,
     VAULT,
-    Keys,
+    FakeKeyTable,
     settings,
     version,
     world,
 )
-from tests.accounts.looking import PLACE, look, usable
 
 
 async def test_first_version_is_taken_into_use_when_accepted() -> None:
@@ -189,7 +189,7 @@ async def test_version_is_taken_when_it_may_write_as_far_as_w_and_b_tells(
     await look(azure)
     azure.secrets[PLACE].append(version("v2", BETTER))
     if right is not None:
-        azure.rights[BETTER] = right
+        azure.rights[BETTER, "team-a", settings().wandb_project] = right
     assert (await look(azure)).record.version == "v2"
 
 
@@ -197,10 +197,10 @@ async def test_version_is_not_taken_when_it_may_only_read_the_project() -> None:
     azure = world()
     await look(azure)
     azure.secrets[PLACE].append(version("v2", BETTER))
-    azure.rights[BETTER] = False
+    azure.rights[BETTER, "team-a", settings().wandb_project] = False
     report = await look(azure)
     assert (report.record.version, report.record.newest_cause) == ("v1", "key_read_only")
-    azure.rights[BETTER] = True
+    azure.rights[BETTER, "team-a", settings().wandb_project] = True
     assert (await look(azure)).record.version == "v2"
 
 
@@ -236,7 +236,7 @@ async def test_new_end_of_the_version_in_use_is_noticed_beside_a_bad_newer_one()
     assert "secret_expires_soon" in {item.cause for item in report.findings}
 
 
-class _Raced(Keys):
+class _Raced(FakeKeyTable):
     """Another process proves a newer version between this one's look and its writing."""
 
     async def write(self, record: KeyRecord) -> KeyRecord:

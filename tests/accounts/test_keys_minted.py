@@ -14,7 +14,6 @@ from finetune_wandb.model.errors import (
     UnavailableError,
 )
 from finetune_wandb.model.secret import SecretRef
-from tests.accounts.fakes import BETTER, GOOD, OTHER_VAULT, REVOKED, version
 from tests.accounts.minting import (
     OWNER,
     PLACE,
@@ -24,6 +23,7 @@ from tests.accounts.minting import (
     stage_with_a_key,
     turn,
 )
+from tests.fakes import BETTER, GOOD, OTHER_VAULT, REVOKED, settings, version
 
 FIRST = f"wandb_v1_{1:060d}"
 
@@ -234,7 +234,7 @@ async def test_new_key_is_deleted_when_w_and_b_never_accepts_it() -> None:
 
 async def test_new_key_is_not_stored_when_it_may_only_read() -> None:
     stage = await stage_with_a_key()
-    stage.azure.rights[FIRST] = False
+    stage.azure.rights[FIRST, "team-a", settings().wandb_project] = False
     await turn(stage)
     assert causes(stage) == ["mint_not_accepted"]
     assert set(stage.listed) == {"id-0"}

@@ -7,7 +7,8 @@ import pytest
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.errors import DeniedError, UnavailableError
 from finetune_wandb.model.key import KeyOwner
-from tests.accounts.fakes import (
+from tests.accounts.looking import PLACE, look, usable
+from tests.fakes import (
     BETTER,
     GOOD,
     NOW,
@@ -16,7 +17,6 @@ from tests.accounts.fakes import (
     version,
     world,
 )
-from tests.accounts.looking import PLACE, look, usable
 
 
 async def test_nothing_changes_when_w_and_b_does_not_answer_about_the_key_in_use() -> None:

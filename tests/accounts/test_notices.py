@@ -8,28 +8,28 @@ from finetune_wandb.accounts.notify import is_untold, notify_key, save_and_notif
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.errors import DeniedError, UnavailableError
 from finetune_wandb.model.key import KeyReport
-from tests.accounts.fakes import (
+from tests.accounts.stage import run_pass
+from tests.fakes import (
     BETTER,
     GOOD,
     NOW,
     PLACE,
     REVOKED,
-    Entries,
-    Keys,
-    Topic,
+    FakeAccountTable,
+    FakeKeyTable,
+    FakeTopic,
     World,
     account,
     settings,
     version,
     world,
 )
-from tests.accounts.stage import run_pass
 
 
 async def passes(azure: World, count: int = 1) -> None:
     for number in range(count):
         report = await run_pass(azure, now=NOW + timedelta(minutes=number))
-        await save_and_notify(report, accounts=Entries(azure), notices=Topic(azure))
+        await save_and_notify(report, accounts=FakeAccountTable(azure), notices=FakeTopic(azure))
 
 
 def told(azure: World) -> list[str]:
@@ -103,7 +103,7 @@ async def test_same_id_is_given_when_a_pass_is_repeated_before_it_was_stored() -
     report = await run_pass(azure)
     for _ in range(2):
         azure.entries.clear()
-        await save_and_notify(report, accounts=Entries(azure), notices=Topic(azure))
+        await save_and_notify(report, accounts=FakeAccountTable(azure), notices=FakeTopic(azure))
     assert len(azure.notices) == 2
     assert len({item.id for item in azure.notices}) == 1
 
@@ -119,12 +119,12 @@ async def test_refused_and_accepted_keys_are_told_once_and_without_values() -> N
             now=NOW,
             trigger="a test",
         )
-        await notify_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+        await notify_key(report, now=NOW, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
     azure.secrets[PLACE].append(version("v3", GOOD))
     report = await prove_newest(
         PLACE, ports=azure.ports(), settings=settings(), now=NOW, trigger="x"
     )
-    await notify_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    await notify_key(report, now=NOW, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
     assert told(azure) == ["KeyRefused", "KeyAccepted"]
     said = repr(azure.notices)
     assert GOOD not in said
@@ -143,7 +143,7 @@ async def test_lost_topic_does_not_fail_a_key_look() -> None:
     report = await prove_newest(
         PLACE, ports=azure.ports(), settings=settings(), now=NOW, trigger="x"
     )
-    await notify_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    await notify_key(report, now=NOW, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
     assert azure.notices == []
 
 
@@ -152,7 +152,7 @@ async def test_key_news_is_told_by_a_later_look_when_the_topic_was_away() -> Non
     azure.errors["publish"] = [UnavailableError("no")]
     for _ in range(3):
         report = await look(azure)
-        await notify_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+        await notify_key(report, now=NOW, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
     assert told(azure) == ["KeyAccepted"]
 
 
@@ -162,7 +162,7 @@ async def test_what_a_pass_over_an_account_found_is_told_by_the_next_look_at_the
     assert is_untold(azure.records[PLACE])
     report = await look(azure)
     assert len(azure.changes) == 1
-    assert await notify_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+    assert await notify_key(report, now=NOW, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
     assert told(azure) == ["KeyAccepted"]
     assert not is_untold(azure.records[PLACE])
 
@@ -180,7 +180,7 @@ async def test_refused_key_in_use_is_told_beside_a_bad_newer_version() -> None:
         step()
         for _ in range(2):
             report = await look(azure)
-            await notify_key(report, now=NOW, keys=Keys(azure), notices=Topic(azure))
+            await notify_key(report, now=NOW, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
     assert told(azure) == ["KeyAccepted", "KeyRefused", "KeyRefused", "KeyAccepted"]
     assert len({item.id for item in azure.notices}) == 4
 
@@ -191,7 +191,7 @@ async def test_near_end_is_told_once_at_each_threshold() -> None:
     for days in (0, 5, 11, 12, 34, 35, 39.5, 39.6, 41, 42):
         moment = NOW + timedelta(days=days)
         report = await look(azure, moment)
-        await notify_key(report, now=moment, keys=Keys(azure), notices=Topic(azure))
+        await notify_key(report, now=moment, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
     assert told(azure) == ["KeyAccepted", *["KeyExpiring"] * 3, "KeyRefused"]
     causes = [[item["cause"] for item in notice.data["findings"]] for notice in azure.notices]
     assert causes[1:4] == [["secret_expires_soon"]] * 3

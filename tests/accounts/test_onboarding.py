@@ -2,18 +2,21 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from finetune_wandb.model.account import TAG_ENTITY, TAG_SECRET, TAG_VAULT
 from finetune_wandb.model.key import KeyOwner
-from finetune_wandb.model.secret import Secret
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import USER
 from finetune_wandb.model.vault import ROLE_IDS
-from tests.accounts.fakes import (
+from tests.accounts.stage import causes, run_pass
+from tests.fakes import (
     GOOD,
     NOW,
     OLD_PRINCIPAL,
+    OTHER_VAULT,
     PLACE,
     PRINCIPAL,
     TENANT,
@@ -23,9 +26,9 @@ from tests.accounts.fakes import (
     account,
     account_id,
     settings,
+    version,
     world,
 )
-from tests.accounts.stage import causes, run_pass
 
 
 async def test_account_becomes_healthy_when_everything_was_missing() -> None:
@@ -205,3 +208,32 @@ async def test_runs_go_to_the_entity_as_w_and_b_spells_it_when_the_tag_spells_it
     azure = world(account(tags={TAG_ENTITY: "Team-B"}))
     report = await run_pass(azure)
     assert (report.healthy, report.entity) == (True, "team-b")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        pytest.param({}, id="settings' vault and secret"),
+        pytest.param(
+            {"wandb-key-vault-url": OTHER_VAULT.url, "wandb-secret-name": "team-key"},
+            id="the account's own",
+        ),
+    ],
+)
+async def test_portal_step_gives_the_link_and_the_values_to_enter(tags: dict[str, str]) -> None:
+    azure = world(account(tags=tags))
+    place = SecretRef(OTHER_VAULT, "team-key") if tags else PLACE
+    azure.secrets[place] = [version("v1")]
+    azure.vaults[OTHER_VAULT.host] = replace(azure.vaults[VAULT.host], address=OTHER_VAULT)
+    using = settings(ALLOWED_VAULTS="kv-main,kv-other", ALLOWED_SECRETS="wandb-api-key,team-key")
+    report = await run_pass(azure, using=using)
+    (step,) = [item for item in report.findings if item.cause == "portal_update"]
+    parts = urlsplit(step.evidence["link"])
+    assert (parts.scheme, parts.netloc, parts.path) == (
+        "https",
+        "ai.azure.com",
+        "/resource/overview",
+    )
+    assert parse_qs(parts.query) == {"wsid": [str(account_id())]}
+    for shown in (step.evidence["link"], place.vault.url, place.name):
+        assert shown in step.remedy

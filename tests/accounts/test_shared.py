@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from finetune_wandb.accounts.ports import KEEP_FOR, SharedReads
-from tests.accounts.fakes import LONG_AGO, NOW, account, world
 from tests.accounts.stage import run_pass
+from tests.fakes import LONG_AGO, NOW, account, world
 
 
 class Counter:

@@ -11,7 +11,8 @@ from finetune_wandb.model.errors import DeniedError, RejectedError, ThrottledErr
 from finetune_wandb.model.key import KeyRecord
 from finetune_wandb.model.settings import OFFICER, USER
 from finetune_wandb.model.vault import ADMINISTRATOR, ROLE_IDS, AccessPolicy, RoleAssignment
-from tests.accounts.fakes import (
+from tests.accounts.stage import causes, run_pass
+from tests.fakes import (
     NOW,
     OLD_PRINCIPAL,
     PLACE,
@@ -28,7 +29,6 @@ from tests.accounts.fakes import (
     version,
     world,
 )
-from tests.accounts.stage import causes, run_pass
 
 READY = {
     "system_identity": True,
@@ -299,7 +299,3 @@ async def test_second_pass_writes_nothing_when_the_world_stands_still(case: Situ
     assert azure.writes == []
     assert len(azure.changes) <= 1
     assert not again.healthy or not again.plan
-
-
-def test_situations_are_at_least_forty() -> None:
-    assert len(SITUATIONS) >= 40

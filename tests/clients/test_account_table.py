@@ -11,8 +11,8 @@ from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.report import AccountReport, Finding
-from tests.accounts.fakes import NOW, PLACE, account_id, settings, world
 from tests.accounts.stage import run_pass
+from tests.fakes import NOW, PLACE, account_id, settings, world
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from finetune_wandb.model.errors import (
 )
 from finetune_wandb.model.key import KeyMint
 from finetune_wandb.model.secret import Secret, SecretRef
-from tests.accounts.fakes import NOW
 from tests.clients.azure_stage import (
     KEY,
     OTHER_KEY,
@@ -35,6 +34,7 @@ from tests.clients.azure_stage import (
     requests,
 )
 from tests.dev.sandbox.stage import Client
+from tests.fakes import NOW
 
 pytestmark = pytest.mark.sandbox_only
 

@@ -10,7 +10,7 @@ from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.key import KeyChange, KeyRecord
 from finetune_wandb.model.secret import SecretRef
-from tests.accounts.fakes import NOW, PLACE, VAULT
+from tests.fakes import NOW, PLACE, VAULT
 
 RECORD = KeyRecord(
     secret=PLACE,

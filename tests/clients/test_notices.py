@@ -6,9 +6,9 @@ from finetune_wandb.clients.azure.notices import Notices
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.notice import OutgoingNotice
-from tests.accounts.fakes import NOW, account_id
 from tests.clients.azure_stage import fault, requests
 from tests.dev.sandbox.stage import Client
+from tests.fakes import NOW, account_id
 
 pytestmark = pytest.mark.sandbox_only
 TOPIC = "https://alerts.westeurope-1.eventgrid.azure.net/api/events"

@@ -14,7 +14,16 @@ from finetune_wandb.model.telemetry import NoTelemetry
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE
 from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes
-from tests.accounts.fakes import NOW, Entries, Topic, World, account, account_id, settings, world
+from tests.fakes import (
+    NOW,
+    FakeAccountTable,
+    FakeTopic,
+    World,
+    account,
+    account_id,
+    settings,
+    world,
+)
 
 ALPHA = account_id()
 
@@ -34,8 +43,8 @@ class Stage:
             telemetry=NoTelemetry(),
             reconcile=self.azure.ports(),
             relay=relay,
-            accounts=Entries(self.azure),
-            notices=Topic(self.azure),
+            accounts=FakeAccountTable(self.azure),
+            notices=FakeTopic(self.azure),
             queues=self.queue,
         )
 

@@ -9,8 +9,18 @@ import pytest
 from finetune_wandb.flows.key import handle
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.messages import key_message
-from tests.accounts.fakes import BETTER, NOW, PLACE, Topic, World, settings, version, world
-from tests.fakes import FakeQueue, relay_account
+from tests.fakes import (
+    BETTER,
+    NOW,
+    PLACE,
+    FakeQueue,
+    FakeTopic,
+    World,
+    relay_account,
+    settings,
+    version,
+    world,
+)
 
 DEPENDENT = str(relay_account().id)
 
@@ -31,7 +41,7 @@ def make_app(azure: World) -> Any:
         settings=settings(),
         reconcile=azure.ports(),
         rotation=None,  # not asked for by the settings
-        notices=Topic(azure),
+        notices=FakeTopic(azure),
         accounts=SimpleNamespace(list_all=list_all),
         queues=FakeQueue(),
         now=lambda: NOW,

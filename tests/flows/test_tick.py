@@ -10,8 +10,15 @@ from finetune_wandb.flows.app import Pause
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.problem import Problem, Source
 from finetune_wandb.relay.passes.finder import Finder
-from tests.fakes import FakeCursors, FakeJobs, FakeQueue, FakeWork, Once, relay_account
-from tests.handlers.stage import FakeProblems
+from tests.fakes import (
+    FakeCursors,
+    FakeJobs,
+    FakeProblems,
+    FakeQueue,
+    FakeWork,
+    Once,
+    relay_account,
+)
 
 ACCOUNT = relay_account()
 

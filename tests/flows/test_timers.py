@@ -14,9 +14,16 @@ from finetune_wandb.model.messages import read_reconcile
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.telemetry import NoTelemetry
 from finetune_wandb.relay.passes.finder import Found
-from tests.accounts.fakes import LONG_AGO, NOW, SUBSCRIPTION, account_id, settings
-from tests.fakes import FakeQueue, FakeWork
-from tests.handlers.stage import FakeProblems
+from tests.fakes import (
+    LONG_AGO,
+    NOW,
+    SUBSCRIPTION,
+    FakeProblems,
+    FakeQueue,
+    FakeWork,
+    account_id,
+    settings,
+)
 
 OTHER_SECRET = secret_at("kv-other.vault.azure.net", "wandb-api-key")
 

@@ -12,8 +12,7 @@ from finetune_wandb.model.errors import RejectedError
 from finetune_wandb.model.messages import AccountMessage, RelayMessage, RequeueMessage
 from finetune_wandb.model.queues import RECONCILE, RELAY
 from finetune_wandb.model.work import ALIVE_S, MOST_DEATHS, REMEMBER_S, work_of
-from tests.fakes import FakeQueue, FakeWork, relay_account
-from tests.handlers.stage import FakeProblems
+from tests.fakes import FakeProblems, FakeQueue, FakeWork, relay_account
 
 ACCOUNT = str(relay_account().id)
 BODY = AccountMessage(account=ACCOUNT, trigger="drift", sent_at=5.0).to_json()

@@ -22,10 +22,8 @@ from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.telemetry import NoTelemetry
 from finetune_wandb.model.work import work_of
 from handlers.queues import ARTIFACTS, LAST_TRY, RECONCILE, RELAY, Queue, handle
-from tests.accounts.fakes import NOW
-from tests.fakes import FakeQueue, FakeWork
+from tests.fakes import NOW, FakeProblems, FakeQueue, FakeWork
 from tests.flows.resync_stage import ACCOUNT, Stage
-from tests.handlers.stage import FakeProblems
 
 
 class Broken:

@@ -5,8 +5,8 @@ import pytest
 
 from finetune_wandb.model.account import openai_endpoint
 from finetune_wandb.model.report import Finding, Step, StepOutcome
-from tests.accounts.fakes import account, world
 from tests.accounts.stage import run_pass
+from tests.fakes import account, world
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from finetune_wandb.model.vault import (
     strength,
     with_policy,
 )
-from tests.accounts.fakes import OLD_PRINCIPAL, PRINCIPAL, VAULT, VAULT_ID, world
+from tests.fakes import OLD_PRINCIPAL, PRINCIPAL, VAULT, VAULT_ID, world
 
 
 def test_roles_are_ordered_by_what_they_allow() -> None:

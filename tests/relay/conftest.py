@@ -1,7 +1,7 @@
 """The stage that a pass is played on, and how many examples hypothesis tries.
 
-`HYPOTHESIS_PROFILE=long` is for a night, `quick` for a look. Examples are new in every run; a
-failing one is printed with the blob and seed that bring it back.
+`HYPOTHESIS_PROFILE=long` is for a night, `thorough` for a change of the relay. Examples are new in
+every run; a failing one is printed with the blob and seed that bring it back.
 """
 
 import os
@@ -18,8 +18,8 @@ _COMMON = {
     "database": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-settings.register_profile("quick", max_examples=100, **_COMMON)
-settings.register_profile("ci", max_examples=1000, **_COMMON)
+settings.register_profile("thorough", max_examples=1000, **_COMMON)
+settings.register_profile("ci", max_examples=150, **_COMMON)
 settings.register_profile("long", max_examples=50_000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

@@ -188,9 +188,11 @@ async def test_messages_are_counted_for_every_account_when_many_are_listed_toget
         async def before(self, call: str) -> None:
             await asyncio.sleep(0.001)
 
-    put(stage, "a")
-    stage.jobs.gate = stage.cursors.gate = Network()
     accounts = [relay_account(f"aoai-{number}") for number in range(40)]
+    for account in accounts:
+        stage.jobs.owner = account.key
+        put(stage, f"job of {account.name}")
+    stage.jobs.gate = stage.cursors.gate = Network()
     found = await stage.tick(*accounts)
     assert found.messages == len(stage.queue.sent) == 40
 
@@ -241,8 +243,9 @@ async def test_good_jobs_are_sent_when_one_object_is_no_job(stage: Stage, bad: A
 async def test_other_accounts_are_served_when_one_cannot_be_listed(
     stage: Stage, error: Exception
 ) -> None:
-    put(stage, "a")
     other = relay_account("aoai-two")
+    stage.jobs.owner = other.key
+    put(stage, "a")
     stage.jobs.gate = Once(list_jobs=error)
     found = await stage.tick(ACCOUNT, other)
     assert list(found.failures) == [ACCOUNT.key]

@@ -6,8 +6,7 @@ import pytest
 
 from finetune_wandb.model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
 from finetune_wandb.relay.options import RelayOptions, options_of
-from tests.accounts.fakes import settings
-from tests.fakes import KEY, FakeKeys, Once
+from tests.fakes import KEY, FakeKeys, Once, settings
 from tests.fakes import relay_account as account_named
 from tests.relay.stage import JOB, Stage, body, event
 
@@ -51,7 +50,7 @@ async def test_job_is_parked_when_its_run_cannot_be_named(stage: Stage, field: s
 async def test_job_goes_where_it_is_told_when_the_remedy_was_applied(stage: Stage) -> None:
     """A run that W&B never had is not bound to the project that was refused."""
     stage.api.put(body(), events=[event(1, train_loss=2.0)])
-    stage.sink.closed.add("proj")
+    stage.sink.closed.add("team/proj")
     (outcome,) = await stage.tick()
     assert (outcome.relay_state, bool(outcome.error)) == ("parked", True)
     stage.account = account_named(project="other")

@@ -150,6 +150,7 @@ async def test_next_generation_is_used_when_the_job_was_relayed_by_another_row(m
     if moved:
         new_id = parse_account_id(str(stage.account.id).replace("rg-one", "rg-two"))
         stage.account = replace(stage.account, id=new_id)
+        stage.api.jobs[JOB].owner = new_id.key
     else:
         stage.cursors = FakeCursors()
     stage.now += 3600

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.fakes import FakeSink, Open
+from tests.fakes import FakeCursors, FakeSink, Open
 from tests.relay.race import Died
 from tests.relay.stage import Stage, body, event
 
@@ -106,7 +106,13 @@ async def test_run_is_finished_once_when_nobody_is_slow() -> None:
 async def test_second_worker_leaves_the_job_when_the_first_one_saved_before() -> None:
     stage = Stage()
     stage.api.put(body(), events=[event(1, train_loss=2.0)])
-    first, second = await asyncio.gather(stage.tick(), stage.tick())
-    states = sorted(one.relay_state for one in (*first, *second))
-    assert states == ["live", "overtaken"] or states == ["live", "live"]
-    assert stage.values() == [(1, "train_loss", 2.0)]
+    gate = Slow(dies=False, call="save")
+    cursors = FakeCursors(gate)
+    cursors.stored = stage.cursors.stored
+    second = asyncio.ensure_future(stage.tick(cursors=cursors))
+    await gate.begun.wait()
+    (first,) = await stage.tick()
+    posts = stage.run.posts
+    gate.go.set()
+    assert [one.relay_state for one in (first, *await second)] == ["live", "overtaken"]
+    assert (stage.run.posts, stage.values()) == (posts, [(1, "train_loss", 2.0)])

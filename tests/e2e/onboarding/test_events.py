@@ -138,7 +138,7 @@ async def test_entry_and_open_runs_are_closed_when_the_account_is_deleted(place:
     assert [row["step"] for row in run["history"]] == [1, 2, 3, 4, 5]
     assert (await run_when(place, done, bool))["state"] == "finished"
     shown = await jobs_of(place, job_id)
-    assert shown["state"] == "parked"
+    assert shown["state"] == "detached"
     assert "account was deleted" in shown["error"]
     assert shown["remedy"]
     assert name not in [item["name"] for item in (await place.status())["accounts"]]
@@ -165,6 +165,33 @@ async def test_entry_and_open_runs_are_closed_when_the_account_is_deleted(place:
     assert (await jobs_of(place, job_id))["error"] == ""
 
 
+async def test_open_run_is_ended_when_its_account_opts_out_and_goes_on_when_it_is_back(
+    place: Place,
+) -> None:
+    name, job_id = "acc-events-off", "ftjob-off"
+    await onboard(place, name)
+    path = f"accounts/{name}/jobs/{job_id}"
+    running = job(job_id, "running")
+    await place.control("PUT", path, {"job": running, "events": events(job_id, 4)})
+    await run_when(place, job_id, lambda run: len(run.get("history", ())) == 4)
+
+    await place.arm("PATCH", account_id(name), {"tags": {"wandb-integration": "off"}})
+    run = await run_when(place, job_id, lambda run: run["state"] == "failed", 60)
+    shown = await jobs_of(place, job_id)
+    assert shown["state"] == "detached"
+    assert shown["error"]
+    assert shown["error"] in run["output"][-1]
+    # Nothing that is published from now on is relayed.
+    await place.control("PUT", path, {"job": running, "events": events(job_id, 6)})
+    await place.run_function("relay_timer")
+    await quiet(place)
+    assert len((await run_when(place, job_id, bool))["history"]) == 4
+
+    await place.arm("PATCH", account_id(name), {"tags": {"wandb-integration": "on"}})
+    run = await run_when(place, job_id, lambda run: len(run["history"]) == 6, 60)
+    assert (run["state"], (await jobs_of(place, job_id))["error"]) == ("running", "")
+
+
 async def test_run_is_ended_later_when_wandb_is_down_as_the_account_goes(place: Place) -> None:
     name, job_id = "acc-events-later", "ftjob-later"
     await onboard(place, name)
@@ -177,7 +204,11 @@ async def test_run_is_ended_later_when_wandb_is_down_as_the_account_goes(place: 
     rule = {"service": "wandb", "path_contains": job_id, "name": name, "action": {"status": 500}}
     await place.control("POST", "faults", rule)
     await place.arm("DELETE", account_id(name))
-    await place.until(lambda: jobs_of(place, job_id), lambda found: found["state"] == "parked", 30)
+
+    async def refused() -> int:
+        return sum(item[0] == "wandb" and item[3] == 500 for item in await place.requests())
+
+    await place.until(refused, bool, 30)
     await place.control("DELETE", f"faults/{name}")
     run = await run_when(place, job_id, lambda run: run["state"] == "failed", 60)
     assert "account was deleted" in run["output"][-1]

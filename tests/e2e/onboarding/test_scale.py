@@ -72,7 +72,8 @@ async def test_account_costs_at_most_eight_calls_when_many_share_a_vault(
 async def test_drift_pages_through_all_subscriptions_and_writes_nothing(place: Place) -> None:
     await place.control("PUT", "settings", {"page_size": 30})
     far = account_id("acc-far", OTHER)
-    # An account whose event was lost: nobody listens to that subscription.
+    # An account whose event is lost.
+    await place.control("PUT", "settings", {"event_copies": 0})
     await place.arm(
         "PUT",
         far,
@@ -84,7 +85,7 @@ async def test_drift_pages_through_all_subscriptions_and_writes_nothing(place: P
             "tags": {"wandb-integration": "observe"},
         },
     )
-    await place.entry_when("acc-far", lambda entry: entry["mode"] == "observe")
+    await place.control("PUT", "settings", {"event_copies": 1})
     stamps = {name: entry["checked_at"] for name, entry in place.entries.items()}
     before, made = await calls(place), await place.writes("acc-")
     await place.run_function("drift_timer")
@@ -94,6 +95,7 @@ async def test_drift_pages_through_all_subscriptions_and_writes_nothing(place: P
 
     await place.until(looked_at, lambda count: count == MANY + 1, 120)
     used = await calls(place) - before
+    assert place.entries["acc-far"]["mode"] == "observe"
     assert await place.writes("acc-") == made
     listings = [
         item

@@ -1,0 +1,88 @@
+"""One world that the fakes of accounts, vaults, keys and their tables show a side of."""
+
+from dataclasses import dataclass, field
+
+from finetune_wandb.accounts.ports import ReconcilePorts
+from finetune_wandb.model.account import Account
+from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
+from finetune_wandb.model.notice import OutgoingNotice
+from finetune_wandb.model.report import AccountReport
+from finetune_wandb.model.secret import SecretRef
+from finetune_wandb.model.vault import RoleAssignment, SecretVersion, Vault
+from tests.fakes.azure import FakeAccounts, FakeRoles, FakeSecrets, FakeVaults
+from tests.fakes.nouns import (
+    BETTER,
+    GOOD,
+    PLACE,
+    STRANGER,
+    TENANT,
+    VAULT,
+    VAULT_ID,
+    account,
+    version,
+)
+from tests.fakes.storage import FakeKeyTable
+from tests.fakes.wandb import FakeProver
+
+
+@dataclass
+class World:
+    """What Azure and W&B hold, what was called, and what is to go wrong."""
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    vaults: dict[str, Vault] = field(default_factory=dict)
+    secrets: dict[SecretRef, list[SecretVersion]] = field(default_factory=dict)
+    assignments: list[RoleAssignment] = field(default_factory=list)
+    owners: dict[str, KeyOwner] = field(default_factory=dict)
+    rights: dict[tuple[str, str, str], bool] = field(default_factory=dict)
+    """By key, entity and project: W&B's answer on the right to write; left out: no answer."""
+    records: dict[SecretRef, KeyRecord] = field(default_factory=dict)
+    changes: list[KeyChange] = field(default_factory=list)
+    notices: list[OutgoingNotice] = field(default_factory=list)
+    entries: dict[str, AccountReport] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    errors: dict[str, list[AppError]] = field(default_factory=dict)
+    """By call name: raised once each, in order, in place of the call."""
+    lost: dict[str, AppError] = field(default_factory=dict)
+    """By call name: raised once after the call took effect."""
+    principal_late: bool = False
+
+    def called(self, name: str, *, writes: bool = False) -> None:
+        self.calls.append(f"write {name}" if writes else name)
+        if queue := self.errors.get(name):
+            raise queue.pop(0)
+
+    def lose(self, name: str) -> None:
+        if error := self.lost.pop(name, None):
+            raise error
+
+    @property
+    def writes(self) -> list[str]:
+        return [call.removeprefix("write ") for call in self.calls if call.startswith("write ")]
+
+    def ports(self) -> ReconcilePorts:
+        return ReconcilePorts(
+            accounts=FakeAccounts(self),
+            vaults=FakeVaults(self),
+            secrets=FakeSecrets(self),
+            roles=FakeRoles(self),
+            prover=FakeProver(self),
+            keys=FakeKeyTable(self),
+        )
+
+
+def world(*accounts: Account, **more: object) -> World:
+    """Return a world with a RBAC vault and a good key in it."""
+    found = accounts or (account(),)
+    return World(
+        accounts={item.id.key: item for item in found},
+        vaults={VAULT.host: Vault(id=VAULT_ID, address=VAULT, tenant_id=TENANT, rbac=True)},
+        secrets={PLACE: [version("v1")]},
+        owners={
+            GOOD: KeyOwner("team-a", ("team-a", "team-b")),
+            BETTER: KeyOwner("team-a", ("team-a", "team-b")),
+            STRANGER: KeyOwner("elsewhere", ("elsewhere",)),
+        },
+        **more,
+    )
