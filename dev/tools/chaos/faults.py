@@ -26,6 +26,56 @@ _GARBLED: Final = ("no JSON", "wrong JSON")
 _MOST_SHARED: Final = 2
 
 
+def _azure(code: str, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message}}
+
+
+_ROLE: Final = "The principal `p` lacks the required data action `fine-tunes/read` to perform it."
+_ANOTHER: Final = "Another operation is being performed on the resource."
+REFUSALS: Final[dict[str, dict[int, Any]]] = {
+    "fine-tuning": {
+        401: _azure("PermissionDenied", _ROLE),
+        403: _azure("AccessDenied", "Access denied due to Virtual Network/Firewall rules."),
+        404: _azure("404", "Resource not found"),
+        409: _azure("conflict", "The operation conflicts with another one."),
+        410: _azure("Gone", "The resource is no longer available."),
+    },
+    "rows": {
+        401: {"error": "user is not logged in"},
+        403: {"error": "permission denied"},
+        404: "default backend - 404",
+        409: {"error": "conflict"},
+        410: {"error": "the run is gone"},
+    },
+    "runs and keys": {
+        401: {"errors": [{"message": "user is not logged in"}], "data": None},
+        403: {"errors": [{"message": "permission denied"}], "data": None},
+        404: {"errors": [{"message": "entity x not found during upsertBucket"}], "data": None},
+        409: {"errors": [{"message": "conflict"}], "data": None},
+        410: {"errors": [{"message": "gone"}], "data": None},
+    },
+    "secret": {
+        401: _azure("Unauthorized", "AKV10000: Request is missing a Bearer or PoP token."),
+        403: {"error": {"code": "Forbidden", "innererror": {"code": "ForbiddenByRbac"}}},
+        404: _azure("SecretNotFound", "A secret with (name/id) x was not found in this key vault."),
+        409: _azure("Conflict", "The secret is being deleted."),
+    },
+    "Resource Manager": {
+        401: _azure("AuthenticationFailed", "Authentication failed."),
+        403: _azure("AuthorizationFailed", "The client does not have authorization."),
+        404: _azure("ResourceNotFound", "The Resource was not found."),
+        409: _azure("Conflict", _ANOTHER),
+        410: _azure("Gone", "The resource is gone."),
+    },
+}
+"""By service: what it says when it refuses, in its own words. W&B's 409 for a deleted run is not
+among them: whoever says that falsely asks for a new run."""
+_SPEAKERS: Final = {
+    **dict.fromkeys(("list of jobs", "events", "checkpoints", "result file"), "fine-tuning"),
+    **dict.fromkeys(("account", "roles", "vault"), "Resource Manager"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A rule for the sandbox, from `at` to `until` seconds into the run."""
@@ -68,12 +118,17 @@ def _one(rng: random.Random, account: str, secret: str, job: str, span: float) -
     }
     # Rows are what must be exact: they are hit most.
     boundary = rng.choice([*places, "rows", "rows", "events", "result file"])
-    kind = rng.choice(list(KINDS))
+    said = REFUSALS[_SPEAKERS.get(boundary, boundary)]
+    refusals = {str(status): {"status": status, "body": body} for status, body in said.items()}
+    kind = rng.choice([*KINDS, *refusals])
+    if boundary in ("roles", "vault") and kind in refusals and rng.random() < 0.9:
+        # One such refusal keeps every account of the batch from its key for a while.
+        kind = "503"
     if boundary == "result file" and kind in _GARBLED:
         # A result file is any bytes: nobody could tell that these are not the ones.
         kind = "truncated"
     at = rng.uniform(0, span - 2)
-    rule: dict[str, Any] = {**places[boundary], "action": KINDS[kind]}
+    rule: dict[str, Any] = {**places[boundary], "action": (KINDS | refusals)[kind]}
     if boundary in ("runs and keys", "roles", "vault"):
         rule["times"] = rng.randint(1, _MOST_SHARED)
     elif rng.random() < 0.6:

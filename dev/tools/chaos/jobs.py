@@ -1,7 +1,8 @@
 """A fine-tuning job as Azure might play it, in a few puts to the sandbox, from a seed.
 
 Events come in bunches, some of them late and out of step order; the listing may be newest
-first, in no order at all, repeat itself, and have tiny pages. What is published stays published.
+first, with ties in the order of writing or not, in no order at all, repeat itself, and have tiny
+pages. Result files may contradict the events. What is published stays published.
 """
 
 import math
@@ -21,6 +22,8 @@ class Story:
     puts: list[tuple[float, Json]]
     status: str
     published: Published
+    disputed: bool = False
+    """The result file has other numbers for some values than the events had."""
 
 
 def story(rng: random.Random, job_id: str, now: float, span: float) -> Story:
@@ -29,10 +32,10 @@ def story(rng: random.Random, job_id: str, now: float, span: float) -> Story:
     status = rng.choices(("succeeded", "failed", "cancelled"), (6, 2, 1))[0]
     events = _events(rng, job_id, steps, int(now))
     shape: Json = {
-        "order": rng.choice(("newest", "newest", "given")),
+        "order": rng.choice(("newest", "written", "written", "given")),
         "page_size": rng.choice((None, None, 2, 7)),
     }
-    began, over = rng.uniform(0, 3), rng.uniform(span - 4, span - 1.5)
+    began, over = rng.uniform(0, 3), rng.uniform(span - 2.5, span - 0.5)
     puts = [(began, {"job": _job(job_id, rng.choice(("pending", "queued")), now)})]
     count = rng.randint(1, 5)
     shown = 0
@@ -46,14 +49,23 @@ def story(rng: random.Random, job_id: str, now: float, span: float) -> Story:
         "events": _listed(rng, events, shape["order"]),
         **shape,
     }
+    disputed = False
     if status == "succeeded":
         final["checkpoints"] = _checkpoints(job_id, events, now)
         if rng.random() < 0.7:
-            final["result_csv"] = _result(rng, events, steps)
+            disputed = rng.random() < 0.3
+            final["result_csv"] = _result(rng, events, steps, disputed=disputed)
             final["result_encoding"] = rng.choice(("plain", "base64"))
     puts.append((over, final))
     text = final.get("result_csv", "").encode()
-    return Story(puts, status, published(events, final.get("checkpoints", ()), text))
+    found = published(events, final.get("checkpoints", ()), text)
+    return Story(puts, status, found, disputed)
+
+
+def shown_by(put: Json) -> Published:
+    """Return the values that are published once this put was made."""
+    text = put.get("result_csv", "").encode()
+    return published(put.get("events", ()), put.get("checkpoints", ()), text)
 
 
 def _job(job_id: str, status: str, now: float) -> Json:
@@ -136,14 +148,14 @@ def _checkpoints(job_id: str, events: list[Json], now: float) -> list[Json]:
     ]
 
 
-def _result(rng: random.Random, events: list[Json], steps: int) -> str:
+def _result(rng: random.Random, events: list[Json], steps: int, *, disputed: bool) -> str:
     """Return the result file: every step once more, some steps that no event had, one column more."""
     losses = {
         event["data"]["step"]: event["data"]["train_loss"] for event in events if "data" in event
     }
     lines = ["step,train_loss,train_accuracy,valid_loss,full_valid_loss"]
     for step in range(1, steps + 1 + rng.randint(0, 5)):
-        loss = losses.get(step, 0.5)
+        loss = losses.get(step, 0.5) + (disputed and step == 2)
         more = f"{loss + 0.75}" if step % 20 == 0 else ""
         lines.append(
             f"{step},{loss!r},{1 - loss / 3!r},{'-1' if step % 10 else loss + 0.25},{more}"

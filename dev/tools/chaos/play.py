@@ -6,8 +6,10 @@ import signal
 import time
 from dataclasses import dataclass, field
 
+from dev.tools.chaos.jobs import shown_by
+from dev.tools.chaos.live import Feed, Seen, Watch
 from dev.tools.chaos.plan import SPAN_S, Moment, Plan
-from dev.tools.chaos.stage import Stage
+from dev.tools.chaos.stage import PROJECT, Stage
 
 _LOOK_EVERY_S = 0.4
 
@@ -22,27 +24,34 @@ class Played:
     """Secrets into which somebody had to put a new key, because none of theirs was of use."""
     weather: list[str] = field(default_factory=list)
     faults_hit: int = 0
+    live: Seen = field(default_factory=Seen)
 
 
 async def play(stage: Stage, plans: list[Plan], seed: int) -> Played:
     """Play the runs side by side; when this returns no fault is left and one host is up."""
     played = Played()
-    watch = asyncio.create_task(_keep_messages(stage))
+    watch = Watch(stage, plans)
+    keeping = asyncio.create_task(_keep_messages(stage))
     try:
         await asyncio.gather(
-            *(_run(stage, plan, played) for plan in plans), _weather(stage, seed, played)
+            *(_run(stage, plan, played, watch) for plan in plans),
+            _weather(stage, seed, played),
+            watch.run(),
         )
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
         stage.cut_storage(0)
+    if not any("second-host" in line and not line.endswith(" 0") for line in played.weather):
+        # By a clock that is wrong, a later look may be an earlier one.
+        played.live = watch.seen
     played.faults_hit += await stage.end_faults()
     await stage.end_second()
     await stage.until_host_is_up()
     return played
 
 
-async def _run(stage: Stage, plan: Plan, played: Played) -> None:
+async def _run(stage: Stage, plan: Plan, played: Played, watch: Watch) -> None:
     start = time.monotonic()
     # An event that a dying host does not take is delivered for half a minute: the story goes on.
     async with asyncio.TaskGroup() as notices:
@@ -51,13 +60,15 @@ async def _run(stage: Stage, plan: Plan, played: Played) -> None:
             if moment.kind == "notice":
                 notices.create_task(stage.notify(plan.account, moment.body["times"]))
             else:
-                await _do(stage, plan, moment, played)
+                await _do(stage, plan, moment, played, watch)
 
 
-async def _do(stage: Stage, plan: Plan, moment: Moment, played: Played) -> None:
+async def _do(stage: Stage, plan: Plan, moment: Moment, played: Played, watch: Watch) -> None:
     body = dict(moment.body)
     match moment.kind:
         case "account":
+            if group := body.get("group"):
+                stage.move_to(plan.account, group)
             await stage.put_account(plan.account, tags={"wandb-secret-name": plan.secret})
         case "key":
             version = await stage.put_key(plan.secret, body["value"], body["state"])
@@ -67,7 +78,21 @@ async def _do(stage: Stage, plan: Plan, moment: Moment, played: Played) -> None:
         case "revoke":
             await stage.control("PUT", "wandb/keys", {"key": body["value"], "state": "revoked"})
         case "job":
+            feed = watch.feeds.setdefault(body["id"], Feed())
+            feed.is_over = body["job"]["status"] in ("succeeded", "failed", "cancelled")
             await stage.put_job(plan.account, body.pop("id"), **body)
+            feed.shown.append((time.monotonic(), shown_by(body)))
+        case "foreign":
+            await stage.put_foreign_run(body["id"])
+        case "delete":
+            await stage.delete_account(plan.account)
+        case "opt":
+            await stage.opt(plan.account, body["mode"])
+        case "delete job":
+            await stage.control("DELETE", f"accounts/{plan.account}/jobs/{body['id']}")
+        case "delete run":
+            if await stage.run(f"{PROJECT}/{body['id']}") is not None:
+                await stage.control("DELETE", f"wandb/runs/{PROJECT}/{body['id']}")
         case "fault":
             await stage.control("POST", "faults", body)
         case "calm":
@@ -93,6 +118,13 @@ async def _weather(stage: Stage, seed: int, played: Played) -> None:
         match what.split():
             case ["kill", number, "second"]:
                 stage.kill(signal.Signals[number], second=True)
+            case ["kill-busy"]:
+                # All messages in work die together.
+                slow = {"service": "wandb", "path_contains": "/file_stream", "name": "busy"}
+                await stage.control("POST", "faults", {**slow, "action": {"delay_s": 2}})
+                await asyncio.sleep(1.2)
+                stage.kill(signal.SIGKILL)
+                await stage.control("DELETE", "faults/busy")
             case ["kill", number]:
                 stage.kill(signal.Signals[number])
             case ["second-host", clock]:
@@ -129,4 +161,6 @@ def _forecast(rng: random.Random) -> list[tuple[float, str]]:
         found += [(at + rng.uniform(0.5, 3), "cut-storage 0")]
     if rng.random() < 0.3:
         add("next-pass")
+    if rng.random() < 0.3:
+        found.append((rng.uniform(2, SPAN_S - 3), "kill-busy"))
     return found

@@ -21,11 +21,18 @@ class Totals:
     missing: int = 0
     doubled: int = 0
     helped: int = 0
+    retried: int = 0
+    live: int = 0
+    """Values that were looked for and found while their jobs ran."""
+    late: int = 0
     mended: int = 0
     faults_hit: int = 0
     host_starts: int = 0
     seconds: float = 0.0
     weather: Counter[str] = field(default_factory=Counter)
+    causes: Counter[str] = field(default_factory=Counter)
+    """Why the values of so many jobs could be late while they ran."""
+    fates: Counter[str] = field(default_factory=Counter)
     boundaries: Counter[str] = field(default_factory=Counter)
     """How many runs had a fault at each boundary, by boundary and kind."""
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -39,10 +46,15 @@ class Totals:
             self.missing += verdict.missing
             self.doubled += verdict.doubled
             self.helped += verdict.helped
+            self.retried += verdict.retried
+            self.fates[plan.fate] += 1
             self.boundaries.update(plan.boundaries)
             if verdict.wrong:
                 self.failed += 1
                 self.failures.append({"seed": verdict.seed, "wrong": verdict.wrong})
+        self.live += played.live.checked
+        self.late += played.live.late_values
+        self.causes.update(played.live.causes.values())
         self.mended += played.mended
         self.faults_hit += played.faults_hit
         self.weather.update(line.split(" s ", 1)[1].split()[0] for line in played.weather)
@@ -58,9 +70,13 @@ class Totals:
             f"{self.runs} runs in {self.seconds:.0f} s, {self.failed} failed; seed {self.seed}",
             f"values: {self.values} in {self.jobs} jobs, missing {self.missing},"
             f" doubled {self.doubled}",
+            f"while jobs ran: {self.live} values looked for, late {self.late}; "
+            f"{self.causes.total()} jobs had a cause in the status",
+            "accounts: " + ", ".join(f"{n} × {fate}" for fate, n in sorted(self.fates.items())),
             f"faults that struck: {self.faults_hit}, drawn from {len(self.boundaries)} kinds at their"
             " boundaries;"
             f" {weather or 'no weather'}",
             f"host starts: {self.host_starts}; runs closed by a later look: {self.helped};"
+            f" jobs re-synced by hand: {self.retried};"
             f" keys that people had to mend: {self.mended}",
         ]

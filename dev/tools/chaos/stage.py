@@ -23,29 +23,36 @@ from dev.devhost import config
 from dev.tools import processes, wiring
 from dev.tools.chaos.plan import Json
 from dev.tools.chaos.wire import Wire
-from dev.tools.demo.cloud import Cloud
+from dev.tools.demo.cloud import ACCOUNTS_API, Cloud, StoryError, until
 from dev.tools.local_stack import ROOT, Stack
 from dev.tools.ports import free
 from dev.tools.processes import Process
 
 SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000001"
-QUEUES: Final = ("reconcile-accounts", "relay-jobs")
+FOREIGN_ROWS: Final = ('{"step":1,"train_loss":9.5}', '{"step":2,"theirs":1.5}')
+PROJECT: Final = "sandbox-team/azure-openai-fine-tuning"
+TICK_S: Final = 3.0
+QUEUES: Final = ("reconcile-accounts", "relay-jobs", "backfill-jobs")
 _ENV: Final = {
     # Often, and yet no more work than two hosts on a busy machine get done: a story has three
     # or four ticks. The drift timer runs only when it is asked to, as "the next pass".
-    "RELAY_SCHEDULE": "*/3 * * * * *",
+    "RELAY_SCHEDULE": f"*/{TICK_S:.0f} * * * * *",
     "DRIFT_SCHEDULE": "0 0 0 1 1 *",
     # tests/clients and tests/relay have the faults of artifacts.
     "ARTIFACTS": "off",
 }
-_LEASE_S: Final = 3.0
 
 
 class Stage(Cloud):
     """Sandbox, Azurite, one host that is restarted when it dies, and sometimes a second one."""
 
     def __init__(
-        self, http: aiohttp.ClientSession, stack: Stack, wires: list[Wire], env: Mapping[str, str]
+        self,
+        http: aiohttp.ClientSession,
+        stack: Stack,
+        wires: list[Wire],
+        env: Mapping[str, str],
+        lease_s: float,
     ) -> None:
         """Made by `open_stage`; `env` is what a second host needs besides the stack's own."""
         super().__init__(
@@ -57,7 +64,9 @@ class Stage(Cloud):
         )
         self.stack = stack
         self.wires = wires
+        self.lease_s = lease_s
         self._env = env
+        self._groups: dict[str, str] = {}
         self._second: Process | None = None
         self._queues = QueueServiceClient.from_connection_string(
             stack.storage_connection, retry_total=1
@@ -71,6 +80,14 @@ class Stage(Cloud):
         """Stop what the stage itself started."""
         await self.end_second()
         await self._queues.close()
+
+    def account_id(self, name: str) -> str:
+        """Return the ARM id that the account has now."""
+        return self.first_id(name).replace(self.group, self._groups.get(name, self.group))
+
+    def first_id(self, name: str) -> str:
+        """Return the ARM id that the account had before it was moved."""
+        return super().account_id(name)
 
     # Hosts
 
@@ -96,7 +113,7 @@ class Stage(Cloud):
         }
         module = "dev.tools.chaos.skewed_host" if clock_s else "dev.devhost"
         command = [sys.executable, "-m", module, "--app", str(ROOT), "--port", str(own)]
-        command += ["--lease", f"{_LEASE_S:g}"]
+        command += ["--lease", f"{self.lease_s:g}"]
 
         async def is_ready() -> bool:
             return await processes.answers(f"http://127.0.0.1:{own}/admin/host/status")
@@ -143,12 +160,14 @@ class Stage(Cloud):
                 continue
 
     async def waiting(self) -> dict[str, int]:
-        """Return how many messages each queue and each poison queue holds."""
+        """Return how many messages, up to 32, can be taken from each queue and poison queue.
+
+        Those that a killed host had come back when its lease ends.
+        """
         found: dict[str, int] = {}
         for queue in (*QUEUES, *(f"{name}-poison" for name in QUEUES)):
             try:
-                shown = await self._client(queue).get_queue_properties()
-                found[queue] = shown.approximate_message_count or 0
+                found[queue] = len(await self._client(queue).peek_messages(max_messages=32))
             except ResourceNotFoundError:
                 found[queue] = 0
         return found
@@ -180,6 +199,54 @@ class Stage(Cloud):
         body = {"value": value, "expires": _in_days(180)}
         answer = await self.control("PUT", f"vaults/{self.vault}/secrets/{secret}", body)
         return str(answer["version"])
+
+    async def put_foreign_run(self, run_id: str) -> None:
+        """Have W&B hold a run of this id that another tool wrote."""
+        entity, project = PROJECT.split("/")
+        wanted = {"entityName": entity, "modelName": project, "name": run_id}
+        query = (
+            "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { inserted } }"
+        )
+        await self._post_to_wandb("graphql", {"query": query, "variables": {"input": wanted}})
+        files = {"wandb-history.jsonl": {"offset": 0, "content": list(FOREIGN_ROWS)}}
+        await self._post_to_wandb(f"files/{PROJECT}/{run_id}/file_stream", {"files": files})
+
+    async def _post_to_wandb(self, path: str, body: Json) -> None:
+        """Post until W&B takes it: faults hit other tools too."""
+        auth = aiohttp.BasicAuth("api", "wandb_v1_" + "f" * 77)
+
+        async def look() -> bool | None:
+            url = f"{self.stack.wandb_url}/{path}"
+            try:
+                async with self.http.post(url, json=body, auth=auth) as answer:
+                    return answer.status == 200 or None
+            except aiohttp.ClientError:
+                return None
+
+        await until(look, f"W&B does not take {path}")
+
+    def move_to(self, account: str, group: str) -> None:
+        """From now on the account is in this resource group."""
+        self._groups[account] = group
+
+    async def delete_account(self, account: str) -> None:
+        await self.arm("DELETE", self.account_id(account), ACCOUNTS_API)
+
+    async def opt(self, account: str, mode: str) -> None:
+        """Set the tag by which people take an account in or out, and leave its other tags."""
+
+        async def look() -> bool | None:
+            try:
+                tags = (await self.read_account(account)).get("tags") or {}
+                if tags.get("wandb-integration") == mode:
+                    return True
+                body = {"tags": {**tags, "wandb-integration": mode}}
+                await self.arm("PATCH", self.account_id(account), ACCOUNTS_API, body)
+            except (StoryError, aiohttp.ClientError):
+                return None  # a fault
+            return None
+
+        await until(look, f"{account} does not take its tag")
 
     async def notify(self, account: str, times: int) -> None:
         """Deliver the same write event of an account so many times."""
@@ -213,8 +280,13 @@ class Stage(Cloud):
 
 
 @asynccontextmanager
-async def open_stage(run_dir: Path, *, slots: int, seed: int) -> AsyncIterator[Stage]:
-    """Start a stage with a vault, on which so many runs have a secret of their own."""
+async def open_stage(
+    run_dir: Path, *, slots: int, seed: int, lease_s: float
+) -> AsyncIterator[Stage]:
+    """Start a stage with a vault, on which so many runs have a secret of their own.
+
+    `lease_s` is after how many seconds the messages of a killed host come back.
+    """
     rng = random.Random(seed)
     wires = [Wire(rng) for _ in _SERVICES]
     connection = config.azurite_connection(str(_ANY_PORT))
@@ -233,7 +305,7 @@ async def open_stage(run_dir: Path, *, slots: int, seed: int) -> AsyncIterator[S
         isolated=True,
         in_memory=False,
         env=env,
-        lease=_LEASE_S,
+        lease=lease_s,
         progress=lambda _: None,
     )
     for place, wire in enumerate(wires):
@@ -241,7 +313,7 @@ async def open_stage(run_dir: Path, *, slots: int, seed: int) -> AsyncIterator[S
     timeout = aiohttp.ClientTimeout(total=60)
     try:
         async with stack, aiohttp.ClientSession(timeout=timeout) as http:
-            stage = Stage(http, stack, wires, env)
+            stage = Stage(http, stack, wires, env, lease_s)
             try:
                 await stage.put_vault()
                 await stage.put_key("wandb-api-key", "wandb_v1_" + "d" * 77, "active")

@@ -18,7 +18,7 @@ class StoryError(Exception):
 
 
 Json = dict[str, Any]
-_ACCOUNTS_API: Final = "2025-06-01"
+ACCOUNTS_API: Final = "2025-06-01"
 _VAULTS_API: Final = "2024-11-01"
 _HOST_PATIENCE_S: Final = 60.0
 """A host that was killed is back in a few seconds, later on a busy machine."""
@@ -113,12 +113,12 @@ class Cloud:
             "properties": {"customSubDomainName": name},
             **more,
         }
-        await self.arm("PUT", self.account_id(name), _ACCOUNTS_API, body)
+        await self.arm("PUT", self.account_id(name), ACCOUNTS_API, body)
         return self.account_id(name)
 
     async def read_account(self, name: str) -> Json:
         """Return the account as Resource Manager shows it."""
-        return dict(await self.arm("GET", self.account_id(name), _ACCOUNTS_API))
+        return dict(await self.arm("GET", self.account_id(name), ACCOUNTS_API))
 
     async def put_job(self, account: str, job_id: str, **body: Any) -> None:
         """Set what the fine-tuning API answers for a job: `job`, `events`, `checkpoints`, …"""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dev.tools.chaos.__main__ import chaos
-from dev.tools.chaos.faults import KINDS
-from dev.tools.chaos.plan import SPAN_S, make_plan
+from dev.tools.chaos.faults import KINDS, REFUSALS
+from dev.tools.chaos.plan import SPAN_S, Fate, make_plan
 
 RUNS = 12
 
@@ -17,9 +17,9 @@ RUNS = 12
 async def test_each_value_is_there_once_when_everything_fails_at_random(tmp_path: Path) -> None:
     seed = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(10**8))
     print(f"CHAOS_SEED={seed}")
-    totals = await chaos(RUNS, seed, RUNS, tmp_path)
+    totals = await chaos(RUNS, seed, RUNS, tmp_path, lease_s=3)
     assert totals.failures == [], f"CHAOS_SEED={seed}"
-    assert (totals.missing, totals.doubled) == (0, 0)
+    assert (totals.missing, totals.doubled, totals.late) == (0, 0, 0)
     assert totals.values > 0
     assert totals.faults_hit > 0
 
@@ -40,8 +40,22 @@ def test_no_fault_outlasts_its_run_when_plans_are_drawn() -> None:
 
 def test_every_kind_of_fault_is_drawn_at_rows_when_there_are_many_runs() -> None:
     drawn = {name for seed in range(1500) for name in make_plan(seed, 0, 1.7e9).boundaries}
-    assert {f"rows: {kind}" for kind in KINDS} <= drawn
+    assert {f"rows: {kind}" for kind in (*KINDS, *REFUSALS["rows"])} <= drawn
+    assert {f"events: {kind}" for kind in (*KINDS, *REFUSALS["fine-tuning"])} <= drawn
     assert not {"result file: no JSON", "result file: wrong JSON"} & drawn
+
+
+def test_every_fate_is_drawn_when_there_are_many_runs() -> None:
+    plans = [make_plan(seed, 0, 1.7e9) for seed in range(300)]
+    assert {plan.fate for plan in plans} == set(Fate)
+    for plan in plans:
+        ends = {job.ends for job in plan.jobs}
+        assert ends == {False} if plan.fate.is_final else True in ends or len(plan.jobs) == 1
+        if plan.fate == Fate.JOB_DELETED:
+            gone = plan.jobs[0].id
+            times = {item.kind: item.at for item in plan.moments if item.body.get("id") == gone}
+            assert times["job"] < times["delete job"]
+            assert not plan.jobs[0].ends
 
 
 def test_a_good_key_comes_first_when_keys_are_drawn() -> None:
