@@ -1,4 +1,4 @@
-"""The accounts table over real HTTP: what was written comes back, and merges keep the rest."""
+"""The accounts table over real HTTP, and the fake: what was written comes back, and merges keep the rest."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -10,14 +10,17 @@ from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.ids import AccountId
+from finetune_wandb.model.ports import AccountStore
 from finetune_wandb.model.report import AccountReport, Finding
 from tests.accounts.stage import run_pass
-from tests.fakes import NOW, PLACE, account_id, settings, world
+from tests.fakes import NOW, PLACE, FakeAccountTable, World, account_id, settings, world
 
 
-@pytest.fixture
-def table(storage: Storage) -> AccountTable:
-    return AccountTable(storage)
+@pytest.fixture(params=["table", "fake"])
+def table(request: pytest.FixtureRequest) -> AccountStore:
+    if request.param == "fake":
+        return FakeAccountTable(World())
+    return AccountTable(request.getfixturevalue("storage"))
 
 
 async def healthy(name: str = "alpha") -> AccountReport:
@@ -28,14 +31,14 @@ async def healthy(name: str = "alpha") -> AccountReport:
     return await run_pass(azure, name=name)
 
 
-async def test_report_comes_back_as_written(table: AccountTable) -> None:
+async def test_report_comes_back_as_written(table: AccountStore) -> None:
     report = replace(await healthy(), told_healthy=True)
     await table.write(report)
     assert await table.read(report.id) == report
     assert await table.list_all() == [report]
 
 
-async def test_entry_is_one_when_the_id_is_spelt_otherwise(table: AccountTable) -> None:
+async def test_entry_is_one_when_the_id_is_spelt_otherwise(table: AccountStore) -> None:
     report = await healthy()
     await table.write(report)
     spelt = AccountId(report.id.subscription.upper(), "RG-AI", "ALPHA")
@@ -44,13 +47,13 @@ async def test_entry_is_one_when_the_id_is_spelt_otherwise(table: AccountTable) 
     assert await table.read(report.id) is not None
 
 
-async def test_nothing_is_read_when_nothing_was_written(table: AccountTable) -> None:
+async def test_nothing_is_read_when_nothing_was_written(table: AccountStore) -> None:
     assert await table.read(account_id()) is None
     assert await table.list_all() == []
     assert await table.list_for_relay() == []
 
 
-async def test_relay_gets_only_what_it_needs(table: AccountTable) -> None:
+async def test_relay_gets_only_what_it_needs(table: AccountStore) -> None:
     report = await healthy()
     await table.write(report)
     assert await table.list_for_relay() == [
@@ -79,7 +82,7 @@ async def test_relay_gets_only_what_it_needs(table: AccountTable) -> None:
     ids=str,
 )
 async def test_relay_does_not_get_accounts_that_are_off_or_go_nowhere(
-    table: AccountTable, tags: dict[str, str]
+    table: AccountStore, tags: dict[str, str]
 ) -> None:
     azure = world()
     key = account_id().key
@@ -89,7 +92,7 @@ async def test_relay_does_not_get_accounts_that_are_off_or_go_nowhere(
 
 
 async def test_relay_loses_the_account_when_its_vault_is_no_longer_allowed(
-    table: AccountTable,
+    table: AccountStore,
 ) -> None:
     azure = world()
     await table.write(await run_pass(azure))
@@ -101,7 +104,7 @@ async def test_relay_loses_the_account_when_its_vault_is_no_longer_allowed(
 
 
 async def test_facts_stay_when_the_account_cannot_be_read_for_a_while(
-    table: AccountTable,
+    table: AccountStore,
 ) -> None:
     azure = world()
     before = await run_pass(azure)
@@ -116,7 +119,7 @@ async def test_facts_stay_when_the_account_cannot_be_read_for_a_while(
     assert len(await table.list_for_relay()) == 1
 
 
-async def test_deleted_account_is_closed_and_opens_again(table: AccountTable) -> None:
+async def test_deleted_account_is_closed_and_opens_again(table: AccountStore) -> None:
     azure = world()
     report = await run_pass(azure)
     await table.write(report)
@@ -129,7 +132,7 @@ async def test_deleted_account_is_closed_and_opens_again(table: AccountTable) ->
     assert len(await table.list_for_relay()) == 1
 
 
-async def test_no_entry_is_made_for_an_account_that_never_was(table: AccountTable) -> None:
+async def test_no_entry_is_made_for_an_account_that_never_was(table: AccountStore) -> None:
     azure = world()
     azure.accounts.clear()
     await table.write(await run_pass(azure))
@@ -137,7 +140,7 @@ async def test_no_entry_is_made_for_an_account_that_never_was(table: AccountTabl
     assert await table.list_all() == []
 
 
-async def test_native_integration_is_remembered(table: AccountTable) -> None:
+async def test_native_integration_is_remembered(table: AccountStore) -> None:
     report = await healthy()
     await table.write(report)
     await table.mark_native_seen(report.id)
@@ -149,7 +152,7 @@ async def test_native_integration_is_remembered(table: AccountTable) -> None:
 
 
 async def test_native_integration_is_forgotten_when_the_account_is_deleted(
-    table: AccountTable,
+    table: AccountStore,
 ) -> None:
     report = await healthy()
     await table.write(report)
@@ -160,7 +163,8 @@ async def test_native_integration_is_forgotten_when_the_account_is_deleted(
     assert not seen.native_seen
 
 
-async def test_row_is_written_when_it_has_too_many_findings(table: AccountTable) -> None:
+async def test_row_is_written_when_it_has_too_many_findings(storage: Storage) -> None:
+    table = AccountTable(storage)
     many = tuple(
         Finding("access", "warning", "access_orphaned", {"n": "x" * 900}) for _ in range(90)
     )

@@ -1,4 +1,4 @@
-"""The key tables over real HTTP: records with their tags, the audit and its end."""
+"""The key tables over real HTTP, and the fake: records with their tags, the audit and its end."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,8 +9,9 @@ from finetune_wandb.clients.storage.key_table import KeyTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.key import KeyChange, KeyRecord
+from finetune_wandb.model.ports import KeyStore
 from finetune_wandb.model.secret import SecretRef
-from tests.fakes import NOW, PLACE, VAULT
+from tests.fakes import NOW, PLACE, VAULT, FakeKeyTable, World
 
 RECORD = KeyRecord(
     secret=PLACE,
@@ -28,9 +29,11 @@ RECORD = KeyRecord(
 )
 
 
-@pytest.fixture
-def keys(storage: Storage) -> KeyTable:
-    return KeyTable(storage)
+@pytest.fixture(params=["table", "fake"])
+def keys(request: pytest.FixtureRequest) -> KeyStore:
+    if request.param == "fake":
+        return FakeKeyTable(World())
+    return KeyTable(request.getfixturevalue("storage"))
 
 
 def change(days_ago: int, number: str = "v1") -> KeyChange:
@@ -45,7 +48,7 @@ def change(days_ago: int, number: str = "v1") -> KeyChange:
     )
 
 
-async def test_record_comes_back_as_written(keys: KeyTable) -> None:
+async def test_record_comes_back_as_written(keys: KeyStore) -> None:
     assert await keys.read(PLACE) is None
     written = await keys.write(RECORD)
     found = await keys.read(SecretRef(VAULT, "WANDB-API-KEY"))
@@ -55,7 +58,7 @@ async def test_record_comes_back_as_written(keys: KeyTable) -> None:
     assert await keys.list_all() == [RECORD]
 
 
-async def test_time_is_removed_when_it_is_no_longer_so(keys: KeyTable) -> None:
+async def test_time_is_removed_when_it_is_no_longer_so(keys: KeyStore) -> None:
     written = await keys.write(RECORD)
     await keys.write(replace(written, expires_at=None))
     found = await keys.read(PLACE)
@@ -63,7 +66,7 @@ async def test_time_is_removed_when_it_is_no_longer_so(keys: KeyTable) -> None:
     assert found.expires_at is None
 
 
-async def test_conflict_is_raised_when_another_writer_came_first(keys: KeyTable) -> None:
+async def test_conflict_is_raised_when_another_writer_came_first(keys: KeyStore) -> None:
     first = await keys.write(RECORD)
     second = await keys.write(replace(first, version="v2"))
     with pytest.raises(ConflictError):
@@ -75,7 +78,7 @@ async def test_conflict_is_raised_when_another_writer_came_first(keys: KeyTable)
     assert (found.version, found.etag) == ("v2", second.etag)
 
 
-async def test_audit_is_newest_first_and_of_one_secret(keys: KeyTable) -> None:
+async def test_audit_is_newest_first_and_of_one_secret(keys: KeyStore) -> None:
     for days, number in ((2, "v1"), (0, "v3"), (1, "v2")):
         await keys.append_change(change(days, number))
     await keys.append_change(replace(change(0, "x"), secret=SecretRef(VAULT, "another")))
@@ -86,7 +89,7 @@ async def test_audit_is_newest_first_and_of_one_secret(keys: KeyTable) -> None:
     assert [item.version for item in newest] == ["v3", "v2"]
 
 
-async def test_audit_keeps_four_hundred_days(keys: KeyTable) -> None:
+async def test_audit_keeps_four_hundred_days(keys: KeyStore) -> None:
     for days in (500, 401, 399):
         await keys.append_change(change(days, f"v{days}"))
         await keys.append_change(
@@ -99,7 +102,7 @@ async def test_audit_keeps_four_hundred_days(keys: KeyTable) -> None:
     assert await keys.purge_changes(NOW) == 0
 
 
-async def test_line_is_one_when_it_is_appended_twice(keys: KeyTable) -> None:
+async def test_line_is_one_when_it_is_appended_twice(keys: KeyStore) -> None:
     await keys.append_change(change(0))
     await keys.append_change(change(0))
     assert len(await keys.list_changes(PLACE)) == 1

@@ -322,3 +322,18 @@ async def test_job_is_not_stalled_when_it_was_only_paused() -> None:
     stage.now += 3600
     await stage.tick()
     assert [alert.reason for alert in stage.run.alerts] == ["stalled"]
+
+
+async def test_job_is_not_stalled_when_its_newest_events_share_a_second() -> None:
+    """Newest first, ties in the order of writing: two steps a minute, for three hours."""
+    stage = Stage(options=RelayOptions(alerts=frozenset({"stalled"})))
+    job = stage.api.put(body())
+    for tick in range(1, 181):
+        stage.now += 60
+        for late in (40, 40) if tick == 4 else (40, 10):
+            made = event(len(job.events) + 1, train_loss=0.5)
+            job.events.append(made | {"created_at": int(stage.now) - late})
+        job.events.sort(key=lambda one: -one["created_at"])
+        await stage.tick()
+    assert len(stage.values()) == len(job.events) == 360
+    assert stage.run.alerts == []
