@@ -11,7 +11,7 @@ from finetune_wandb.flows.events import accounts_concerned
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
 from finetune_wandb.model.messages import AccountMessage, Message
-from finetune_wandb.model.problem import Source
+from finetune_wandb.model.work import Source
 from handlers.events import Event, Notice, data_object, data_text, take
 
 _RESOURCE: Final = {

@@ -10,7 +10,7 @@ from typing import Final
 
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.problem import Problem, Source
+from finetune_wandb.model.work import Problem, Source
 
 HTTP_S: Final = 220.0
 """The platform cuts HTTP answers at 230 seconds."""

@@ -14,7 +14,7 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.events import refuse
 from finetune_wandb.model.errors import NoticeError
 from finetune_wandb.model.messages import Message
-from finetune_wandb.model.problem import Source
+from finetune_wandb.model.work import Source
 
 type Event = func.EventGridEvent | func.CloudEvent
 

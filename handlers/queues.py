@@ -26,9 +26,8 @@ from finetune_wandb.model.messages import (
     read_reconcile,
     read_relay,
 )
-from finetune_wandb.model.problem import Problem, Source
 from finetune_wandb.model.telemetry import Attribute
-from finetune_wandb.model.work import work_of
+from finetune_wandb.model.work import Problem, Source, work_of
 from handlers import budgets
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import azure.functions as func
 
 from finetune_wandb.flows.app import App, Deps
 from finetune_wandb.model import queues
-from finetune_wandb.model.problem import Source
+from finetune_wandb.model.work import Source
 
 STORAGE = "AzureWebJobsStorage"
 

@@ -7,8 +7,8 @@ from finetune_wandb.flows.events import accounts_concerned
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
 from finetune_wandb.model.messages import AccountMessage, Message, key_message
-from finetune_wandb.model.problem import Source
 from finetune_wandb.model.secret import SecretRef
+from finetune_wandb.model.work import Source
 from handlers.events import Event, Notice, data_text, take
 
 _SECRET: Final = {

@@ -13,8 +13,13 @@ import msgspec
 from finetune_wandb.keys.proof import nearness
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.key import KeyRecord, KeyReport
-from finetune_wandb.model.notice import NoticeType, OutgoingNotice
-from finetune_wandb.model.ports import AccountStore, KeyStore, NoticePort
+from finetune_wandb.model.ports import (
+    AccountStore,
+    KeyStore,
+    NoticePort,
+    NoticeType,
+    OutgoingNotice,
+)
 from finetune_wandb.model.report import AccountReport, StepOutcome, open_findings
 
 

@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from finetune_wandb.keys.ports import RotationPorts
     from finetune_wandb.model.messages import Message
     from finetune_wandb.model.ports import AccountStore, NoticePort
-    from finetune_wandb.model.problem import Problem
     from finetune_wandb.model.queues import QueueCount, SetAside
     from finetune_wandb.model.resync import Resync, ResyncItem
     from finetune_wandb.model.settings import Settings
     from finetune_wandb.model.telemetry import Telemetry
-    from finetune_wandb.model.work import Work
+    from finetune_wandb.model.work import Problem, Work
     from finetune_wandb.relay.artifacts.log import ArtifactLog
     from finetune_wandb.relay.options import RelayOptions
     from finetune_wandb.relay.passes.finder import Finder

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from finetune_wandb.accounts.checks.access import access_differs
 from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.problem import Problem
+from finetune_wandb.model.work import Problem
 
 if TYPE_CHECKING:
     from finetune_wandb.flows.app import App, ProblemPort

@@ -11,8 +11,8 @@ from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError, TemporaryError
 from finetune_wandb.model.job import Job, parse_job
 from finetune_wandb.model.messages import ArtifactMessage, RelayMessage, key_message
-from finetune_wandb.model.problem import Problem, Source
 from finetune_wandb.model.relay_state import CLOSED
+from finetune_wandb.model.work import Problem, Source
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.closing import JOB_DELETED, close_runs
 from finetune_wandb.relay.passes.heartbeat import beat_runs

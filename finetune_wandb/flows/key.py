@@ -20,9 +20,9 @@ from finetune_wandb.model.job import TERMINAL
 from finetune_wandb.model.key import KeyMint, KeyReport
 from finetune_wandb.model.messages import AccountMessage, KeyMessage
 from finetune_wandb.model.ports import AccountStore
-from finetune_wandb.model.problem import Problem, Source
 from finetune_wandb.model.relay_ports import CursorsPort, JobsPort
 from finetune_wandb.model.secret import SecretRef
+from finetune_wandb.model.work import Problem, Source
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,11 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.outcomes import pairs
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.key import KeyChange, KeyMint, KeyRecord
-from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay_state import RelayState
 from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import SecretRef
-from finetune_wandb.model.work import Work
+from finetune_wandb.model.work import Problem, Work
 
 log = logging.getLogger(__name__)
 

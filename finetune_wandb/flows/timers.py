@@ -11,7 +11,7 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import report_levels
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.messages import AccountMessage, key_message
-from finetune_wandb.model.problem import Problem, Source
+from finetune_wandb.model.work import Problem, Source
 from finetune_wandb.relay.passes.finder import Found
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,16 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.model import queues
 from finetune_wandb.model.errors import AppError, ConflictError, NoticeError
 from finetune_wandb.model.messages import READERS, Message
-from finetune_wandb.model.problem import Problem, Source
 from finetune_wandb.model.queues import SetAside
-from finetune_wandb.model.work import BEAT_S, MOST_DEATHS, REMEMBER_S, Work, work_of
+from finetune_wandb.model.work import (
+    BEAT_S,
+    MOST_DEATHS,
+    REMEMBER_S,
+    Problem,
+    Source,
+    Work,
+    work_of,
+)
 
 log = logging.getLogger(__name__)
 

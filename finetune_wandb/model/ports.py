@@ -4,13 +4,13 @@ Every method raises only errors of `finetune_wandb/model/errors.py`.
 """
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from finetune_wandb.model.account import Account, RelayAccount
 from finetune_wandb.model.ids import AccountId, VaultAddress
 from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
-from finetune_wandb.model.notice import OutgoingNotice
 from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.vault import RoleAssignment, SecretVersion, Vault
@@ -150,6 +150,29 @@ class AccountStore(Protocol):
     async def mark_native_seen(self, account: AccountId) -> None:
         """Remember that a job of the account carries Azure's own W&B integration."""
         ...
+
+
+NoticeType = Literal[
+    "WandbRelay.AccountHealthy",
+    "WandbRelay.AccountUnhealthy",
+    "WandbRelay.StepFailed",
+    "WandbRelay.KeyAccepted",
+    "WandbRelay.KeyRefused",
+    "WandbRelay.KeyExpiring",
+    "WandbRelay.JobAlert",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingNotice:
+    """An event that the app publishes. Two with the same `id` are the same event sent twice."""
+
+    id: str
+    type: NoticeType
+    subject: str
+    """ARM id of the account, or the URL of the secret."""
+    time: datetime
+    data: Mapping[str, Any]
 
 
 class NoticePort(Protocol):

@@ -1,14 +1,14 @@
-"""A message that was begun or set aside, as the app's own table keeps it.
+"""What went wrong outside of any account's check or any job's relay, and a message that was begun
+or set aside, as the app's own tables keep them.
 
-The row's key is the message's text, so a copy that is sent again after a crash meets the row of
-the one that died. docs/operations.md says what people see of it.
+The key of a message's row is the message's text, so a copy that is sent again after a crash meets
+the row of the one that died. docs/operations.md says what people see of both.
 """
 
 import hashlib
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
-
-from finetune_wandb.model.problem import Problem
 
 ALIVE_S: Final = 45.0
 """Work without a sign of life for this long died with its process."""
@@ -19,6 +19,38 @@ MOST_DEATHS: Final = 3
 """Processes that may die with a message before it gets its second round, and again after that."""
 REMEMBER_S: Final = 3600.0
 """How long finished work is known: far longer than the queue's lease of ten minutes."""
+
+
+class Source(StrEnum):
+    """Where a problem was met: a function, by its name in Azure, or the rotation of a key."""
+
+    ACCOUNT_EVENT = "account_event"
+    VAULT_EVENT = "vault_event"
+    RELAY_TIMER = "relay_timer"
+    DRIFT_TIMER = "drift_timer"
+    RECONCILE_ACCOUNT = "reconcile_account"
+    RELAY_JOBS = "relay_jobs"
+    BACKFILL_JOBS = "backfill_jobs"
+    JOB_ARTIFACTS = "job_artifacts"
+    ROTATION = "rotation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One cause about one subject, however often it came. Times are unix seconds."""
+
+    source: str
+    """A `Source`, as text in what a table returns."""
+    subject: str
+    """Resource id, field or setting; never an event's body."""
+    cause: str
+    remedy: str = ""
+    first_at: float = 0.0
+    last_at: float = 0.0
+    count: int = 1
+    """How often it came; of one that is being noted, how often since it was noted last."""
+    message: str = ""
+    """JSON of the message that was set aside, cut where it is long; empty for other problems."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

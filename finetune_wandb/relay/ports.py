@@ -10,8 +10,7 @@ from typing import Final
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.job import Job
-from finetune_wandb.model.notice import OutgoingNotice
-from finetune_wandb.model.ports import NoticePort
+from finetune_wandb.model.ports import NoticePort, OutgoingNotice
 from finetune_wandb.model.relay_ports import (
     CursorsPort,
     JobsPort,

@@ -5,7 +5,7 @@ import time
 
 from finetune_wandb.clients.storage.problem_table import ProblemTable
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.model.problem import Problem
+from finetune_wandb.model.work import Problem
 
 
 async def test_problem_is_counted_when_it_comes_again(storage: Storage) -> None:

@@ -7,8 +7,7 @@ import pytest
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.work_table import WorkTable
 from finetune_wandb.model.errors import ConflictError
-from finetune_wandb.model.problem import Problem
-from finetune_wandb.model.work import work_of
+from finetune_wandb.model.work import Problem, work_of
 
 BODY = b'{"kind":"account","account":"/a/b"}' + b"\xff"
 

@@ -18,12 +18,11 @@ from finetune_wandb.model.errors import AppError, ConflictError, RejectedError, 
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.key import KeyChange, KeyRecord
 from finetune_wandb.model.messages import Message
-from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.queues import SetAside
 from finetune_wandb.model.relay_state import RelayState
 from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import SecretRef
-from finetune_wandb.model.work import Work
+from finetune_wandb.model.work import Problem, Work
 from tests.fakes.gate import Gate, Open
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.model.account import Account
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
-from finetune_wandb.model.notice import OutgoingNotice
+from finetune_wandb.model.ports import OutgoingNotice
 from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.vault import RoleAssignment, SecretVersion, Vault

@@ -12,7 +12,7 @@ from finetune_wandb.flows.artifacts import ARTIFACTS_BUDGET_S, handle
 from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, UnavailableError
 from finetune_wandb.model.messages import ArtifactMessage, read_artifacts
-from finetune_wandb.model.problem import Problem
+from finetune_wandb.model.work import Problem
 from finetune_wandb.relay.artifacts.log import ArtifactLog
 from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes

@@ -8,7 +8,7 @@ import pytest
 from finetune_wandb.flows import timers
 from finetune_wandb.flows.app import Pause
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.problem import Problem, Source
+from finetune_wandb.model.work import Problem, Source
 from finetune_wandb.relay.passes.finder import Finder
 from tests.fakes import (
     FakeCursors,

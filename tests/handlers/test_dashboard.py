@@ -12,10 +12,10 @@ from finetune_wandb.flows.status import Situation
 from finetune_wandb.model.causes import as_warning, finding
 from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.ids import parse_account_id
-from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.report import AccountReport, Finding
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
+from finetune_wandb.model.work import Problem
 from handlers.dashboard import chart, page
 from handlers.resync import view
 from handlers.status import StatusQuery

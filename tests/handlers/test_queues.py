@@ -18,9 +18,8 @@ from finetune_wandb.model.messages import (
     RelayMessage,
     RequeueMessage,
 )
-from finetune_wandb.model.problem import Problem
 from finetune_wandb.model.telemetry import NoTelemetry
-from finetune_wandb.model.work import work_of
+from finetune_wandb.model.work import Problem, work_of
 from handlers.queues import ARTIFACTS, LAST_TRY, RECONCILE, RELAY, Queue, handle
 from tests.fakes import NOW, FakeProblems, FakeQueue, FakeWork
 from tests.flows.resync_stage import ACCOUNT, Stage

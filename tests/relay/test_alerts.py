@@ -8,7 +8,7 @@ import pytest
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, UnavailableError
 from finetune_wandb.model.job import Job
-from finetune_wandb.model.notice import OutgoingNotice
+from finetune_wandb.model.ports import OutgoingNotice
 from finetune_wandb.model.relay_ports import RunAlert, RunKey
 from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.published.rows import Row

@@ -9,7 +9,7 @@ from typing import Final
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import JsonRows
 from finetune_wandb.model.errors import ConflictError
-from finetune_wandb.model.problem import Problem
+from finetune_wandb.model.work import Problem
 
 TABLE: Final = "problems"
 _KEEP_S: Final = 7 * 86400.0

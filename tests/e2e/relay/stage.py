@@ -25,7 +25,7 @@ from finetune_wandb.clients.wandb.sink import Pacing, WandbSink
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.job import parse_job, reduce_job
-from finetune_wandb.model.notice import OutgoingNotice
+from finetune_wandb.model.ports import OutgoingNotice
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.secret import Secret
 from finetune_wandb.relay.options import RelayOptions
