@@ -33,7 +33,7 @@ class Settings:
     """True: secrets need a role or an access policy for the caller's object id. False: any
     bearer token may, unless the vault's network or its `access` switch says no."""
 
-    openai_role_s: float = 2.0
+    openai_role_s: float = 0.0
     """How long a token is refused by an account's data plane from its first call on (401
     `PermissionDenied`): the caller's role has not spread yet."""
 

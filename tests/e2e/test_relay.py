@@ -228,3 +228,18 @@ async def test_values_are_relayed_when_the_job_object_has_next_to_nothing(
     await driver.put_job(account, job_id, job={"id": job_id}, **body)
     await driver.job_with(job_id, len(published_by(body)))
     assert (await driver.compared(job_id, published_by(body))).exact
+
+
+async def test_values_come_by_themselves_when_the_role_spreads_late(driver: Driver) -> None:
+    """Azure answers 401 `PermissionDenied` until a fresh role counts: "not yet", not a refusal."""
+    await driver.control("PUT", "settings", {"openai_role_s": 3})
+    try:
+        account = await driver.onboard()
+        job_id = driver.new_name("ftjob-role")
+        events = metric_events(job_id, 3)
+        await driver.put_job(account, job_id, job=job_object(job_id, "running"), events=events)
+        expected = published_by({"events": events})
+        await driver.job_with(job_id, len(expected))
+        assert (await driver.compared(job_id, expected)).exact
+    finally:
+        await driver.control("PUT", "settings", {"openai_role_s": 0})
