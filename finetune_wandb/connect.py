@@ -32,15 +32,14 @@ from finetune_wandb.clients.wandb.sink import WandbSink
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.events import RefusedEvents
 from finetune_wandb.flows.key import NativeJobs
-from finetune_wandb.keys.ports import RotationPorts
+from finetune_wandb.keys.new_key import RotationPorts
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.telemetry import NoTelemetry, Telemetry
 from finetune_wandb.relay.artifacts.log import ArtifactLog
-from finetune_wandb.relay.options import options_of
 from finetune_wandb.relay.passes.finder import Finder
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.ports import RelayPorts, options_of
 
 
 def connect(settings: Settings, environ: Mapping[str, str]) -> App:

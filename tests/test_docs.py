@@ -100,7 +100,7 @@ def test_every_alert_is_in_its_document_when_the_relay_can_raise_it() -> None:
     for call in ast.walk(
         ast.parse((ROOT / "finetune_wandb" / "relay" / "run" / "alerts.py").read_text())
     ):
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Alert":
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "RunAlert":
             given = [arg.value if isinstance(arg, ast.Constant) else "" for arg in call.args]
             raised.add((given[0], given[1], given[4] if len(given) > 4 else "WARN"))
     rows = [

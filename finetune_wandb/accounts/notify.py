@@ -5,6 +5,7 @@ from what it says and when that was last said, so that one sent twice can be tol
 """
 
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -32,25 +33,17 @@ async def save_and_notify(
     table cannot be read or written.
     """
     before = await accounts.read(report.id)
+    told = before.told_healthy if before else None
     if before is not None and before.deleted and report.deleted:
         # The entry is closed already and keeps the time at which that was found.
-        return replace(report, told_healthy=before.told_healthy)
-    told = await _tell(before, report, notices)
+        return replace(report, told_healthy=told)
+    with suppress(AppError):
+        for item in account_notices(before, report):
+            await notices.publish(item)
+        told = report.healthy if _tellable(before, report) else told
     stored = replace(report, told_healthy=told)
     await accounts.write(stored)
     return stored
-
-
-async def _tell(
-    before: AccountReport | None, report: AccountReport, notices: NoticePort
-) -> bool | None:
-    told = before.told_healthy if before else None
-    try:
-        for item in account_notices(before, report):
-            await notices.publish(item)
-    except AppError:
-        return told
-    return report.healthy if _tellable(before, report) else told
 
 
 def _tellable(before: AccountReport | None, report: AccountReport) -> bool:
@@ -71,16 +64,13 @@ def account_notices(before: AccountReport | None, report: AccountReport) -> list
             "WandbRelay.AccountHealthy" if report.healthy else "WandbRelay.AccountUnhealthy"
         )
         found.append(_account_notice(kind, report, since))
-    already = {
-        (item.step.kind, item.code) for item in (before.steps if before else ()) if _failed(item)
-    }
-    if any((item.step.kind, item.code) not in already for item in report.steps if _failed(item)):
+    failed, already = (
+        {(item.step.kind, item.code) for item in steps if item.state == "failed"}
+        for steps in (report.steps, before.steps if before else ())
+    )
+    if failed - already:
         found.append(_account_notice("WandbRelay.StepFailed", report, since))
     return found
-
-
-def _failed(item: StepOutcome) -> bool:
-    return item.state == "failed"
 
 
 def _account_notice(

@@ -4,7 +4,7 @@ Checks look at `State` only. Facts that accounts share are read once for all of 
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -14,9 +14,7 @@ from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, key_k
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.account import Account
 from finetune_wandb.model.errors import AppError, DeniedError, MissingError, TemporaryError
-from finetune_wandb.model.ids import VaultAddress
 from finetune_wandb.model.key import KeyReport
-from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.vault import RoleAssignment, Vault
 
@@ -72,61 +70,35 @@ async def read_state(
     state = State(
         account=account, desired=desired, settings=settings, now=now, native_seen=native_seen
     )
-    if not desired.in_scope or desired.vault is None:
+    address, secret = desired.vault, desired.secret
+    if not desired.in_scope or address is None:
         return state
-    read = _Reader(ports, settings, now, fresh_after)
-    if desired.secret is None:
-        return replace(state, vault=await read.vault(desired.vault))
-    vault, key = await asyncio.gather(read.vault(desired.vault), read.key(desired.secret))
+
+    def shared[T](
+        key: Hashable, read: Callable[[], Awaitable[T]], keep: Callable[[T], bool]
+    ) -> Awaitable[T]:
+        return ports.shared.get(key, read, now=now, fresh_after=fresh_after, keep=keep)
+
+    def prove() -> Awaitable[KeyReport]:
+        assert secret is not None, "asked for below only where there is one"
+        return prove_newest(secret, ports=ports, settings=settings, now=now, trigger=TRIGGER)
+
+    reading = shared(
+        vault_key(address.host), lambda: _fact(ports.vaults.find(address)), _is_lasting
+    )
+    if secret is None:
+        return replace(state, vault=await reading)
+    vault, key = await asyncio.gather(
+        reading, shared(key_key(secret), prove, lambda report: not report.temporary)
+    )
     state = replace(state, vault=vault, key=key)
     if isinstance(vault, Vault) and vault.rbac:
-        state = replace(state, assignments=await read.assignments(desired.scope(vault)))
+        scope = desired.scope(vault)
+        assignments = await shared(
+            assignments_key(scope), lambda: _fact(ports.roles.list_for_scope(scope)), _is_lasting
+        )
+        state = replace(state, assignments=assignments)
     return state
-
-
-class _Reader:
-    """Shared facts, each with how it is read and whether it is worth keeping."""
-
-    def __init__(
-        self, ports: ReconcilePorts, settings: Settings, now: datetime, fresh_after: datetime
-    ) -> None:
-        self._ports = ports
-        self._settings = settings
-        self._now = now
-        self._fresh_after = fresh_after
-
-    async def vault(self, address: VaultAddress) -> Vault | ReadFailure:
-        return await self._ports.shared.get(
-            vault_key(address.host),
-            lambda: _fact(self._ports.vaults.find(address)),
-            now=self._now,
-            fresh_after=self._fresh_after,
-            keep=_lasting,
-        )
-
-    async def assignments(self, scope: str) -> tuple[RoleAssignment, ...] | ReadFailure:
-        return await self._ports.shared.get(
-            assignments_key(scope),
-            lambda: _fact(self._ports.roles.list_for_scope(scope)),
-            now=self._now,
-            fresh_after=self._fresh_after,
-            keep=_lasting,
-        )
-
-    async def key(self, secret: SecretRef) -> KeyReport:
-        return await self._ports.shared.get(
-            key_key(secret),
-            lambda: prove_newest(
-                secret,
-                ports=self._ports,
-                settings=self._settings,
-                now=self._now,
-                trigger=TRIGGER,
-            ),
-            now=self._now,
-            fresh_after=self._fresh_after,
-            keep=lambda report: not report.temporary,
-        )
 
 
 async def _fact[T](reading: Awaitable[T]) -> T | ReadFailure:
@@ -136,5 +108,5 @@ async def _fact[T](reading: Awaitable[T]) -> T | ReadFailure:
         return failure_of(error)
 
 
-def _lasting(fact: object) -> bool:
+def _is_lasting(fact: object) -> bool:
     return not (isinstance(fact, ReadFailure) and fact.kind == "temporary")

@@ -13,9 +13,9 @@ from finetune_wandb.accounts.desired import desired_for
 from finetune_wandb.accounts.plan import plan_steps
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.read import read_state
-from finetune_wandb.accounts.report import build_report, missing_report, unreadable_report
+from finetune_wandb.accounts.report import build_report, unreadable_report
 from finetune_wandb.model.account import Account
-from finetune_wandb.model.errors import AppError, MissingError
+from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.settings import Settings
@@ -40,8 +40,6 @@ async def reconcile_account(
     TemporaryError only when the app's own tables cannot be read or written.
     """
     account = await _read_account(target, ports)
-    if isinstance(account, MissingError):
-        return missing_report(target, settings, now)
     if isinstance(account, AppError):
         return unreadable_report(target, account, settings, now, attempt)
 

@@ -66,7 +66,7 @@ def _entity(wanted: str, record: KeyRecord | None) -> str:
 def unreadable_report(
     target: AccountId, error: AppError, settings: Settings, now: datetime, attempt: int
 ) -> AccountReport:
-    """Return the report of an account that could not be read: nothing about it is known."""
+    """Return the report of an account that does not exist or could not be read."""
     failure = failure_of(error)
     cause = {
         "temporary": "account_unavailable",
@@ -83,20 +83,9 @@ def unreadable_report(
         mode=settings.apply_mode,
         findings=(finding(cause, **_names(target), code=failure.code),),
         readable=False,
+        deleted=failure.kind == "missing",
         settled=not temporary,
         retry_after_s=_longest([failure.retry_after], attempt) if temporary else None,
-    )
-
-
-def missing_report(target: AccountId, settings: Settings, now: datetime) -> AccountReport:
-    """Return the report of an account that does not exist."""
-    return AccountReport(
-        id=target,
-        checked_at=now,
-        mode=settings.apply_mode,
-        findings=(finding("account_missing", **_names(target)),),
-        readable=False,
-        deleted=True,
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from finetune_wandb.accounts.ports import ReconcilePorts
     from finetune_wandb.flows.events import RefusedEvents
-    from finetune_wandb.keys.ports import RotationPorts
+    from finetune_wandb.keys.new_key import RotationPorts
     from finetune_wandb.model.messages import Message
     from finetune_wandb.model.ports import AccountStore, NoticePort
     from finetune_wandb.model.queues import QueueCount, SetAside
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from finetune_wandb.model.telemetry import Telemetry
     from finetune_wandb.model.work import Problem, Work
     from finetune_wandb.relay.artifacts.log import ArtifactLog
-    from finetune_wandb.relay.options import RelayOptions
     from finetune_wandb.relay.passes.finder import Finder
-    from finetune_wandb.relay.ports import RelayPorts
+    from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 
 
 class ProblemPort(Protocol):

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from finetune_wandb.accounts.checks.access import access_differs
+from finetune_wandb.accounts.checks.vault import access_differs
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.work import Problem
 

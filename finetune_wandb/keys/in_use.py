@@ -7,8 +7,8 @@ stays in use until a better one is proved. Looking again is a no-op when nothing
 from dataclasses import replace
 from datetime import datetime
 
-from finetune_wandb.keys.ports import KeyPorts
 from finetune_wandb.keys.proof import (
+    KeyPorts,
     Look,
     LookAtUsed,
     expiry_findings,
@@ -41,18 +41,45 @@ async def prove_newest(
     the app's own table cannot be read or written.
     """
     if cause := settings.why_not(secret):
-        return _not_allowed(secret, cause)
+        refusal = finding(cause, vault=secret.vault.name, secret=secret.name)
+        return _report(KeyRecord(secret=secret), [refusal], Look())
     for _ in range(_TRIES):
         before = await ports.keys.read(secret) or KeyRecord(secret=secret)
         look = await look_at_newest(secret, before, ports=ports, settings=settings, now=now)
         used = await look_at_used(secret, before, look, ports=ports)
         after = _next_record(before, look, used, now, trigger)
         try:
-            return await _write(secret, before, after, look, used, ports, now, trigger)
+            # The audit first: a crash in between may repeat a line, never lose one.
+            for version, cause in _audit(before, after, look):
+                accepted = cause == "key_accepted"
+                await ports.keys.append_change(
+                    KeyChange(
+                        at=now,
+                        secret=secret,
+                        version=version,
+                        entity=after.entity if accepted else "",
+                        accepted=accepted,
+                        cause=cause,
+                        trigger=trigger,
+                    )
+                )
+            if after != before:
+                after = await ports.keys.write(replace(after, checked_at=now))
         except ConflictError:
             # Another process wrote first: look again.
             continue
+        return _report(after, _findings(after, look, used, now), look)
     raise ConflictError("other writers kept changing the key's record", subject=str(secret))
+
+
+def _report(record: KeyRecord, findings: list[Finding], look: Look) -> KeyReport:
+    return KeyReport(
+        record=record,
+        findings=tuple(sorted(findings, key=lambda item: item.check != "secret")),
+        newest_version=look.version,
+        temporary=look.temporary,
+        retry_after_s=look.retry_after,
+    )
 
 
 def _next_record(
@@ -83,43 +110,6 @@ def _next_record(
     return replace(after, newest_version=look.version, newest_cause=look.cause)
 
 
-async def _write(
-    secret: SecretRef,
-    before: KeyRecord,
-    after: KeyRecord,
-    look: Look,
-    used: LookAtUsed,
-    ports: KeyPorts,
-    now: datetime,
-    trigger: str,
-) -> KeyReport:
-    """Write what differs, the audit first: a crash in between may repeat a line, never lose one."""
-    for version, cause in _audit(before, after, look):
-        accepted = cause == "key_accepted"
-        await ports.keys.append_change(
-            KeyChange(
-                at=now,
-                secret=after.secret,
-                version=version,
-                entity=after.entity if accepted else "",
-                accepted=accepted,
-                cause=cause,
-                trigger=trigger,
-            )
-        )
-    if after != before:
-        after = await ports.keys.write(replace(after, checked_at=now))
-    secret_findings, key_findings = _findings(secret, after, look, used, now)
-    return KeyReport(
-        record=after,
-        secret_findings=secret_findings,
-        key_findings=key_findings,
-        newest_version=look.version,
-        temporary=look.temporary,
-        retry_after_s=look.retry_after,
-    )
-
-
 def _audit(before: KeyRecord, after: KeyRecord, look: Look) -> list[tuple[str, str]]:
     """Return (version, cause) of each change to the newest version and the one in use."""
     lines: list[tuple[str, str]] = []
@@ -136,38 +126,31 @@ def _audit(before: KeyRecord, after: KeyRecord, look: Look) -> list[tuple[str, s
     return list(dict.fromkeys(lines))
 
 
-def _findings(
-    secret: SecretRef,
-    record: KeyRecord,
-    look: Look,
-    used: LookAtUsed,
-    now: datetime,
-) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-    """Return the findings about the secret and those about the key."""
+def _findings(record: KeyRecord, look: Look, used: LookAtUsed, now: datetime) -> list[Finding]:
+    """Return the findings about the secret and about the key."""
+    secret = record.secret
     evidence = {"vault": secret.vault.name, "secret": secret.name, "version": record.version}
-    about_secret: list[Finding] = []
-    about_key: list[Finding] = []
+    found: list[Finding] = []
     works = bool(record.version) and record.refused_at is None and not used.unreadable
     if look.failure is not None:
         # Another version works, or W&B did not answer about one that it accepted before.
         covered = works and (
             look.temporary or (look.version != record.version and look.cause in _PER_VERSION)
         )
-        failure = as_warning(look.failure) if covered else look.failure
-        (about_secret if failure.check == "secret" else about_key).append(failure)
+        found.append(as_warning(look.failure) if covered else look.failure)
     elif look.found is not None:
-        about_secret.append(finding("secret_in_date", **evidence))
-        about_key.append(finding("key_accepted", **evidence, entity=record.entity))
+        found.append(finding("secret_in_date", **evidence))
+        found.append(finding("key_accepted", **evidence, entity=record.entity))
     if record.refused_at is not None and (look.version, look.cause) != (
         record.version,
         "key_rejected",
     ):
-        about_key.append(finding("key_rejected", **evidence))
+        found.append(finding("key_rejected", **evidence))
     if record.version:
         # The newest version's own expiry was reported above.
         ended = record.version != look.version
-        about_secret += expiry_findings(record.expires_at, now, evidence, ended=ended)
-    return tuple(about_secret), tuple(about_key)
+        found += expiry_findings(record.expires_at, now, evidence, ended=ended)
+    return found
 
 
 _PER_VERSION = frozenset(
@@ -182,13 +165,3 @@ _PER_VERSION = frozenset(
     }
 )
 """Causes that say nothing against older versions of the secret."""
-
-
-def _not_allowed(secret: SecretRef, cause: str) -> KeyReport:
-    failure = finding(cause, vault=secret.vault.name, secret=secret.name)
-    about_secret = failure.check == "secret"
-    return KeyReport(
-        record=KeyRecord(secret=secret),
-        secret_findings=(failure,) if about_secret else (),
-        key_findings=() if about_secret else (failure,),
-    )

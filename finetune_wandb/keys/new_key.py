@@ -4,12 +4,12 @@ Between W&B's answer and the vault the value exists in memory only. Each step is
 it is taken, so a key whose value was lost with the process is found by name or id and deleted.
 """
 
-from dataclasses import replace
-from datetime import timedelta
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, Protocol
 
-from finetune_wandb.keys.ports import RotationPorts
-from finetune_wandb.keys.proof import prove_version
+from finetune_wandb.keys.proof import KeyPorts, prove_version
 from finetune_wandb.model.errors import (
     AppError,
     ConflictError,
@@ -18,8 +18,16 @@ from finetune_wandb.model.errors import (
     RejectedError,
     TemporaryError,
 )
-from finetune_wandb.model.key import TAG_ID, TAG_NAME, KeyChange, KeyMint, KeyRecord, MintedKey
-from finetune_wandb.model.secret import SecretRef
+from finetune_wandb.model.key import (
+    TAG_ID,
+    TAG_NAME,
+    KeyChange,
+    KeyMint,
+    KeyRecord,
+    ListedKey,
+    MintedKey,
+)
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.vault import SecretVersion
 
@@ -36,6 +44,72 @@ SETTLING_S: Final = (1.0, 3.0)
 """Pauses in seconds before W&B is asked again about a key that was just created or deleted."""
 _NO_RIGHT: Final = frozenset({"ForbiddenByRbac", "AccessDenied"})
 """Key Vault's codes for a missing role or access policy."""
+
+
+class MinterPort(Protocol):
+    """The keys of the W&B user that a key belongs to."""
+
+    async def generate(self, key: Secret, description: str) -> MintedKey:
+        """Make one more key. Raises DeniedError or RejectedError when W&B refuses; after a
+        TemporaryError a key may have been made."""
+        ...
+
+    async def list_keys(self, key: Secret) -> tuple[ListedKey, ...]:
+        """Return all keys of that user. Raises DeniedError where W&B does not list them."""
+        ...
+
+    async def delete(self, key: Secret, key_id: str) -> None:
+        """Delete a key; a no-op for one that does not exist. Raises DeniedError for another's."""
+        ...
+
+
+class SecretWriterPort(Protocol):
+    """The vault's data plane, as far as new versions go."""
+
+    async def write_version(
+        self,
+        secret: SecretRef,
+        value: Secret,
+        *,
+        expires: datetime,
+        tags: Mapping[str, str],
+    ) -> str:
+        """Store a new version and return its name."""
+        ...
+
+    async def find_version(self, secret: SecretRef, tag: str, value: str) -> str | None:
+        """Return the version that carries a tag with this value, None when none does."""
+        ...
+
+
+class MintStore(Protocol):
+    """The table of rotations."""
+
+    async def read(self, secret: SecretRef) -> KeyMint | None: ...
+
+    async def list_all(self) -> list[KeyMint]: ...
+
+    async def write(self, before: KeyMint | None, after: KeyMint) -> None:
+        """Store `after` where `before` stands. Raises ConflictError when something else does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationPorts:
+    """Everything a rotation reads and writes through."""
+
+    look: KeyPorts
+    minter: MinterPort
+    writer: SecretWriterPort
+    mints: MintStore
+    clock: Callable[[], datetime]
+    """The time in UTC: a slow rotation must notice that its claim has run out."""
+    new_id: Callable[[], str]
+    """Returns unique text."""
+    wait: Callable[[float], Awaitable[None]]
+    """Waits for a number of seconds."""
+    old_key_is_used: Callable[[KeyMint], Awaitable[bool]]
+    """Returns whether something outside the app is known to use the old key still."""
 
 
 class Stop(Exception):

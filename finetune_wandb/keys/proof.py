@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from finetune_wandb.keys.ports import KeyPorts
 from finetune_wandb.model.causes import finding
 from finetune_wandb.model.errors import (
     AppError,
@@ -20,6 +19,7 @@ from finetune_wandb.model.errors import (
     TemporaryError,
 )
 from finetune_wandb.model.key import KeyOwner, KeyRecord
+from finetune_wandb.model.ports import KeyStore, ProverPort, SecretPort
 from finetune_wandb.model.report import Finding
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
@@ -43,6 +43,15 @@ _DENIALS = {
 
 Source: https://learn.microsoft.com/azure/key-vault/general/rest-error-codes (checked 2026-11-24).
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPorts:
+    """What a look at a key reads and writes through."""
+
+    secrets: SecretPort
+    prover: ProverPort
+    keys: KeyStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +125,12 @@ async def prove_version(
             )
             return Look(found.version, found, owner, failure=failure)
         # Asked once, before a version is put into use; later its runs show whether it may write.
-        if found.version != before.version and await _is_read_only(
-            found.value, entity, ports, settings
+        project = settings.wandb_project
+        if (
+            found.version != before.version
+            and await ports.prover.may_write(found.value, entity, project) is False
         ):
-            failure = finding(
-                "key_read_only", **evidence, entity=entity, project=settings.wandb_project
-            )
+            failure = finding("key_read_only", **evidence, entity=entity, project=project)
             return Look(found.version, found, owner, failure=failure)
     except TemporaryError as error:
         failure = finding("key_unknown", **evidence, wandb=settings.wandb_base_url, code=error.code)
@@ -170,10 +179,6 @@ async def is_refused(key: Secret, ports: KeyPorts) -> bool | None:
     except AppError:
         return None
     return False
-
-
-async def _is_read_only(key: Secret, entity: str, ports: KeyPorts, settings: Settings) -> bool:
-    return await ports.prover.may_write(key, entity, settings.wandb_project) is False
 
 
 def _cause_of_unread(error: AppError) -> str:

@@ -15,13 +15,13 @@ from finetune_wandb.keys.new_key import (
     SETTLING_S,
     TRIGGER,
     Rotation,
+    RotationPorts,
     Stop,
     begin,
     clean_up,
     find_or_begin_again,
     make,
 )
-from finetune_wandb.keys.ports import RotationPorts
 from finetune_wandb.keys.proof import is_refused
 from finetune_wandb.model.causes import finding
 from finetune_wandb.model.errors import AppError, ConflictError, UnavailableError

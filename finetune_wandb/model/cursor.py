@@ -5,8 +5,12 @@ One cursor per job. The columns people look at are fields; what only the relay r
 is sent: after a crash the same bytes go to the same offsets again.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+import msgspec
 
 from finetune_wandb.model.relay_state import Happened, RelayState, state_after
 
@@ -92,6 +96,29 @@ class Stored:
     state: bytes
     curve: bytes
     outbox: bytes
+
+
+class Kept(msgspec.Struct):
+    """A part of a cursor's `state`, by names with defaults: a row that another version wrote still
+    loads."""
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any] | None) -> Self:
+        """Return what `dump` wrote; a new one for None."""
+        return msgspec.convert(state or {}, cls, strict=False)
+
+    def dump(self) -> dict[str, Any]:
+        """Return strict JSON values, shared with nothing."""
+        return {name: strict_json(value) for name, value in msgspec.to_builtins(self).items()}
+
+
+def strict_json(value: Any) -> Any:
+    """Return plain values with text for the numbers that JSON has no words for."""
+    if isinstance(value, dict):
+        return {name: strict_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict_json(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, slots=True)

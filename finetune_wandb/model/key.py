@@ -88,18 +88,13 @@ class KeyReport:
 
     record: KeyRecord
     """What is in use after the look."""
-    secret_findings: tuple[Finding, ...]
-    """About the secret in the vault: there, enabled, in date."""
-    key_findings: tuple[Finding, ...]
-    """About its value: W&B accepts it, and for the right entity."""
+    findings: tuple[Finding, ...]
+    """About the secret in the vault (there, enabled, in date), then about its value: W&B accepts it,
+    and for the right entity."""
     newest_version: str = ""
     temporary: bool = False
     """True: the look failed for a reason that may pass."""
     retry_after_s: float | None = None
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        return (*self.secret_findings, *self.key_findings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,20 +84,17 @@ class RunSeen:
     """This app made it, or another instance of this app."""
 
 
-class RunAlert(Protocol):
-    """An alert for the people who watch a run. `level` is INFO, WARN or ERROR."""
+@dataclass(frozen=True, slots=True)
+class RunAlert:
+    """An alert for the people who watch a run. `kind` is its name in ALERTS."""
 
-    @property
-    def reason(self) -> str: ...
-
-    @property
-    def title(self) -> str: ...
-
-    @property
-    def text(self) -> str: ...
-
-    @property
-    def level(self) -> str: ...
+    kind: str
+    reason: str
+    """Unique in a job."""
+    title: str
+    text: str
+    level: str = "WARN"
+    """INFO, WARN or ERROR."""
 
 
 class JobsPort(Protocol):

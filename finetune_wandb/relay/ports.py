@@ -1,8 +1,9 @@
-"""The relay's ports in one object, made once per process by the composition root."""
+"""What a pass of the relay works with: its ports, what the settings decide, notes on a job."""
 
 import asyncio
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -19,11 +20,14 @@ from finetune_wandb.model.relay_ports import (
     RunKey,
     SinkPort,
 )
-from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.model.setting_parsers import Prices
+from finetune_wandb.model.settings import Settings
 
 WHOLE_JOBS: Final = 8
 """Jobs that are over are relayed so many together: all that each published may be in memory."""
 _WHOLE_AT_ONCE: Final = 3
+_NUMBER: Final = re.compile(r"\b[0-9]+\b")
+_MOST_NOTES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,33 @@ class RelayPorts:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayOptions:
+    """Defaults are those of a test that wants none of the extras."""
+
+    skip_native: bool = True
+    alerts: frozenset[str] = frozenset()
+    prices: Prices = field(default_factory=dict)
+    cost_alert_usd: float = 0.0
+    stall_factor: float = 10.0
+    cancel_on_stop: bool = False
+    artifacts: bool = False
+    best_checkpoint_metric: str = ""
+
+
+def options_of(settings: Settings) -> RelayOptions:
+    return RelayOptions(
+        skip_native=settings.native_jobs == "skip",
+        alerts=frozenset(settings.alerts),
+        prices=settings.prices,
+        cost_alert_usd=settings.cost_alert_usd,
+        stall_factor=settings.stall_factor,
+        cancel_on_stop=settings.on_wandb_stop == "cancel" and settings.apply_mode == "full",
+        artifacts=settings.artifacts == "on",
+        best_checkpoint_metric=settings.best_checkpoint_metric,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class PassContext:
     """What the passes of one message share."""
@@ -84,3 +115,9 @@ class PassContext:
     """Unix seconds."""
     full: bool = False
     """Everything is read once more, also of jobs that are long over."""
+
+
+def joined_notes(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    """Return all notes; of those that differ only in their numbers, the newest."""
+    notes = {_NUMBER.sub("", note): note for note in (*known, *more)}
+    return tuple(notes.values())[-_MOST_NOTES:]

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from finetune_wandb.keys.in_use import prove_newest
-from finetune_wandb.keys.ports import RotationPorts
+from finetune_wandb.keys.new_key import RotationPorts
 from finetune_wandb.keys.rotation import rotate
 from finetune_wandb.model.errors import AppError, ConflictError, DeniedError
 from finetune_wandb.model.key import (

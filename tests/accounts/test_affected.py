@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from finetune_wandb.accounts.checks.access import access_differs
+from finetune_wandb.accounts.checks.vault import access_differs
 from finetune_wandb.model.settings import OFFICER
 from finetune_wandb.model.vault import ADMINISTRATOR, ROLE_IDS, AccessPolicy, RoleAssignment
 from tests.accounts.stage import run_pass

@@ -155,7 +155,7 @@ async def test_key_without_any_entity_is_not_taken() -> None:
     azure = world()
     azure.owners[GOOD] = KeyOwner("", ())
     report = await look(azure)
-    assert [item.cause for item in report.key_findings] == ["key_wrong_entity"]
+    assert [item.cause for item in report.findings if item.check == "key"] == ["key_wrong_entity"]
     assert not report.record.version
 
 

@@ -56,7 +56,7 @@ async def test_key_in_use_is_known_as_refused_when_a_newer_version_is_bad_too() 
     record = azure.records[PLACE]
     assert (record.version, record.newest_version, record.refused_at) == ("v1", "v2", NOW)
     assert not usable(report)
-    refused = [item for item in report.key_findings if item.severity == "blocked"]
+    refused = [item for item in report.findings if item.severity == "blocked"]
     assert [item.evidence["version"] for item in refused] == ["v2", "v1"]
     assert [(item.version, item.cause) for item in azure.changes] == [
         ("v1", "key_accepted"),

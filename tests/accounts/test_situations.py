@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from finetune_wandb.accounts.checks.access import description_for
+from finetune_wandb.accounts.checks.vault import description_for
 from finetune_wandb.model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
 from finetune_wandb.model.key import KeyRecord
 from finetune_wandb.model.settings import OFFICER, USER

@@ -10,9 +10,8 @@ from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.sink import Pacing, WandbSink
 from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError
-from finetune_wandb.model.relay_ports import EnsuredRun, RunAttributes, RunKey, SinkPort
+from finetune_wandb.model.relay_ports import EnsuredRun, RunAlert, RunAttributes, RunKey, SinkPort
 from finetune_wandb.model.secret import Secret
-from finetune_wandb.relay.run.alerts import Alert
 from finetune_wandb.relay.run.wire import HEARTBEAT, body
 from tests.dev.sandbox.wandb.wandb_fixture import ENTITY, wandb_server
 from tests.fakes import FakeSink
@@ -166,7 +165,7 @@ async def test_denied_is_said_when_the_key_is_refused(stage: Stage) -> None:
     for call in (
         stage.sink.post(RUN, HEARTBEAT, key=bad),
         stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=bad),
-        stage.sink.alert(RUN, Alert("failed", "failed", "title", "text"), key=bad),
+        stage.sink.alert(RUN, RunAlert("failed", "failed", "title", "text"), key=bad),
     ):
         with pytest.raises(DeniedError) as caught:
             await call
@@ -176,5 +175,5 @@ async def test_denied_is_said_when_the_key_is_refused(stage: Stage) -> None:
 
 async def test_alert_is_on_the_run_when_it_is_raised(stage: Stage) -> None:
     await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
-    await stage.sink.alert(RUN, Alert("failed", "failed", "title", "text"), key=KEY)
+    await stage.sink.alert(RUN, RunAlert("failed", "failed", "title", "text"), key=KEY)
     assert [alert["title"] for alert in (await stage.shown())["alerts"]] == ["title"]

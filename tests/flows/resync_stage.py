@@ -14,7 +14,7 @@ from finetune_wandb.model.messages import AccountMessage, Message, RelayMessage,
 from finetune_wandb.model.relay_ports import Listing
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.telemetry import NoTelemetry
-from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.ports import RelayOptions
 from tests.fakes import relay_account
 
 ACCOUNT = relay_account()

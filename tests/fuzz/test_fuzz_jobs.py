@@ -112,6 +112,6 @@ def test_checkpoints_are_rows_when_they_are_damaged(body: bytes) -> None:
     listed = [one for one in found if one is not None]
     summary = Summary()
     summary.take_checkpoints(listed, Job("j", "running", hyperparameters={"n_epochs": 2}), "")
-    orjson.dumps(summary.state())
+    orjson.dumps(summary.dump())
     for row in rows_of([], listed).values():
         json.loads(history_line(row, 0, row.at or 0.0, 0.0))

@@ -5,10 +5,9 @@ from typing import Any
 
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.job import parse_job
-from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.job_pass import JobOutcome
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeRun, FakeSink
 from tests.fakes import relay_account as account_named
 

@@ -10,7 +10,7 @@ from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, Un
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.ports import OutgoingNotice
 from finetune_wandb.model.relay_ports import RunAlert, RunKey
-from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.ports import RelayOptions
 from finetune_wandb.relay.published.rows import Row
 from finetune_wandb.relay.run.alerts import Facts, due_alerts
 from finetune_wandb.relay.run.summary import Summary
@@ -32,7 +32,7 @@ def seen(**changes: Any) -> Summary:
         "last": {"train_loss": [100, 0.6]},
         "running_at": NOW - 1100,
     }
-    return Summary({**quiet, **changes})
+    return Summary.load({**quiet, **changes})
 
 
 QUIET = Facts(

@@ -14,10 +14,9 @@ from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import ConflictError, UnavailableError
 from finetune_wandb.model.job import parse_job
 from finetune_wandb.relay.artifacts.log import ArtifactLog, ArtifactOutcome
-from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.memory import Memory
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests import fakes
 
 LINE = json.dumps({"messages": [{"role": "user", "content": "x" * 2000}]}).encode() + b"\n"

@@ -43,7 +43,7 @@ def best(
     summary.take_rows(rows or [])
     parsed = [one for item in checkpoints if (one := parse_checkpoint(item))]
     note = summary.take_checkpoints(parsed, job, metric)
-    shown = Summary(json.loads(json.dumps(summary.state()))).render(
+    shown = Summary.load(json.loads(json.dumps(summary.dump()))).render(
         job, rows=0, last_at=None, meter=Meter()
     )
     prefix = "best_checkpoint/"

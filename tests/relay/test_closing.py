@@ -7,10 +7,9 @@ import pytest
 from finetune_wandb.model.errors import DeniedError, UnavailableError
 from finetune_wandb.model.job import parse_job
 from finetune_wandb.model.relay_ports import RunKey
-from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, Closed, close_runs
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests.fakes import ENTITY, PROJECT, FakeCursors, FakeJobs, FakeKeys, FakeSink, Once
 from tests.fakes import relay_account as account_named
 

@@ -9,7 +9,7 @@ import pytest
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.setting_parsers import Prices
-from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.ports import RelayOptions
 from finetune_wandb.relay.published.rows import parse_event
 from finetune_wandb.relay.run.cost import Meter, Usage, price_of
 from tests.relay.stage import Stage, body, event
@@ -38,12 +38,12 @@ LIFE = (
 
 def usage(*messages: tuple[float, str], state: dict[str, Any] | None = None) -> Usage:
     """Return the usage that events with these messages, at these hours, make."""
-    found = Usage(state)
+    found = Usage.load(state)
     for at, message in messages:
         said = parse_event({"id": message, "created_at": at * HOUR, "message": message})
         assert said is not None
         found.take_event(said)
-    return Usage(orjson.loads(orjson.dumps(found.state())))
+    return Usage.load(orjson.loads(orjson.dumps(found.dump())))
 
 
 def metered(

@@ -16,9 +16,8 @@ from hypothesis import given, seed
 from hypothesis import strategies as st
 
 from finetune_wandb.model.job import parse_job
-from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink, Open
 from tests.fakes import relay_account as account_named
 from tests.relay.published import LATE_TICKS, LIVE_TICKS, T0, TICK_S, Script, scripts

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.ports import RelayOptions
 from tests.fakes import Open
 from tests.relay.race import Died
 from tests.relay.stage import JOB, T0, Stage, body, event

@@ -2,7 +2,7 @@
 
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import RejectedError
-from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.ports import RelayOptions
 from tests.fakes import FakeJobs
 from tests.relay.stage import JOB, Stage, body, event
 

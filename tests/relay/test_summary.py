@@ -25,7 +25,7 @@ def shown(summary: Summary, of: Job | None = None, rows: int = 0) -> dict[str, A
 
 
 def stored(summary: Summary) -> Summary:
-    return Summary(orjson.loads(orjson.dumps(summary.state())))
+    return Summary.load(orjson.loads(orjson.dumps(summary.dump())))
 
 
 def test_last_value_is_of_the_highest_step_when_rows_come_late() -> None:
@@ -81,7 +81,7 @@ def test_infinity_survives_storage_when_a_loss_explodes() -> None:
 def test_state_stays_as_it_was_when_more_is_taken() -> None:
     summary = Summary()
     summary.take_rows([Row(1, {"train_loss": 3.0, "valid_loss": 3.0})])
-    state = summary.state()
+    state = summary.dump()
     text = orjson.dumps(state)
     summary.take_rows([Row(2, {"train_loss": 1.0, "valid_loss": 1.0})])
     assert orjson.dumps(state) == text
@@ -103,7 +103,7 @@ def test_times_are_shown_when_the_events_tell_them() -> None:
 
 
 def test_times_are_left_out_when_they_contradict_each_other() -> None:
-    summary = Summary({"usage": {"phases": [[T0 + 500.0, 3]]}})
+    summary = Summary.load({"usage": {"phases": [[T0 + 500.0, 3]]}})
     found = shown(summary, job(finished_at=T0 - 100))
     assert not {"training_seconds", "total_seconds"} & set(found)
     assert found["_runtime"] >= 0
@@ -125,9 +125,9 @@ def test_queue_state_is_shown_until_the_training_begins() -> None:
 
 
 def test_state_of_another_version_loads_when_it_has_more_or_less() -> None:
-    summary = Summary({"unknown": 1, "usage": {"other": 2}, "last": {"train_loss": [3, 1.0]}})
+    summary = Summary.load({"unknown": 1, "usage": {"other": 2}, "last": {"train_loss": [3, 1.0]}})
     assert shown(summary)["train_loss"] == 1.0
-    assert shown(Summary({})).get("train_loss") is None
+    assert shown(Summary.load({})).get("train_loss") is None
 
 
 def test_checkpoints_say_how_many_steps_there_will_be() -> None:

@@ -6,7 +6,6 @@ prevented the read stands for it.
 
 from collections.abc import Callable
 
-from finetune_wandb.accounts.checks.access import check_access
 from finetune_wandb.accounts.checks.account import (
     check_eligible,
     check_identity,
@@ -14,7 +13,7 @@ from finetune_wandb.accounts.checks.account import (
     check_record,
     check_routing,
 )
-from finetune_wandb.accounts.checks.vault import check_key, check_secret, check_vault
+from finetune_wandb.accounts.checks.vault import check_access, check_key, check_vault
 from finetune_wandb.accounts.read import State
 from finetune_wandb.model.report import Finding
 
@@ -23,7 +22,6 @@ Check = Callable[[State], list[Finding]]
 _CHECKS: tuple[Check, ...] = (
     check_identity,
     check_vault,
-    check_secret,
     check_key,
     check_routing,
     check_access,

@@ -1,14 +1,28 @@
-"""Rules about the vault, the secret in it, and the key that the secret holds.
+"""Rules about the vault, the secret in it, the key that it holds, and who can read it.
 
-What is so about secret and key was found while proving the key (`finetune_wandb/keys/in_use.py`), once for
-all accounts.
+What is so about secret and key was found while the key was proved (`finetune_wandb/keys/in_use.py`),
+once for all accounts. Access is by role or by policy, with no excess rights.
 """
 
+from datetime import datetime
+
+from finetune_wandb.accounts.desired import desired_for
 from finetune_wandb.accounts.read import ReadFailure, State
+from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT, Account
 from finetune_wandb.model.causes import finding
-from finetune_wandb.model.ids import subscription_of
-from finetune_wandb.model.report import Finding
-from finetune_wandb.model.vault import Vault
+from finetune_wandb.model.ids import AccountId, subscription_of
+from finetune_wandb.model.report import AccountReport, Finding
+from finetune_wandb.model.settings import USER, Settings
+from finetune_wandb.model.vault import (
+    NEEDED_PERMISSIONS,
+    AccessPolicy,
+    RoleAssignment,
+    Vault,
+    strength,
+)
+
+_MARK = "wandb-finetune-relay "
+_MANAGEMENT_GROUP = "/providers/microsoft.management/"
 
 
 def check_vault(state: State) -> list[Finding]:
@@ -54,14 +68,160 @@ def is_foreign(vault: Vault, tenant_id: str) -> bool:
     return bool(tenant_id and vault.tenant_id) and tenant_id.lower() != vault.tenant_id.lower()
 
 
-def check_secret(state: State) -> list[Finding]:
-    """Return what speaks for and against the secret as the vault holds it."""
+def check_key(state: State) -> list[Finding]:
+    """Return what speaks for and against the secret in the vault and the key that it holds."""
     wish = state.desired
     if wish.secret_cause:
         return [finding(wish.secret_cause, secret=wish.secret_asked)]
-    return list(state.key.secret_findings) if state.key else []
+    return list(state.key.findings) if state.key else []
 
 
-def check_key(state: State) -> list[Finding]:
-    """Return what W&B says about the key, or that it could not be asked."""
-    return list(state.key.key_findings) if state.key else []
+def description_for(account: AccountId) -> str:
+    """Return the text an assignment carries, so that it is found again when its principal is
+    not the account's any more."""
+    return _MARK + account.key
+
+
+def check_access(state: State) -> list[Finding]:
+    """Return whether access is there, is missing, or is more than was asked for."""
+    vault = state.vault
+    if not isinstance(vault, Vault) or is_foreign(vault, state.account.tenant_id):
+        return []
+    if not vault.rbac:
+        return _by_policy(state, vault)
+    if isinstance(state.assignments, ReadFailure):
+        code = {
+            "temporary": "access_unavailable",
+            "denied": "access_denied",
+            "missing": "access_refused",
+            "refused": "access_refused",
+        }[state.assignments.kind]
+        return [finding(code, scope=state.desired.scope(vault), code=state.assignments.code)]
+    if state.assignments is None:
+        return []
+    return _by_role(state, vault, state.assignments)
+
+
+def _by_role(state: State, vault: Vault, assignments: tuple[RoleAssignment, ...]) -> list[Finding]:
+    principal = state.account.principal_id
+    scope = state.desired.scope(vault)
+    effective = [item for item in assignments if _holds_at(item, scope)]
+    held = [item for item in effective if principal and item.principal_id == principal.lower()]
+    wanted = strength(state.desired.role)
+    enough = [item for item in held if strength(item.role) >= wanted]
+    evidence = {"role": state.desired.role, "principal": principal, "scope": scope}
+    if enough:
+        found = [finding("access_granted", **evidence)]
+    else:
+        found = [finding("access_missing", **evidence | {"principal": principal or "PRINCIPAL"})]
+    for item in held:
+        if strength(item.role) > wanted:
+            found.append(_excess("access_stronger_than_asked", item))
+        elif item.role and state.desired.on_secret and item.scope != scope.lower():
+            found.append(_excess("access_wider_than_asked", item))
+    mark = description_for(state.account.id)
+    found += [
+        _excess("access_orphaned", item)
+        for item in assignments
+        if principal and item.description == mark and item.principal_id != principal.lower()
+    ]
+    return found
+
+
+def _holds_at(item: RoleAssignment, scope: str) -> bool:
+    """Whether an assignment gives its right at `scope`: made there or above it.
+
+    Vaults ignore roles from management groups.
+    Source: https://github.com/MicrosoftDocs/azure-docs/issues/89150 (checked 2026-11-24).
+    """
+    above = item.scope.rstrip("/")
+    if not above or above.startswith(_MANAGEMENT_GROUP):
+        return False
+    return scope.lower() == above or scope.lower().startswith(above + "/")
+
+
+def _excess(code: str, item: RoleAssignment) -> Finding:
+    return finding(
+        code,
+        assignment=item.id,
+        role=item.role,
+        principal=item.principal_id,
+        scope=item.scope,
+    )
+
+
+def _by_policy(state: State, vault: Vault) -> list[Finding]:
+    principal = state.account.principal_id
+    evidence = {
+        "vault": vault.address.name,
+        "subscription": subscription_of(vault.id) or "",
+        "principal": principal or "PRINCIPAL",
+    }
+    policy = vault.policy_of(principal) if principal else None
+    if policy is None:
+        return [finding("access_policy_missing", **evidence)]
+    if not _allows(policy):
+        return [
+            finding(
+                "access_policy_incomplete",
+                **evidence,
+                has=", ".join(sorted(policy.secret_permissions)),
+            )
+        ]
+    found = [finding("access_granted", **evidence)]
+    excess = sorted(policy.secret_permissions - NEEDED_PERMISSIONS)
+    if state.desired.role == USER and excess:
+        found.append(
+            finding(
+                "access_stronger_than_asked",
+                **evidence,
+                assignment="ASSIGNMENT",
+                has=", ".join(excess),
+            )
+        )
+    return found
+
+
+def _allows(policy: AccessPolicy) -> bool:
+    return "all" in policy.secret_permissions or policy.secret_permissions >= NEEDED_PERMISSIONS
+
+
+_MODELS = {"vault_rbac", "vault_policies"}
+
+
+def access_differs(
+    entry: AccountReport,
+    vault: Vault,
+    assignments: tuple[RoleAssignment, ...] | None,
+    settings: Settings,
+    now: datetime,
+) -> bool:
+    """Return whether a pass would find other access, or another permission model, than stored.
+
+    An event about a vault's rights does not say whose changed; comparing costs no read per account.
+    `assignments` are those that hold at the account's scope; None in access-policy mode.
+    """
+    if entry.secret is None:
+        return False
+    known = Account(
+        id=entry.id,
+        kind=entry.kind,
+        region=entry.region,
+        provisioning_state="Succeeded",
+        endpoint=entry.endpoint,
+        principal_id=entry.principal_id,
+        tags={TAG_VAULT: entry.secret.vault.url, TAG_SECRET: entry.secret.name},
+    )
+    state = State(
+        account=known,
+        desired=desired_for(known, settings, apply=False),
+        settings=settings,
+        now=now,
+        vault=vault,
+        assignments=assignments,
+    )
+    found = {item.cause for item in check_access(state)}
+    stored = {item.cause for item in entry.findings if item.check == "access"}
+    model = "vault_rbac" if vault.rbac else "vault_policies"
+    models = {item.cause for item in entry.findings if item.cause in _MODELS}
+    return found != stored or models != {model}

@@ -20,10 +20,9 @@ from finetune_wandb.model.job import Job
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.relay_state import Happened, RelayState
 from finetune_wandb.model.secret import Secret
-from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.closing import NATIVE, close_run
 from finetune_wandb.relay.passes.job_pass import JobOutcome, JobPass
-from finetune_wandb.relay.ports import WHOLE_JOBS, PassContext, RelayPorts
+from finetune_wandb.relay.ports import WHOLE_JOBS, PassContext, RelayOptions, RelayPorts
 
 log = logging.getLogger(__name__)
 

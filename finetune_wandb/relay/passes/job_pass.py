@@ -23,7 +23,6 @@ from finetune_wandb.model.errors import (
 from finetune_wandb.model.job import TERMINAL, Job
 from finetune_wandb.model.relay_ports import RunSeen
 from finetune_wandb.model.relay_state import Happened, RelayState
-from finetune_wandb.relay.notes import joined_notes
 from finetune_wandb.relay.passes import heartbeat
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.outbox import Sources, final_line, put_into_outbox
@@ -35,7 +34,7 @@ from finetune_wandb.relay.passes.schedule import (
     settle,
     settle_failure,
 )
-from finetune_wandb.relay.ports import PassContext
+from finetune_wandb.relay.ports import PassContext, joined_notes
 from finetune_wandb.relay.published.sources import read_job, stream_rows
 from finetune_wandb.relay.run.alerts import Alarm
 from finetune_wandb.relay.run.cost import Meter

@@ -10,8 +10,11 @@ the whole listing. An event listed later than that comes with the full read at t
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
+import msgspec
+
+from finetune_wandb.model.cursor import Kept
 from finetune_wandb.model.errors import MissingError, RejectedError
 from finetune_wandb.model.relay_ports import Listing
 from finetune_wandb.relay.published.metrics import metrics_of
@@ -36,13 +39,12 @@ ReadPage = Callable[[str | None], Awaitable[Listing]]
 """Reads up to PAGE items after the one with an id, or from the head."""
 
 
-@dataclass(slots=True)
-class Hints:
+class Hints(Kept):
     """What the last read saw of the listing, so that the next one can stop early."""
 
     order: str = ""
     """`newest`, `oldest` or `mixed`; empty while unknown."""
-    recent: list[int] = field(default_factory=list)
+    recent: list[int] = msgspec.field(default_factory=list)
     """Marks of the known events that the next read meets first, in the listing's order."""
     horizon: float | None = None
     """What is older than this (unix seconds) does not change any more."""
@@ -51,15 +53,6 @@ class Hints:
     others only where the last read was not finished."""
     ending: bool = False
     """The unfinished read is a full one."""
-
-    @classmethod
-    def load(cls, state: Mapping[str, Any] | None) -> "Hints":
-        """Return the hints that `dump` wrote, as far as their names are known; empty for None."""
-        known = state or {}
-        return cls(**{name: known[name] for name in cls.__slots__ if name in known})
-
-    def dump(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(slots=True)

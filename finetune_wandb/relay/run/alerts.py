@@ -14,11 +14,9 @@ from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import AppError, DeniedError, TemporaryError
 from finetune_wandb.model.job import Job
-from finetune_wandb.model.relay_ports import RunKey
-from finetune_wandb.relay.notes import joined_notes
-from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.model.relay_ports import RunAlert, RunKey
 from finetune_wandb.relay.passes.memory import Memory
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.ports import RelayOptions, RelayPorts, joined_notes
 from finetune_wandb.relay.run.cost import AUTO_PAUSE_USD
 from finetune_wandb.relay.run.summary import PAIRS, Summary
 
@@ -33,17 +31,6 @@ _PATIENCE: Final = 3
 """So many validations without a better one before a gap to training counts."""
 _WIDE_LOSS: Final = 1.5
 _WIDE_REWARD: Final = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """One alert for people. `reason` is unique in a job; `kind` is its name in ALERTS."""
-
-    kind: str
-    reason: str
-    title: str
-    text: str
-    level: str = "WARN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +51,7 @@ class Facts:
 
 def due_alerts(
     job: Job, facts: Facts, options: RelayOptions, raised: Collection[str]
-) -> list[Alert]:
+) -> list[RunAlert]:
     """Return the alerts that are switched on and of which a half was not raised before."""
     return [
         replace(alert, title=alert.title[:_MAX_TITLE])
@@ -73,21 +60,23 @@ def due_alerts(
     ]
 
 
-def _on_topic(alert: Alert) -> str:
+def _on_topic(alert: RunAlert) -> str:
     """Return what the notice of an alert is remembered by; the W&B alert is by its reason."""
     return f"{alert.reason}@topic"
 
 
-def _alerts(job: Job, facts: Facts, options: RelayOptions) -> Iterator[Alert]:
+def _alerts(job: Job, facts: Facts, options: RelayOptions) -> Iterator[RunAlert]:
     name = job.suffix or job.id
     ended_at = job.finished_at if job.is_terminal else None
     if ended_at is not None and facts.now - ended_at >= _RECENT_S:
         return  # relayed late, or once more: it is too late to act
     if job.status == "failed":
         cause = ": ".join(part for part in (job.error_code, job.error_message) if part)
-        yield Alert("failed", "failed", f"{name} failed", cause or "Azure gave no reason.", "ERROR")
+        yield RunAlert(
+            "failed", "failed", f"{name} failed", cause or "Azure gave no reason.", "ERROR"
+        )
     if cause := _divergence(job, facts.summary):
-        yield Alert(
+        yield RunAlert(
             "diverging",
             "diverging",
             f"{name} diverges",
@@ -96,14 +85,14 @@ def _alerts(job: Job, facts: Facts, options: RelayOptions) -> Iterator[Alert]:
     if job.status == "running":
         yield from _silence(job, facts, options, name)
     for gap in _gaps(job, facts.summary):
-        yield Alert("gap", "gap", f"{name} may be overfitting", gap)
+        yield RunAlert("gap", "gap", f"{name} may be overfitting", gap)
     yield from _money(job, facts, options, name)
 
 
-def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator[Alert]:
+def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator[RunAlert]:
     cost = facts.cost
     if cost is not None and options.cost_alert_usd and cost >= options.cost_alert_usd:
-        yield Alert(
+        yield RunAlert(
             "cost",
             "cost",
             f"{name} passed {options.cost_alert_usd:.0f} USD",
@@ -112,7 +101,7 @@ def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator
     if not job.is_reinforcement or job.is_terminal:
         return
     if cost is not None and cost >= _NEAR_PAUSE * AUTO_PAUSE_USD and job.status != "paused":
-        yield Alert(
+        yield RunAlert(
             "pause",
             "pause:near",
             f"{name} will be paused soon",
@@ -120,7 +109,7 @@ def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator
             f" {AUTO_PAUSE_USD:.0f} USD. After a resume there is no further cap.",
         )
     if job.is_paused:
-        yield Alert(
+        yield RunAlert(
             "pause",
             "pause:paused",
             f"{name} is paused",
@@ -128,7 +117,7 @@ def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator
             " also have paused it. It goes on once it is resumed.",
         )
     if facts.previous_status in ("paused", "resuming") and job.status == "running":
-        yield Alert(
+        yield RunAlert(
             "pause",
             "pause:resumed",
             f"{name} was resumed",
@@ -154,7 +143,7 @@ def _interval(facts: Facts) -> float:
     return max(last - first, 0.0) / (facts.steps - 1)
 
 
-def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator[Alert]:
+def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator[RunAlert]:
     title = f"{name} is stalled"
     if not facts.steps:
         usage = facts.summary.usage
@@ -163,23 +152,24 @@ def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterat
         if silence > _FIRST_VALUE_S:
             phase = usage.queue_state(job) or "training"
             text = f"No value yet, and no news for {silence / 3600:.0f} hours; phase: {phase}."
-            yield Alert("stalled", "stalled:no_value", title, text)
+            yield RunAlert("stalled", "stalled:no_value", title, text)
     elif facts.value_seen_at is not None:
         silence, usual = facts.now - facts.value_seen_at, _interval(facts)
         if silence > max(options.stall_factor * usual, _LEAST_SILENCE_S):
             text = (
                 f"No new value for {silence / 60:.0f} minutes; the usual interval is {usual:.0f} s."
             )
-            yield Alert("stalled", "stalled", title, text)
+            yield RunAlert("stalled", "stalled", title, text)
 
 
 def _gaps(job: Job, summary: Summary) -> Iterator[str]:
     """Yield what has come apart between training and validation: validation has not improved for
     some time, and is clearly worse than training."""
-    for word, trains, valids in PAIRS:
-        train = next((name for name in trains if summary.recent.get(name)), None)
+    for word, train, valids in PAIRS:
         valid = next((name for name in valids if summary.recent.get(name)), None)
-        if train is None or valid is None or (word == "loss" and job.is_reinforcement):
+        if train not in summary.recent or valid is None:
+            continue
+        if word == "loss" and job.is_reinforcement:
             continue
         best_step, best = summary.best[valid]
         later = [value for step, value in summary.recent[valid] if step > best_step]
@@ -208,7 +198,7 @@ class Alarm:
     ports: RelayPorts
     options: RelayOptions
     key: RunKey
-    _due: list[Alert] = field(default_factory=list)
+    _due: list[RunAlert] = field(default_factory=list)
 
     @property
     def is_due(self) -> bool:

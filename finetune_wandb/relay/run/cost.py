@@ -8,9 +8,12 @@ from bisect import insort
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
+
+from msgspec import field
 
 from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.cursor import Kept
 from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.relay_ports import JobsPort
@@ -66,33 +69,21 @@ class Meter:
     paused_s: float = 0.0
 
 
-class Usage:
-    """Grows with events; `state` is what the cursor keeps of it."""
+class Usage(Kept):
+    """Grows with events."""
 
-    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
-        state = state or {}
-        self._phases: list[tuple[float, int]] = [
-            (float(at), int(phase)) for at, phase in state.get("phases", ())
-        ]
-        """When each phase began (unix seconds), in order; no two neighbours are the same."""
-        self.billed_hours: float | None = state.get("billed_hours")
-        self.billed_tokens: int | None = state.get("billed_tokens")
-        self._file: list[int] | None = state.get("file")
-        """Bytes and rows of the training file, zeros where they cannot be read."""
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "phases": [list(phase) for phase in self._phases],
-            "billed_hours": self.billed_hours,
-            "billed_tokens": self.billed_tokens,
-            "file": self._file,
-        }
+    phases: list[tuple[float, int]] = field(default_factory=list)
+    """When each phase began (unix seconds), in order; no two neighbours are the same."""
+    billed_hours: float | None = None
+    billed_tokens: int | None = None
+    file: tuple[int, int] | None = None
+    """Bytes and rows of the training file, zeros where they cannot be read."""
 
     def take_event(self, event: Event) -> None:
         """Take note of a phase that begins with an event, or of what it says is billed."""
         if event.step is not None:
             # A value says that training is on, whatever the messages said.
-            if event.at is not None and (not self._phases or self._phases[-1][1] != _TRAINING):
+            if event.at is not None and (not self.phases or self.phases[-1][1] != _TRAINING):
                 self._begin(event.at, _TRAINING)
             return
         if billed := _BILLED.search(event.message):
@@ -107,12 +98,12 @@ class Usage:
                 self._begin(event.at, phase)
 
     def _begin(self, at: float, phase: int) -> None:
-        insort(self._phases, (at, phase))
+        insort(self.phases, (at, phase))
         before: list[tuple[float, int]] = []
-        for one in self._phases:
+        for one in self.phases:
             if not before or before[-1][1] != one[1]:
                 before.append(one)
-        self._phases = before
+        self.phases = before
 
     async def measure_file(
         self, jobs: JobsPort, account: RelayAccount, job: Job, prices: Prices
@@ -121,7 +112,7 @@ class Usage:
         where its tokens have a price."""
         price = price_of(job, prices) or {}
         is_priced = "usd_per_1k_tokens" in price and not job.is_reinforcement
-        if self._file is not None or job.is_terminal or not is_priced:
+        if self.file is not None or job.is_terminal or not is_priced:
             return
         head = b""
         try:
@@ -137,12 +128,12 @@ class Usage:
         except AppError:
             size = 0
         size = size if isinstance(size, int) and head else 0
-        self._file = [size, round(size * len(head.splitlines()) / len(head)) if size else 0]
+        self.file = (size, round(size * len(head.splitlines()) / len(head)) if size else 0)
 
     def expected_steps(self, job: Job) -> int | None:
         """Return about how many steps a job takes: its rows in batches, once in each epoch."""
         batch, epochs = (job.hyperparameters.get(name) for name in ("batch_size", "n_epochs"))
-        rows = self._file[1] if self._file else 0
+        rows = self.file[1] if self.file else 0
         if not rows or type(batch) is not int or type(epochs) is not int or batch < 1:
             return None
         return -(-rows // batch) * epochs
@@ -150,14 +141,14 @@ class Usage:
     @property
     def last_phase_at(self) -> float | None:
         """When the present phase began (unix seconds)."""
-        return self._phases[-1][0] if self._phases else None
+        return self.phases[-1][0] if self.phases else None
 
     def queue_state(self, job: Job) -> str:
         """Return what a job that does not train yet is waiting for; empty for any other."""
         if job.is_terminal or job.is_paused:
             return ""
-        if self._phases:
-            phase = self._phases[-1][1]
+        if self.phases:
+            phase = self.phases[-1][1]
             return "" if phase == _TRAINING else _QUEUE_STATES[phase]
         if job.status == "validating_files":
             return _QUEUE_STATES[_PREPROCESSING]
@@ -169,9 +160,9 @@ class Usage:
         found: dict[str, float] = {}
         if start is None or (end is not None and end < start):
             return found
-        has_trained = any(phase == _TRAINING for _, phase in self._phases)
-        if has_trained or (end is not None and self._phases):
-            spent = self._spent(start, self._phases[-1][0] if end is None else end)
+        has_trained = any(phase == _TRAINING for _, phase in self.phases)
+        if has_trained or (end is not None and self.phases):
+            spent = self._spent(start, self.phases[-1][0] if end is None else end)
             found["queue_seconds"] = spent[_QUEUED] + spent[_WAITING]
             if spent[_PREPROCESSING]:
                 found["preprocessing_seconds"] = spent[_PREPROCESSING]
@@ -185,7 +176,7 @@ class Usage:
         """Return the seconds of each phase between two times; before the first it is queued."""
         spent = [0.0] * 4
         began, phase = start, _QUEUED
-        for at, following in [*self._phases, (end, _QUEUED)]:
+        for at, following in [*self.phases, (end, _QUEUED)]:
             at = min(max(at, began), end)
             spent[phase] += max(at - began, 0.0)
             began, phase = at, following
@@ -241,7 +232,7 @@ class Usage:
     def _hours(self, job: Job, paused_s: float, now: float) -> float | None:
         if self.billed_hours is not None and job.is_terminal:
             return self.billed_hours
-        began = next((at for at, phase in self._phases if phase == _TRAINING), None)
+        began = next((at for at, phase in self.phases if phase == _TRAINING), None)
         if began is None:
             return self.billed_hours
         end = job.finished_at if job.is_terminal and job.finished_at is not None else now
@@ -252,9 +243,9 @@ class Usage:
     def _expected_tokens(self, job: Job) -> float | None:
         """Return about how many tokens the whole job trains: its file, once in each epoch."""
         epochs = job.hyperparameters.get("n_epochs")
-        if not self._file or not self._file[0] or type(epochs) is not int or epochs < 1:
+        if not self.file or not self.file[0] or type(epochs) is not int or epochs < 1:
             return None
-        return self._file[0] / _BYTES_PER_TOKEN * epochs
+        return self.file[0] / _BYTES_PER_TOKEN * epochs
 
 
 def price_of(job: Job, prices: Prices) -> Mapping[str, float] | None:

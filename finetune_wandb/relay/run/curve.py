@@ -29,7 +29,7 @@ class Curve:
             name: {**one, "points": list(one["points"])} for name, one in dumped.items()
         }
 
-    def take(self, rows: Sequence[Row], metrics: Container[str] = METRICS) -> None:
+    def take(self, rows: Sequence[Row], metrics: Container[str]) -> None:
         """Add the values of rows, which are of no other metrics than these."""
         for name in METRICS:
             if name not in metrics:

@@ -4,14 +4,16 @@ Computed here and kept in the cursor, because W&B derives nothing for a run that
 directly, and a resumed SDK run forgets its earlier minima.
 """
 
-import math
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
+from msgspec import field
+
+from finetune_wandb.model.cursor import Kept, strict_json
 from finetune_wandb.model.job import Job
 from finetune_wandb.model.setting_parsers import Prices
 from finetune_wandb.relay.published.metrics import Number, metric_name
@@ -21,77 +23,43 @@ from finetune_wandb.relay.run.cost import Meter, Usage
 _BIGGER_IS_BETTER: Final = ("accuracy", "reward", "score")
 _LOSS: Final = "train_loss"
 _VALID_LOSSES: Final = ("full_valid_loss", "valid_loss")
-_TRAIN_REWARDS: Final = (
-    "train_mean_reward",
-    "train_reward_mean",
-    "scores/train_reward_mean",
-)
-_VALID_REWARDS: Final = (
-    "full_valid_mean_reward",
-    "valid_mean_reward",
-    "valid_reward_mean",
-    "scores/valid_reward_mean",
-)
-PAIRS: Final = (
-    ("loss", (_LOSS,), _VALID_LOSSES),
-    ("reward", _TRAIN_REWARDS, _VALID_REWARDS),
-)
-"""What is compared between training and validation: the word for it, and its names, of which the
-first that a job has counts. Published spellings differ; see docs/run-contents.md."""
+_REWARD: Final = "train_mean_reward"
+_VALID_REWARDS: Final = ("full_valid_mean_reward", "valid_mean_reward")
+PAIRS: Final = (("loss", _LOSS, _VALID_LOSSES), ("reward", _REWARD, _VALID_REWARDS))
+"""What is compared between training and validation: the word for it, the metric of training, and
+those of validation, of which the first that a job has counts."""
+Point = tuple[int, Number]
+"""(step, value)."""
 _RECENT: Final = 10
 _RECENT_REWARDS: Final = 200
 """Checkpoints of reinforcement jobs are judged by the last validation before them."""
 _KEPT: Final = {
     _LOSS: _RECENT,
     **dict.fromkeys(_VALID_LOSSES, _RECENT),
-    **dict.fromkeys(_TRAIN_REWARDS, _RECENT),
+    _REWARD: _RECENT,
     **dict.fromkeys(_VALID_REWARDS, _RECENT_REWARDS),
 }
 
 
-class Summary:
-    """Grows with rows, events and checkpoints; `state` is what the cursor keeps of it."""
+class Summary(Kept):
+    """Grows with rows, events and checkpoints."""
 
-    def __init__(self, state: dict[str, Any] | None = None) -> None:
-        state = state or {}
-        self._last = _loaded(state.get("last", {}))
-        """(step, value) by metric."""
-        self.best = _loaded(state.get("best", {}))
-        """(step, value) of the best validation value, the first step that had it."""
-        self.recent = {
-            name: [(step, float(value)) for step, value in points]
-            for name, points in state.get("recent", {}).items()
-        }
-        """The newest (step, value) of the metrics in PAIRS, in step order."""
-        self._loss: list[float] = [float(value) for value in state.get("loss", [])]
-        """[first, lowest] training loss."""
-        self.usage = Usage(state.get("usage"))
-        self.first_value_at: float | None = state.get("first_value_at")
-        self.running_at: float | None = state.get("running_at")
-        """Since when the relay has seen the job running (unix seconds); None while it is not."""
-        self._total_steps: int | None = state.get("total_steps")
-        """How many steps the job will have, once an event or its checkpoints have said it."""
-        self.not_finite: bool = state.get("not_finite", False)
-        self._best_checkpoint: dict[str, Any] = state.get("best_checkpoint", {})
-        """Step, metric, value and deployable model of the best checkpoint."""
-
-    def state(self) -> dict[str, Any]:
-        """Return what `Summary` is made of again: strict JSON, shared with nothing."""
-        return {
-            "last": _dumped(self._last),
-            "best": _dumped(self.best),
-            "recent": {
-                name: [[step, _finite(value)] for step, value in points]
-                for name, points in self.recent.items()
-            },
-            "loss": [_finite(value) for value in self._loss],
-            "usage": self.usage.state(),
-            "first_value_at": self.first_value_at,
-            "running_at": self.running_at,
-            "total_steps": self._total_steps,
-            "not_finite": self.not_finite,
-            "best_checkpoint": dict(self._best_checkpoint),
-        }
+    last: dict[str, Point] = field(default_factory=dict)
+    best: dict[str, Point] = field(default_factory=dict)
+    """The best validation values, each of the first step that had it."""
+    recent: dict[str, list[Point]] = field(default_factory=dict)
+    """The newest values of the metrics in PAIRS, in step order."""
+    loss: tuple[Number, Number] | None = None
+    """First and lowest training loss."""
+    usage: Usage = field(default_factory=Usage)
+    first_value_at: float | None = None
+    running_at: float | None = None
+    """Since when the relay has seen the job running (unix seconds); None while it is not."""
+    total_steps: int | None = None
+    """How many steps the job will have, once an event or its checkpoints have said it."""
+    not_finite: bool = False
+    best_checkpoint: dict[str, Any] = field(default_factory=dict)
+    """Step, metric, value and deployable model of the best checkpoint."""
 
     def take_rows(self, rows: Sequence[Row]) -> None:
         if not rows:
@@ -106,8 +74,8 @@ class Summary:
                 for name, value in row.values.items():
                     newest.setdefault(name, (row.step, value))
         for name, last in newest.items():
-            if last[0] >= self._last.get(name, last)[0]:
-                self._last[name] = last
+            if last[0] >= self.last.get(name, last)[0]:
+                self.last[name] = last
         points: dict[str, list[tuple[int, Number]]] = {
             name: [] for name in newest if name in _KEPT or _is_ranked(name)
         }
@@ -123,8 +91,8 @@ class Summary:
                 self._take_best(name, found)
         if losses := points.get(_LOSS):
             lowest = min(map(_second, losses))
-            first, low = self._loss or (losses[0][1], lowest)
-            self._loss = [first, min(low, lowest)]
+            first, low = self.loss or (losses[0][1], lowest)
+            self.loss = (first, min(low, lowest))
 
     def _take_best(self, name: str, points: list[tuple[int, Number]]) -> None:
         sign = -1 if _is_bigger_better(name) else 1
@@ -135,7 +103,7 @@ class Summary:
         for event in events:
             self.not_finite = self.not_finite or event.not_finite
             if event.total_steps:
-                self._total_steps = max(event.total_steps, self._total_steps or 0)
+                self.total_steps = max(event.total_steps, self.total_steps or 0)
             self.usage.take_event(event)
 
     def take_checkpoints(self, checkpoints: Iterable[Checkpoint], job: Job, metric: str) -> str:
@@ -153,25 +121,23 @@ class Summary:
             (step, {**self._rewards_at(step), **values}, model) for step, model, values in known
         ]
         names = {name for _, values, _ in judged for name in values}
-        rewarded = job.is_reinforcement or any(
-            name in names for name in (*_TRAIN_REWARDS, *_VALID_REWARDS)
-        )
+        rewarded = job.is_reinforcement or not names.isdisjoint((_REWARD, *_VALID_REWARDS))
         # The loss of a reinforcement job is its policy's: near zero, and no measure of the model.
-        usual = (*_VALID_REWARDS, *_TRAIN_REWARDS) if rewarded else (*_VALID_LOSSES, _LOSS)
+        usual = (*_VALID_REWARDS, _REWARD) if rewarded else (*_VALID_LOSSES, _LOSS)
         wanted = metric_name(metric) if metric else ""
         fits = wanted in names and not (rewarded and "loss" in wanted)
         chosen = wanted if fits else next((name for name in usual if name in names), "")
-        self._best_checkpoint = {}
+        self.best_checkpoint = {}
         if chosen:
             sign = 1 if _is_bigger_better(chosen) or "loss" not in chosen else -1
             step, values, model = max(
                 (one for one in judged if chosen in one[1]),
                 key=lambda one: (sign * one[1][chosen], one[0]),
             )
-            self._best_checkpoint = {
+            self.best_checkpoint = {
                 "step": step,
                 "metric": chosen,
-                "value": _finite(values[chosen]),
+                "value": strict_json(values[chosen]),
                 "model": model,
             }
         if fits or not wanted:
@@ -192,25 +158,25 @@ class Summary:
     def _expect_steps(self, steps: Sequence[int], job: Job) -> None:
         """Learn how many steps there will be, where no event says it: a checkpoint is an epoch."""
         epochs = job.hyperparameters.get("n_epochs")
-        if self._total_steps is None and type(epochs) is int and not job.is_reinforcement:
+        if self.total_steps is None and type(epochs) is int and not job.is_reinforcement:
             each = min(after - before for before, after in zip((0, *steps), steps, strict=False))
             if each * epochs >= steps[-1] > 0:
-                self._total_steps = each * epochs
+                self.total_steps = each * epochs
 
     @property
     def losses(self) -> tuple[float | None, float | None, float | None]:
         """First, lowest and last training loss; None for each while there is none."""
-        if not self._loss:
+        if not self.loss:
             return None, None, None
-        return self._loss[0], self._loss[1], float(self._last[_LOSS][1])
+        return self.loss[0], self.loss[1], float(self.last[_LOSS][1])
 
     def progress(self, job: Job) -> float | None:
         """Return the share of the job's steps that are done, 0 to 1; None while it is unknown."""
-        total = self._total_steps or self.usage.expected_steps(job)
-        return min(self._top_step() / total, 1.0) if total and self._last else None
+        total = self.total_steps or self.usage.expected_steps(job)
+        return min(self._top_step() / total, 1.0) if total and self.last else None
 
     def _top_step(self) -> int:
-        return max(step for step, _ in self._last.values())
+        return max(step for step, _ in self.last.values())
 
     def meter(self, job: Job, prices: Prices, *, paused_s: float, now: float) -> Meter:
         """Return what the job has used and what that costs, until `now` (unix seconds)."""
@@ -220,35 +186,30 @@ class Summary:
 
     def render(self, job: Job, *, rows: int, last_at: float | None, meter: Meter) -> dict[str, Any]:
         """Return the whole summary as W&B shows it. Durations are in seconds, cost is in USD."""
-        shown: dict[str, Any] = {name: value for name, (_, value) in self._last.items()}
+        shown: dict[str, Any] = {name: value for name, (_, value) in self.last.items()}
         for name, (step, value) in self.best.items():
             shown[f"best/{name}"] = value
             shown[f"best/{name}_step"] = step
             # Validation is rarer than training: its last value is seldom of the highest step.
-            shown[f"last/{name}_step"] = self._last[name][0]
-        if self._last:
+            shown[f"last/{name}_step"] = self.last[name][0]
+        if self.last:
             shown["step"] = self._top_step()
         shown["status"] = job.status
-        if job.fine_tuned_model:
-            shown["fine_tuned_model"] = job.fine_tuned_model
-        if job.trained_tokens is not None:
-            shown["trained_tokens"] = job.trained_tokens
-        if queue_state := self.usage.queue_state(job):
-            shown["queue_state"] = queue_state
-        if self.usage.billed_hours is not None:
-            shown["billed_hours"] = self.usage.billed_hours
-        if self.usage.billed_tokens is not None:
-            shown["billed_tokens"] = self.usage.billed_tokens
-        if meter.cost is not None:
-            shown["cost_usd"] = meter.cost
-            shown["cost_estimated"] = meter.is_estimate
-        if meter.projected is not None:
-            shown["cost_usd_projected"] = meter.projected
-        if (progress := self.progress(job)) is not None:
-            shown["progress"] = round(progress, 4)
-        if meter.paused_s:
-            shown["paused_seconds"] = meter.paused_s
-        for name, value in self._best_checkpoint.items():
+        progress = self.progress(job)
+        known = {
+            "fine_tuned_model": job.fine_tuned_model or None,
+            "trained_tokens": job.trained_tokens,
+            "queue_state": self.usage.queue_state(job) or None,
+            "billed_hours": self.usage.billed_hours,
+            "billed_tokens": self.usage.billed_tokens,
+            "cost_usd": meter.cost,
+            "cost_estimated": None if meter.cost is None else meter.is_estimate,
+            "cost_usd_projected": meter.projected,
+            "progress": None if progress is None else round(progress, 4),
+            "paused_seconds": meter.paused_s or None,
+        }
+        shown |= {name: value for name, value in known.items() if value is not None}
+        for name, value in self.best_checkpoint.items():
             shown[f"best_checkpoint/{name}"] = value
         if job.error_code or job.error_message:
             shown["error_code"] = job.error_code
@@ -269,7 +230,7 @@ class Summary:
         facts = (
             *(job.status, job.fine_tuned_model, job.trained_tokens),
             *(job.error_code, job.error_message, job.created_at, job.finished_at),
-            *(self._best_checkpoint, self.usage.queue_state(job)),
+            *(self.best_checkpoint, self.usage.queue_state(job)),
         )
         return zlib.crc32(repr(facts).encode("utf-8", "replace"))
 
@@ -286,19 +247,3 @@ def _is_bigger_better(name: str) -> bool:
 def _is_ranked(name: str) -> bool:
     """Say whether a metric has a best value: those of validation of which it is known which way."""
     return "valid" in name and (_is_bigger_better(name) or "loss" in name.lower())
-
-
-def _dumped(entries: Mapping[str, tuple[int, Number]]) -> dict[str, Any]:
-    # Strict JSON has no infinity: a value that came back as null could not be compared.
-    return {name: [step, _finite(value)] for name, (step, value) in entries.items()}
-
-
-def _finite(value: Number) -> Number | str:
-    return value if math.isfinite(value) else str(value)
-
-
-def _loaded(entries: Mapping[str, Sequence[Any]]) -> dict[str, tuple[int, Number]]:
-    return {
-        name: (step, float(value) if isinstance(value, str) else value)
-        for name, (step, value) in entries.items()
-    }

@@ -16,10 +16,9 @@ from finetune_wandb.clients.wandb.sink import Pacing, WandbSink
 from finetune_wandb.model.job import parse_job
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.secret import Secret
-from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.job_pass import JobOutcome
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests import fakes
 from tests.e2e.relay.stage import ENTITY, KEY, START, job
 

@@ -9,9 +9,8 @@ from typing import Any
 from dev.tools.demo.values import compare, published, step_of
 from finetune_wandb.clients.http import Answer
 from finetune_wandb.model.job import parse_job, reduce_job
-from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests import fakes
 from tests.e2e.relay.samples import Case, Json
 from tests.e2e.relay.stage import START

@@ -28,10 +28,9 @@ from finetune_wandb.model.job import parse_job, reduce_job
 from finetune_wandb.model.ports import OutgoingNotice
 from finetune_wandb.model.relay_ports import RunKey
 from finetune_wandb.model.secret import Secret
-from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.job_pass import JobOutcome
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests import fakes
 
 ENTITY = "sandbox-team"

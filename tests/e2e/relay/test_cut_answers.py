@@ -23,10 +23,9 @@ from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.job import parse_job
 from finetune_wandb.relay.artifacts.files import read_copy, table_rows
 from finetune_wandb.relay.artifacts.log import ArtifactLog, ArtifactOutcome
-from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.job_pass import JobOutcome
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests import fakes
 from tests.e2e.relay.cutting import MODES, CuttingApi, cutting_api
 from tests.e2e.relay.stage import START, job, metric

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from finetune_wandb.relay.options import RelayOptions
+from finetune_wandb.relay.ports import RelayOptions
 from tests.e2e.relay.stage import START, Stage, job, message, metric, steps, values
 
 

@@ -14,8 +14,8 @@ from finetune_wandb.model.job import reduce_job
 from finetune_wandb.model.messages import RelayMessage
 from finetune_wandb.model.redact import MASK, redacted, redacted_value
 from finetune_wandb.relay.artifacts.log import ArtifactLog
-from finetune_wandb.relay.options import RelayOptions
 from finetune_wandb.relay.passes.select import messages
+from finetune_wandb.relay.ports import RelayOptions
 from tests.e2e.relay.stage import START, Stage, job, message, metric
 
 MARK = "PLANTED"
