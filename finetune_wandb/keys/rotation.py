@@ -76,7 +76,8 @@ async def _advance(rotation: Rotation, mint: KeyMint) -> KeyMint:
         mint = await find_or_begin_again(rotation, mint)
     if mint.state == "stored":
         mint = await _switch(rotation, mint)
-    if mint.state == "switched" and _grace_is_over(mint, rotation.settings, rotation.ports.clock()):
+    now = rotation.ports.clock()
+    if mint.state == "switched" and _may_end(mint, rotation.record, rotation.settings, now):
         mint = await _end(rotation, mint)
     return mint
 
@@ -90,8 +91,13 @@ def _has_work(mint: KeyMint, record: KeyRecord, settings: Settings, now: datetim
     if mint.state == "idle":
         return _is_due(record, settings, now)
     if mint.state == "switched":
-        return _grace_is_over(mint, settings, now)
+        return _may_end(mint, record, settings, now)
     return True
+
+
+def _may_end(mint: KeyMint, record: KeyRecord, settings: Settings, now: datetime) -> bool:
+    """Return whether the old key's time is over, or the next rotation is due and must not wait."""
+    return _grace_is_over(mint, settings, now) or _is_due(record, settings, now)
 
 
 def _is_due(record: KeyRecord, settings: Settings, now: datetime) -> bool:
@@ -146,8 +152,15 @@ async def _end(rotation: Rotation, mint: KeyMint) -> KeyMint:
     if report.temporary or record.refused_at or record.version == mint.old_version:
         # The findings of the key in use say what is wrong with it.
         raise Stop(replace(mint, cause="rotation_grace"))
-    if await rotation.ports.old_key_is_used(mint):
-        raise Stop(replace(mint, cause="old_key_used"))
+    now = rotation.ports.clock()
+    if not _grace_is_over(mint, rotation.settings, now) or await rotation.ports.old_key_is_used(
+        mint
+    ):
+        if not _is_due(record, rotation.settings, now):
+            raise Stop(replace(mint, cause="old_key_used"))
+        # The key in use is due itself: nothing holds up its rotation, the old key stays.
+        await rotation.audit(mint.old_version, "old_key_left")
+        return await rotation.write(replace(mint, state="idle", cause="old_key_left"))
     doomed = {mint.old_version: mint.old_key_id}
     if record.version != mint.version:
         # A person has rotated since: the key that the app created is an old one too.

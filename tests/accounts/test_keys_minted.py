@@ -389,3 +389,24 @@ async def test_no_value_is_in_the_row_or_the_audit() -> None:
     said = repr(stage.mint) + repr(stage.azure.changes) + repr(stage.azure.records)
     assert GOOD not in said
     assert FIRST not in said
+
+
+@pytest.mark.parametrize(
+    ("used", "grace"), [(True, "72"), (False, "9000")], ids=["a job uses it", "in its grace"]
+)
+async def test_next_rotation_begins_when_it_is_due_before_the_old_key_can_go(
+    used: bool, grace: str
+) -> None:
+    stage = await stage_with_a_key(old_is_used=used)
+    await turn(stage, ROTATION_GRACE_HOURS=grace)
+    assert stage.in_use == FIRST
+    stage.now += timedelta(days=80)
+    await turn(stage, ROTATION_GRACE_HOURS=grace)
+    assert causes(stage) == ["old_key_left"]
+    assert (stage.azure.changes[-1].version, stage.azure.changes[-1].cause) == (
+        "v1",
+        "old_key_left",
+    )
+    await turn(stage, ROTATION_GRACE_HOURS=grace)
+    assert stage.in_use == f"wandb_v1_{2:060d}"
+    assert "id-0" in stage.listed, "it stays for a person to delete"
