@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from finetune_wandb.model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
-from finetune_wandb.relay.options import RelayOptions, options_of
+from finetune_wandb.relay.ports import RelayOptions, options_of
 from tests.fakes import KEY, FakeKeys, Once, settings
 from tests.fakes import relay_account as account_named
 from tests.relay.stage import JOB, Stage, body, event
