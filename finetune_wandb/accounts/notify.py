@@ -21,7 +21,7 @@ from finetune_wandb.model.ports import (
     NoticeType,
     OutgoingNotice,
 )
-from finetune_wandb.model.report import AccountReport, StepOutcome, open_findings
+from finetune_wandb.model.report import AccountReport, open_findings
 
 
 async def save_and_notify(
