@@ -78,7 +78,7 @@ parity: setup ## compare with another release of wandb (WANDB=0.30.0; default: t
 	@$(PY) -m pip install --quiet --disable-pip-version-check --target .parity \
 	  "wandb$(if $(WANDB),==$(WANDB))"
 	@PYTHONPATH=.parity $(PY) -c 'import wandb; print("wandb", wandb.__version__)'
-	@PYTHONPATH=.parity $(PY) -m pytest tests/parity tests/clients/test_artifacts.py
+	@PYTHONPATH=.parity $(PY) -m pytest tests/parity tests/clients/wandb/test_artifacts.py
 
 .PHONY: chaos
 chaos: setup ## run the full stack N times with random faults (N=100)

@@ -20,8 +20,8 @@ from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink, Open
 from tests.fakes import relay_account as account_named
-from tests.relay.published import LATE_TICKS, LIVE_TICKS, T0, TICK_S, Script, scripts
 from tests.relay.race import Race, WorkerGate
+from tests.relay.scripts import LATE_TICKS, LIVE_TICKS, T0, TICK_S, Script, scripts
 
 ACCOUNT = account_named()
 _QUIET_TICKS = 40

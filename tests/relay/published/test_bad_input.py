@@ -15,7 +15,7 @@ from finetune_wandb.relay.run.attributes import run_attributes
 from tests.fakes import relay_account
 from tests.relay.stage import JOB, T0, Stage
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+SAMPLES = Path(__file__).parents[4] / "shared" / "samples"
 _BAD: tuple[Any, ...] = (
     *(None, "text", "", "1_0", "NaN", [], {}, [None, [1]], {"a": {"b": 1}}, True, -1, 0.5),
     *(2**63, -(2**64), 1e308, "é\u0000\n" * 9, "9" * 400, float("inf"), float("nan")),

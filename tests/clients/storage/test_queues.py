@@ -23,7 +23,7 @@ from finetune_wandb.model.errors import ConflictError, SettingsError, Unavailabl
 from finetune_wandb.model.messages import Message
 from finetune_wandb.model.queues import QueueCount
 from tests.clients.http_stage import answering
-from tests.clients.test_cursor_table_contract import _KEY, until_listening
+from tests.clients.storage.test_cursor_table_contract import _KEY, until_listening
 
 pytestmark = pytest.mark.stack
 

@@ -88,7 +88,7 @@ def test_walk_ends_when_data_is_nested_without_end() -> None:
 
 
 def test_every_name_has_its_one_name_when_the_documentation_lists_it() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "run-contents.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "run-contents.md").read_text()
     table = text.partition("| Published as | Is here | Source |\n")[2].partition("\n\n")[0]
     listed = {}
     for line in table.splitlines()[1:]:
