@@ -39,9 +39,12 @@ class SingleFlight[K: Hashable, T]:
         An answer counts as asked for at `now`, in whatever unit the caller chooses. One that
         `keep` refuses serves those who wait for it already.
         """
+        waited = False
         while True:
             entry = self._entries.get(key)
-            if entry is None or entry.answer.cancelled() or not fresh(entry.asked_at):
+            # What took the place of an answer that was waited for was begun later: it is taken, or
+            # two callers for whom nothing is fresh replace each other's for ever.
+            if entry is None or entry.answer.cancelled() or not (waited or fresh(entry.asked_at)):
                 entry = _Entry(now, asyncio.ensure_future(_run(read)))
                 self._replace(key, entry)
             self._entries.move_to_end(key)
@@ -51,6 +54,7 @@ class SingleFlight[K: Hashable, T]:
             except Exception:  # raised on: only what failed must not be kept
                 self._drop(key, entry)
                 raise
+            waited = True
             if not keep(answer):
                 self._drop(key, entry)
             if not entry.replaced:

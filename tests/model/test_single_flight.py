@@ -76,3 +76,21 @@ async def test_least_used_answer_goes_when_there_are_too_many() -> None:
         await flight.get(key, source)
     assert source.reads == 3
     assert await flight.get("b", source) == 4
+
+
+async def test_callers_get_an_answer_when_none_is_fresh_enough_for_any() -> None:
+    """The message of an instance whose clock is ahead asks for answers of the future."""
+    cache: SingleFlight[str, int] = SingleFlight(5)
+    reads = 0
+
+    async def read() -> int:
+        nonlocal reads
+        reads += 1
+        assert reads < 20, "the callers replace each other's answers"
+        await asyncio.sleep(0)
+        return reads
+
+    await asyncio.gather(
+        *(cache.get("x", read, now=now, fresh=lambda at: at > 100.0) for now in (10.0, 11.0, 12.0))
+    )
+    assert reads <= 3
