@@ -33,7 +33,7 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.events import RefusedEvents
 from finetune_wandb.flows.key import NativeJobs
 from finetune_wandb.keys.new_key import RotationPorts
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.telemetry import NoTelemetry, Telemetry

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from finetune_wandb.model import settings
-from finetune_wandb.model.relay_state import TRANSITIONS
+from finetune_wandb.model.relay.state import TRANSITIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "DEVELOPMENT.md", *sorted((ROOT / "docs").glob("*.md"))]

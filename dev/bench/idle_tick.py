@@ -14,7 +14,7 @@ from dev.bench.stage import Stage, at_once, floor, stage
 from finetune_wandb.clients.storage.cursor_table import CursorTable
 from finetune_wandb.clients.storage.service import Storage, StorageAddress
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.cursor import Cursor
+from finetune_wandb.model.relay.cursor import Cursor
 
 NAME: Final = "idle_tick"
 

@@ -23,8 +23,8 @@ from finetune_wandb.clients.storage.account_table import AccountTable
 from finetune_wandb.clients.storage.cursor_table import CursorTable
 from finetune_wandb.clients.storage.service import Storage, StorageAddress
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.ids import AccountId
+from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.report import AccountReport, Finding
 from finetune_wandb.model.secret import secret_at
 

@@ -9,9 +9,9 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.outcomes import report_job
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError, TemporaryError
-from finetune_wandb.model.job import Job, parse_job
 from finetune_wandb.model.messages import ArtifactMessage, RelayMessage, key_message
-from finetune_wandb.model.relay_state import CLOSED
+from finetune_wandb.model.relay.job import Job, parse_job
+from finetune_wandb.model.relay.state import CLOSED
 from finetune_wandb.model.work import Problem, Source
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.closing import JOB_DELETED, close_runs

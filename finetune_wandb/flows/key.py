@@ -16,11 +16,11 @@ from finetune_wandb.keys import in_use as keys
 from finetune_wandb.keys.rotation import rotate, rotation_findings
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError
-from finetune_wandb.model.job import TERMINAL
 from finetune_wandb.model.key import KeyMint, KeyReport
 from finetune_wandb.model.messages import AccountMessage, KeyMessage
 from finetune_wandb.model.ports import AccountStore
-from finetune_wandb.model.relay_ports import CursorsPort, JobsPort
+from finetune_wandb.model.relay.job import TERMINAL
+from finetune_wandb.model.relay.ports import CursorsPort, JobsPort
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.work import Problem, Source
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.cursor import RunPath
-from finetune_wandb.model.job import Job
 from finetune_wandb.model.ports import NoticePort, OutgoingNotice
-from finetune_wandb.model.relay_ports import (
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.relay.ports import (
     CursorsPort,
     JobsPort,
     KeysPort,

@@ -15,9 +15,9 @@ from finetune_wandb.clients.translate import translated
 from finetune_wandb.clients.transport import Transport, share_ca_bundle
 from finetune_wandb.clients.wandb.keys import KeyProver
 from finetune_wandb.clients.wandb.sink import WandbSink
-from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import AppError, PermanentError
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret
 
 KEY = Secret("wandb_v1_" + "p" * 77)

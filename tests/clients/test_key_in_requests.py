@@ -6,9 +6,9 @@ import pytest
 
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.sink import WandbSink
-from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import DeniedError
-from finetune_wandb.model.relay_ports import RunAttributes, RunKey
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.ports import RunAttributes, RunKey
 from finetune_wandb.model.secret import Secret
 from tests.clients.azure_stage import KEY, OTHER_KEY, fault
 from tests.dev.sandbox.stage import Client

@@ -11,7 +11,7 @@ from finetune_wandb.model.account import Account, RelayAccount
 from finetune_wandb.model.errors import MissingError, NotReadyError
 from finetune_wandb.model.ids import AccountId, VaultAddress
 from finetune_wandb.model.ports import OutgoingNotice
-from finetune_wandb.model.relay_ports import Listing
+from finetune_wandb.model.relay.ports import Listing
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.vault import (
     RoleAssignment,

@@ -6,7 +6,7 @@ from typing import Any
 
 from finetune_wandb.model.account import Account, RelayAccount
 from finetune_wandb.model.ids import AccountId, parse_account_id, parse_vault_url
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings, read_settings
 from finetune_wandb.model.vault import SecretVersion

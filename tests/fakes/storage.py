@@ -13,13 +13,13 @@ import orjson
 
 from finetune_wandb.clients.storage.key_table import KEEP_CHANGES
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.cursor import Cursor, JobSeen
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError, UnavailableError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.key import KeyChange, KeyRecord
 from finetune_wandb.model.messages import Message
 from finetune_wandb.model.queues import SetAside
-from finetune_wandb.model.relay_state import RelayState
+from finetune_wandb.model.relay.cursor import Cursor, JobSeen
+from finetune_wandb.model.relay.state import RelayState
 from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.work import Problem, Work

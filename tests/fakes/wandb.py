@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from finetune_wandb.model.artifact import Artifact
-from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError
 from finetune_wandb.model.key import KeyOwner
-from finetune_wandb.model.relay_ports import EnsuredRun, RunAlert, RunAttributes, RunKey, RunSeen
+from finetune_wandb.model.relay.artifact import Artifact
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.ports import EnsuredRun, RunAlert, RunAttributes, RunKey, RunSeen
 from finetune_wandb.model.secret import Secret, SecretRef
 from tests.fakes.gate import Gate, Open
 from tests.fakes.nouns import KEY, PLACE

@@ -8,10 +8,10 @@ from typing import Any, cast
 import orjson
 
 from finetune_wandb.flows.app import App
-from finetune_wandb.model.cursor import JobSeen
 from finetune_wandb.model.errors import MissingError
 from finetune_wandb.model.messages import AccountMessage, Message, RelayMessage, read_relay
-from finetune_wandb.model.relay_ports import Listing
+from finetune_wandb.model.relay.cursor import JobSeen
+from finetune_wandb.model.relay.ports import Listing
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.telemetry import NoTelemetry
 from finetune_wandb.relay.ports import RelayOptions

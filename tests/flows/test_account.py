@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from finetune_wandb.flows.account import handle
-from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import DeniedError
 from finetune_wandb.model.messages import AccountMessage
-from finetune_wandb.model.relay_state import RelayState
+from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.relay.state import RelayState
 from finetune_wandb.model.telemetry import NoTelemetry
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE
 from finetune_wandb.relay.ports import RelayPorts

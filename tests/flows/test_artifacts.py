@@ -9,9 +9,9 @@ import pytest
 
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.artifacts import ARTIFACTS_BUDGET_S, handle
-from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, UnavailableError
 from finetune_wandb.model.messages import ArtifactMessage, read_artifacts
+from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.work import Problem
 from finetune_wandb.relay.artifacts.log import ArtifactLog
 from finetune_wandb.relay.ports import RelayPorts

@@ -7,8 +7,8 @@ import pytest
 
 from dev.devhost.timers import Schedule
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.job import parse_job
 from finetune_wandb.model.messages import read_relay
+from finetune_wandb.model.relay.job import parse_job
 from finetune_wandb.model.settings import defaults
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.finder import Finder

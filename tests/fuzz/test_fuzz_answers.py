@@ -14,9 +14,9 @@ from finetune_wandb.clients.http import Answer, error_for
 from finetune_wandb.clients.storage import tables
 from finetune_wandb.clients.wandb import api, keys
 from finetune_wandb.clients.wandb import sink as wandb_sink
-from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.relay_ports import EnsuredRun
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.ports import EnsuredRun
 from tests.fuzz.inputs import bodies, fuzzed, raises_only
 
 RUN = RunPath("entity", "project", "run")

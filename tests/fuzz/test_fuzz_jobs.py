@@ -8,7 +8,7 @@ from hypothesis import given
 
 from finetune_wandb.clients.http import Answer
 from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.job import Job, parse_job, reduce_job
+from finetune_wandb.model.relay.job import Job, parse_job, reduce_job
 from finetune_wandb.relay.passes.ledger import Ledger
 from finetune_wandb.relay.published.rows import (
     console_line,

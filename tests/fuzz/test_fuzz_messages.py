@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from finetune_wandb.clients.http import Answer, error_code, error_for
 from finetune_wandb.clients.storage.cursor_table import change_of, cursor_of
 from finetune_wandb.clients.translate import retry_after
-from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import AppError, NoticeError
-from finetune_wandb.model.job import reduce_job
 from finetune_wandb.model.messages import read_artifacts, read_reconcile, read_relay
-from finetune_wandb.model.redact import redacted
+from finetune_wandb.model.relay.cursor import Cursor, RunPath
+from finetune_wandb.model.relay.job import reduce_job
+from finetune_wandb.model.relay.redact import redacted
 from finetune_wandb.model.settings import Settings, SettingsProblems, names, read_settings
 from handlers.problem_details import RequestError
 from handlers.resync import request_from_body

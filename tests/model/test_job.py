@@ -5,7 +5,14 @@ from typing import Any
 import orjson
 import pytest
 
-from finetune_wandb.model.job import Job, as_number, flat_scalars, is_job_id, parse_job, reduce_job
+from finetune_wandb.model.relay.job import (
+    Job,
+    as_number,
+    flat_scalars,
+    is_job_id,
+    parse_job,
+    reduce_job,
+)
 
 
 def job(**more: Any) -> Job:

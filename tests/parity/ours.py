@@ -4,7 +4,7 @@ from typing import Any
 
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.sink import Pacing, WandbSink
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret
 from tests.dev.sandbox.wandb.wandb_fixture import ENTITY, KEY, WandbServer
 from tests.fakes import FakeKeys, relay_account

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_wandb.model.cursor import Cursor
-from finetune_wandb.model.job import parse_job
+from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.relay.job import parse_job
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.job_pass import JobOutcome
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
-from finetune_wandb.model.job import parse_job
+from finetune_wandb.model.relay.job import parse_job
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink, Open

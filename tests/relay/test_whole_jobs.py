@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from finetune_wandb.model.job import parse_job
+from finetune_wandb.model.relay.job import parse_job
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.ports import WHOLE_JOBS, RelayPorts
 from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink

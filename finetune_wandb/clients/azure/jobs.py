@@ -20,8 +20,8 @@ from finetune_wandb.model.errors import (
     RejectedError,
     UnavailableError,
 )
-from finetune_wandb.model.job import TERMINAL
-from finetune_wandb.model.relay_ports import Listing
+from finetune_wandb.model.relay.job import TERMINAL
+from finetune_wandb.model.relay.ports import Listing
 
 _HOSTS = (
     ".openai.azure.com",

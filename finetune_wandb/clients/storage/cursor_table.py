@@ -17,9 +17,9 @@ import orjson
 
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import RowWrite, Table, table_key
-from finetune_wandb.model.cursor import Cursor, JobSeen, RunPath, Stored
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError
-from finetune_wandb.model.relay_state import RelayState
+from finetune_wandb.model.relay.cursor import Cursor, JobSeen, RunPath, Stored
+from finetune_wandb.model.relay.state import RelayState
 
 TABLE: Final = "jobs"
 _BATCH_BYTES: Final = 3_500_000

@@ -21,10 +21,10 @@ import orjson
 from finetune_wandb.clients.http import Http
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.api import WandbApi
-from finetune_wandb.model.artifact import Artifact, ArtifactFile, encoded
-from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay.artifact import Artifact, ArtifactFile, encoded
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.ports import RunKey
 
 _UPLOAD_S: Final = 240.0
 """One try of one file; W&B's addresses are valid for longer."""

@@ -19,9 +19,9 @@ from finetune_wandb.clients.http import Answer
 from finetune_wandb.clients.translate import parse_retry_after
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.api import USER_AGENT, WandbApi
-from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.relay_ports import (
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.ports import (
     EnsuredRun,
     RunAlert,
     RunAttributes,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from finetune_wandb.model.artifact import Copy
+from finetune_wandb.model.relay.artifact import Copy
 from finetune_wandb.relay.published.metrics import number_in
 from finetune_wandb.relay.published.results import ResultCount, read_records
 

@@ -17,14 +17,6 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.artifact import (
-    Artifact,
-    ArtifactFile,
-    ArtifactPort,
-    json_file,
-    table_file,
-)
-from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import (
     AppError,
     ConflictError,
@@ -32,8 +24,16 @@ from finetune_wandb.model.errors import (
     PermanentError,
     TemporaryError,
 )
-from finetune_wandb.model.job import Job, parse_job, reduce_job
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay.artifact import (
+    Artifact,
+    ArtifactFile,
+    ArtifactPort,
+    json_file,
+    table_file,
+)
+from finetune_wandb.model.relay.cursor import Cursor, RunPath
+from finetune_wandb.model.relay.job import Job, parse_job, reduce_job
+from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.relay.artifacts.files import (
     COLUMNS,
     FileFacts,

@@ -14,11 +14,11 @@ from itertools import batched
 from typing import Final
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import AppError, ConflictError, TemporaryError
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.relay_ports import RunKey
-from finetune_wandb.model.relay_state import Happened, RelayState
+from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.relay.ports import RunKey
+from finetune_wandb.model.relay.state import Happened, RelayState
 from finetune_wandb.model.secret import Secret
 from finetune_wandb.relay.passes.closing import NATIVE, close_run
 from finetune_wandb.relay.passes.job_pass import JobOutcome, JobPass

@@ -14,10 +14,10 @@ from typing import Final
 import orjson
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import AppError, TemporaryError
-from finetune_wandb.model.relay_ports import RunKey
-from finetune_wandb.model.relay_state import CLOSED, Happened, RelayState
+from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.relay.ports import RunKey
+from finetune_wandb.model.relay.state import CLOSED, Happened, RelayState
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
 from finetune_wandb.relay.ports import RelayPorts

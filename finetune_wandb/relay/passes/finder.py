@@ -13,12 +13,12 @@ from itertools import pairwise
 from typing import Any, Final
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.cursor import JobSeen
 from finetune_wandb.model.errors import AppError, RejectedError, TemporaryError, UnavailableError
-from finetune_wandb.model.job import TERMINAL, as_number, is_job_id
 from finetune_wandb.model.messages import BackfillMessage, RelayMessage
-from finetune_wandb.model.relay_ports import CursorsPort, JobsPort, Listing, WorkPort
-from finetune_wandb.model.relay_state import CLOSED, RelayState
+from finetune_wandb.model.relay.cursor import JobSeen
+from finetune_wandb.model.relay.job import TERMINAL, as_number, is_job_id
+from finetune_wandb.model.relay.ports import CursorsPort, JobsPort, Listing, WorkPort
+from finetune_wandb.model.relay.state import CLOSED, RelayState
 from finetune_wandb.relay.passes import select
 
 log = logging.getLogger(__name__)

@@ -9,11 +9,11 @@ from itertools import batched
 from typing import Final
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.job import WAITING
-from finetune_wandb.model.relay_ports import RunKey
-from finetune_wandb.model.relay_state import RelayState
+from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.relay.job import WAITING
+from finetune_wandb.model.relay.ports import RunKey
+from finetune_wandb.model.relay.state import RelayState
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
 from finetune_wandb.relay.ports import RelayPorts

@@ -12,7 +12,6 @@ from typing import Final
 
 import orjson
 
-from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import (
     AppError,
     DeniedError,
@@ -20,9 +19,10 @@ from finetune_wandb.model.errors import (
     RejectedError,
     TemporaryError,
 )
-from finetune_wandb.model.job import TERMINAL, Job
-from finetune_wandb.model.relay_ports import RunSeen
-from finetune_wandb.model.relay_state import Happened, RelayState
+from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.relay.job import TERMINAL, Job
+from finetune_wandb.model.relay.ports import RunSeen
+from finetune_wandb.model.relay.state import Happened, RelayState
 from finetune_wandb.relay.passes import heartbeat
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.outbox import Sources, final_line, put_into_outbox

@@ -6,7 +6,7 @@ Loaded by name with defaults, so that a row that an older or newer version wrote
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from finetune_wandb.model.job import Job
+from finetune_wandb.model.relay.job import Job
 from finetune_wandb.relay.passes.ledger import Ledger
 from finetune_wandb.relay.published.listing import Hints
 from finetune_wandb.relay.published.rows import Event

@@ -8,9 +8,9 @@ import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import TemporaryError
-from finetune_wandb.model.job import Job
+from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.relay.job import Job
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.published.rows import Event, Row, console_line, history_line
 from finetune_wandb.relay.published.sources import Reading

@@ -11,10 +11,10 @@ from typing import Final
 import orjson
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import MissingError, RejectedError
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.relay_ports import RunAttributes, RunKey, RunSeen, SinkPort
+from finetune_wandb.model.relay.cursor import Cursor, RunPath
+from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.relay.ports import RunAttributes, RunKey, RunSeen, SinkPort
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_path, run_suffix
 

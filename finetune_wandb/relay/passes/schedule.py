@@ -6,7 +6,6 @@ W&B what it holds, see `job_pass.JobPass.confirm_end`.
 
 from typing import Final
 
-from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import (
     AppError,
     DeniedError,
@@ -14,8 +13,9 @@ from finetune_wandb.model.errors import (
     RejectedError,
     TemporaryError,
 )
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.relay_state import Happened, RelayState
+from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.relay.state import Happened, RelayState
 from finetune_wandb.relay.passes.memory import Memory
 
 _RECENT_S: Final = 3600.0

@@ -6,8 +6,8 @@ from typing import Any, Final
 import orjson
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.job import is_job_id, reduce_job
 from finetune_wandb.model.messages import RelayMessage
+from finetune_wandb.model.relay.job import is_job_id, reduce_job
 
 JOBS_PER_MESSAGE: Final = 20
 _MESSAGE_BYTES: Final = 40_000

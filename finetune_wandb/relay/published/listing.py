@@ -14,9 +14,9 @@ from typing import Final
 
 import msgspec
 
-from finetune_wandb.model.cursor import Kept
 from finetune_wandb.model.errors import MissingError, RejectedError
-from finetune_wandb.model.relay_ports import Listing
+from finetune_wandb.model.relay.cursor import Kept
+from finetune_wandb.model.relay.ports import Listing
 from finetune_wandb.relay.published.metrics import metrics_of
 from finetune_wandb.relay.published.rows import Event, moment, parse_event
 

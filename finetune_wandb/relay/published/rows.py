@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from finetune_wandb.model.job import MAX_TIME, as_number
-from finetune_wandb.model.redact import redacted
+from finetune_wandb.model.relay.job import MAX_TIME, as_number
+from finetune_wandb.model.relay.redact import redacted
 from finetune_wandb.relay.published.metrics import Number, metrics_of, read_metrics, step_of
 
 _LONGEST: Final = 8000

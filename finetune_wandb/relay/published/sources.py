@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from finetune_wandb.model.account import RelayAccount
 from finetune_wandb.model.errors import MissingError, RejectedError, TemporaryError
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.relay_ports import JobsPort
+from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.relay.ports import JobsPort
 from finetune_wandb.relay.published.listing import PAGE, EventRead, Hints, read_events
 from finetune_wandb.relay.published.results import ResultCount, read_rows
 from finetune_wandb.relay.published.rows import Checkpoint, Row, parse_checkpoint, rows_of

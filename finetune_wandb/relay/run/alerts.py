@@ -11,10 +11,10 @@ from statistics import median
 from typing import Final
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.cursor import Cursor
 from finetune_wandb.model.errors import AppError, DeniedError, TemporaryError
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.relay_ports import RunAlert, RunKey
+from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.relay.ports import RunAlert, RunKey
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts, joined_notes
 from finetune_wandb.relay.run.cost import AUTO_PAUSE_USD

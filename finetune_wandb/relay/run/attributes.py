@@ -11,9 +11,9 @@ from typing import Any, Final
 import orjson
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.cursor import RunPath
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.relay_ports import RunAttributes
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.relay.ports import RunAttributes
 
 DEFAULT_TAG: Final = "azure-openai"
 JOB_TYPE: Final = "fine-tune"

@@ -13,10 +13,10 @@ from typing import Final, cast
 from msgspec import field
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.cursor import Kept
 from finetune_wandb.model.errors import AppError, TemporaryError
-from finetune_wandb.model.job import Job
-from finetune_wandb.model.relay_ports import JobsPort
+from finetune_wandb.model.relay.cursor import Kept
+from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.relay.ports import JobsPort
 from finetune_wandb.model.setting_parsers import Prices
 from finetune_wandb.relay.published.rows import Event
 

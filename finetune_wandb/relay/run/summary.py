@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from msgspec import field
 
-from finetune_wandb.model.cursor import Kept, strict_json
-from finetune_wandb.model.job import Job
+from finetune_wandb.model.relay.cursor import Kept, strict_json
+from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.setting_parsers import Prices
 from finetune_wandb.relay.published.metrics import Number, metric_name
 from finetune_wandb.relay.published.rows import Checkpoint, Event, Row

@@ -9,7 +9,7 @@ import pytest
 from finetune_wandb.clients.azure.jobs import Jobs
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import MissingError
-from finetune_wandb.model.relay_ports import JobsPort
+from finetune_wandb.model.relay.ports import JobsPort
 from tests.dev.sandbox.stage import Client
 from tests.fakes import FakeJobs, relay_account
 

@@ -13,10 +13,10 @@ import pytest
 from finetune_wandb.clients.storage.cursor_table import CursorTable, change_of, cursor_of
 from finetune_wandb.clients.storage.service import Storage, StorageAddress
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError
-from finetune_wandb.model.relay_ports import CursorsPort
-from finetune_wandb.model.relay_state import RelayState
+from finetune_wandb.model.relay.cursor import Cursor, RunPath
+from finetune_wandb.model.relay.ports import CursorsPort
+from finetune_wandb.model.relay.state import RelayState
 from tests.fakes import FakeCursors
 
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="

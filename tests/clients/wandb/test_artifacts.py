@@ -12,10 +12,10 @@ import pytest_asyncio
 
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.artifacts import Artifacts
-from finetune_wandb.model.artifact import Artifact, Copy, json_file, table_file
-from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import AppError, DeniedError, MissingError, TemporaryError
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay.artifact import Artifact, Copy, json_file, table_file
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret
 from tests.dev.sandbox.wandb.wandb_fixture import WandbServer, wandb_server
 

@@ -8,9 +8,9 @@ import pytest
 
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.sink import Pacing, WandbSink
-from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError
-from finetune_wandb.model.relay_ports import EnsuredRun, RunAlert, RunAttributes, RunKey, SinkPort
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.ports import EnsuredRun, RunAlert, RunAttributes, RunKey, SinkPort
 from finetune_wandb.model.secret import Secret
 from finetune_wandb.relay.run.wire import HEARTBEAT, body
 from tests.dev.sandbox.wandb.wandb_fixture import ENTITY, wandb_server

@@ -13,8 +13,8 @@ from typing import Any
 from finetune_wandb.clients.azure.jobs import Jobs
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.sink import Pacing, WandbSink
-from finetune_wandb.model.job import parse_job
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay.job import parse_job
+from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.job_pass import JobOutcome

@@ -8,7 +8,7 @@ from typing import Any
 
 from dev.tools.demo.values import compare, published, step_of
 from finetune_wandb.clients.http import Answer
-from finetune_wandb.model.job import parse_job, reduce_job
+from finetune_wandb.model.relay.job import parse_job, reduce_job
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests import fakes

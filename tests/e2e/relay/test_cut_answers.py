@@ -18,9 +18,9 @@ from dev.tools.demo.values import compare, published
 from finetune_wandb.clients.azure.jobs import Jobs
 from finetune_wandb.clients.http import Answer
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.cursor import Cursor, RunPath
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.job import parse_job
+from finetune_wandb.model.relay.cursor import Cursor, RunPath
+from finetune_wandb.model.relay.job import parse_job
 from finetune_wandb.relay.artifacts.files import read_copy, table_rows
 from finetune_wandb.relay.artifacts.log import ArtifactLog, ArtifactOutcome
 from finetune_wandb.relay.passes.account_pass import relay_account

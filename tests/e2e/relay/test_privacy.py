@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 import pytest
 
 from finetune_wandb.clients.wandb.artifacts import Artifacts
-from finetune_wandb.model.job import reduce_job
 from finetune_wandb.model.messages import RelayMessage
-from finetune_wandb.model.redact import MASK, redacted, redacted_value
+from finetune_wandb.model.relay.job import reduce_job
+from finetune_wandb.model.relay.redact import MASK, redacted, redacted_value
 from finetune_wandb.relay.artifacts.log import ArtifactLog
 from finetune_wandb.relay.passes.select import messages
 from finetune_wandb.relay.ports import RelayOptions

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from finetune_wandb.model.errors import DeniedError, UnavailableError
-from finetune_wandb.model.job import parse_job
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay.job import parse_job
+from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, Closed, close_runs
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts

@@ -7,7 +7,7 @@ import pytest
 
 from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError, UnavailableError
 from finetune_wandb.model.ids import parse_account_id
-from finetune_wandb.model.relay_ports import RunAttributes
+from finetune_wandb.model.relay.ports import RunAttributes
 from tests.fakes import FakeCursors, FakeRun, Once, Open
 from tests.relay.stage import JOB, T0, Stage, body, event
 

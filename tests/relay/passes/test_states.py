@@ -2,7 +2,7 @@
 
 import pytest
 
-from finetune_wandb.model.relay_state import CLOSED, TRANSITIONS, Happened, RelayState, state_after
+from finetune_wandb.model.relay.state import CLOSED, TRANSITIONS, Happened, RelayState, state_after
 
 
 def test_every_state_has_its_row() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from finetune_wandb.model.job import parse_job, reduce_job
+from finetune_wandb.model.relay.job import parse_job, reduce_job
 from finetune_wandb.relay.passes.job_pass import JobOutcome
 from finetune_wandb.relay.run.attributes import run_attributes
 from tests.fakes import relay_account

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_wandb.model.errors import MissingError
-from finetune_wandb.model.relay_ports import Listing as Page
+from finetune_wandb.model.relay.ports import Listing as Page
 from finetune_wandb.relay.published.listing import LATE_S, PAGE, Hints, read_events
 
 T0 = 1_764_000_000

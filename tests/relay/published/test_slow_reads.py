@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.relay_ports import Listing
+from finetune_wandb.model.relay.ports import Listing
 from tests.fakes import FakeJobs
 from tests.relay.stage import JOB, Stage, body, event
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from finetune_wandb.model.cursor import RunPath
 from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, UnavailableError
-from finetune_wandb.model.job import Job
 from finetune_wandb.model.ports import OutgoingNotice
-from finetune_wandb.model.relay_ports import RunAlert, RunKey
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.relay.ports import RunAlert, RunKey
 from finetune_wandb.relay.ports import RelayOptions
 from finetune_wandb.relay.published.rows import Row
 from finetune_wandb.relay.run.alerts import Facts, due_alerts

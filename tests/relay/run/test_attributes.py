@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from finetune_wandb.model.cursor import RunPath
-from finetune_wandb.model.job import Job, parse_job
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.job import Job, parse_job
 from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_id, run_path
 from tests.fakes import relay_account
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetune_wandb.model.job import Job
+from finetune_wandb.model.relay.job import Job
 from finetune_wandb.relay.published.rows import Row, parse_checkpoint
 from finetune_wandb.relay.run.cost import Meter
 from finetune_wandb.relay.run.summary import Summary

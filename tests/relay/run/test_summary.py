@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from finetune_wandb.model.job import Job, parse_job
+from finetune_wandb.model.relay.job import Job, parse_job
 from finetune_wandb.relay.published.rows import Checkpoint, Row, parse_event
 from finetune_wandb.relay.run.cost import Meter
 from finetune_wandb.relay.run.summary import Summary

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
 
-from finetune_wandb.model.redact import redacted, redacted_value
+from finetune_wandb.model.relay.redact import redacted, redacted_value
 
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 """Statuses after which Azure publishes nothing new. Every other status, known or not, is alive.

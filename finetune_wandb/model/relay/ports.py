@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.cursor import Cursor, JobSeen, RunPath
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.messages import Message
+from finetune_wandb.model.relay.cursor import Cursor, JobSeen, RunPath
 from finetune_wandb.model.secret import Secret, SecretRef
 
 

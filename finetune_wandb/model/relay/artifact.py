@@ -9,8 +9,8 @@ from typing import IO, Any, Final, Protocol
 
 import orjson
 
-from finetune_wandb.model.cursor import RunPath
-from finetune_wandb.model.relay_ports import RunKey
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.ports import RunKey
 
 _ANYTHING: Final = {
     "wb_type": "union",

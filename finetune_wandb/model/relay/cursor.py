@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from finetune_wandb.model.relay_state import Happened, RelayState, state_after
+from finetune_wandb.model.relay.state import Happened, RelayState, state_after
 
 
 @dataclass(frozen=True, slots=True)
