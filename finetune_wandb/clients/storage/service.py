@@ -25,6 +25,9 @@ from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import AppError, ConflictError, DeniedError, SettingsError
 
 Kind = Literal["table", "queue"]
+_TRY_S: Final = 10.0
+"""Each try of a request: storage in the same region answers in milliseconds, and a connection that
+was cut must not hold its message up for minutes."""
 _NAME: Final = "AzureWebJobsStorage"
 _SCOPE: Final = "https://storage.azure.com/.default"
 _VERSION: Final = "2019-02-02"
@@ -87,7 +90,8 @@ class StorageService:
         self._address = address
         self._transport = transport
         self._kind = kind
-        self._http = Http(transport, f"{kind.title()} storage", self._explain)
+        service = f"{kind.title()} storage"
+        self._http = Http(transport, service, self._explain, timeout_s=_TRY_S)
 
     @cached_property
     def endpoint(self) -> str:
