@@ -119,7 +119,7 @@ class Witness:
         while True:
             with contextlib.suppress(AzureError):
                 await self.take_queues()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.02)
 
     async def take_queues(self) -> None:
         async with QueueServiceClient.from_connection_string(

@@ -49,7 +49,9 @@ async def test_each_point_gets_its_verdict_when_the_sandbox_stands_in(tmp_path: 
         await driver.put_job(name, job, job=job_object(job, "running"), events=events)
         entity, project = PROJECT.split("/")
         await driver.control("PUT", "wandb/keys", {"key": KEY, "state": "active"})
-        await driver.control("PUT", "wandb/settings", {"default_keys": "reject"})
+        await driver.control(
+            "PUT", "wandb/settings", {"default_keys": "reject", "counter_lag_s": 0}
+        )
         before = await driver.read_account(name)
         code, output = await suite(
             {

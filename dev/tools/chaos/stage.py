@@ -213,12 +213,13 @@ class Stage(Cloud):
 
     async def _post_to_wandb(self, path: str, body: Json) -> None:
         """Post until W&B takes it: faults hit other tools too."""
-        auth = aiohttp.BasicAuth("api", "wandb_v1_" + "f" * 77)
+        key = base64.b64encode(b"api:wandb_v1_" + b"f" * 77).decode()
+        headers = {"Authorization": f"Basic {key}"}
 
         async def look() -> bool | None:
             url = f"{self.stack.wandb_url}/{path}"
             try:
-                async with self.http.post(url, json=body, auth=auth) as answer:
+                async with self.http.post(url, json=body, headers=headers) as answer:
                     return answer.status == 200 or None
             except aiohttp.ClientError:
                 return None

@@ -6,6 +6,7 @@ and costs 20 to 50 times as much (facts/wandb.md 8.4).
 """
 
 import asyncio
+import json
 import math
 import time
 from collections import deque
@@ -183,20 +184,21 @@ def _ensured(data: dict[str, Any], asked: RunPath) -> EnsuredRun:
 
 
 def _seen(data: dict[str, Any], subject: str) -> RunSeen | None:
+    # W&B keeps bare infinities in summaries, which orjson does not read.
     try:
         bucket = (data["model"] or {}).get("bucket")
         if bucket is None:
             return None
         config = {
             name: item.get("value") if isinstance(item, dict) else item
-            for name, item in orjson.loads(bucket["config"] or "{}").items()
+            for name, item in json.loads(bucket["config"] or "{}").items()
         }
         telemetry = (config.get("_wandb") or {}).get("t") or {}
         return RunSeen(
             str(bucket["state"]),
             int(bucket["historyLineCount"] or 0),
             int(bucket["logLineCount"] or 0),
-            orjson.loads(bucket["summaryMetrics"] or "{}"),
+            json.loads(bucket["summaryMetrics"] or "{}"),
             config,
             telemetry.get("12") == USER_AGENT,
         )

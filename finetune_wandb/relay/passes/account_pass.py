@@ -216,6 +216,9 @@ class _Work:
             item.settle()
         await self._save(refused)
         await self._each([item for item in items if item.could_not_read], JobPass.beat_anyway)
+        revived = [item for item in items if item.is_revived and item.is_open]
+        await self._each(revived, JobPass.set_pending)
+        await self._save([item for item in revived if item.is_open])
 
     async def _each(
         self, items: Sequence[JobPass], step: Callable[[JobPass], Awaitable[None]]

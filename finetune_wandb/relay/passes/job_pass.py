@@ -6,6 +6,7 @@ dies between the two, the next pass finds the outbox and sends the same bytes.
 """
 
 import copy
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -87,6 +88,8 @@ class JobPass:
         self.sent_values = 0
         self.stored_at = context.clock()
         """When the cursor was read or stored last (unix seconds)."""
+        self.is_revived = False
+        """What was sent has made a pending run Running."""
         self.wants_artifacts = False
         """The job has its end, and its artifacts are to be asked for now."""
         self._before = copy.copy(cursor)
@@ -271,9 +274,13 @@ class JobPass:
         cursor.outbox = b""
         cursor.posted_at = now
         if self._waits:
-            self.memory.attributes = _REVIVED
-            await self._place.ensure(cursor, pending=True)
+            self.memory.attributes, self.is_revived = _REVIVED, True
         await self._heard(stopped)
+
+    async def set_pending(self) -> None:
+        """Set the run pending again, once this pass is saved: another may have ended it."""
+        await self._place.ensure(self.cursor, pending=True)
+        self.store()
 
     @property
     def beat_is_due(self) -> bool:
@@ -409,5 +416,6 @@ def _has_end(found: RunSeen, end: bytes) -> bool:
     """Say whether a run has this end and summary, as far as the server keeps them as they were."""
     if found.state in _OPEN_STATES:
         return False
-    summary = orjson.loads(orjson.loads(end)["files"]["wandb-summary.json"]["content"][0])
+    # The summary may hold a bare infinity, which W&B takes and orjson does not.
+    summary = json.loads(orjson.loads(end)["files"]["wandb-summary.json"]["content"][0])
     return all(found.summary.get(name) == summary.get(name) for name in ("_step", "step", "status"))

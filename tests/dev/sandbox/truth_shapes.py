@@ -222,6 +222,23 @@ _GRAPHQL = {
             "inserted": bool,
         }
     },
+    "RelayedRun": {
+        "model": (
+            {
+                "bucket": (
+                    {
+                        "state": str,
+                        "historyLineCount": int,
+                        "logLineCount": int,
+                        "summaryMetrics": (str, type(None)),
+                        "config": (str, type(None)),
+                    },
+                    type(None),
+                )
+            },
+            type(None),
+        )
+    },
     "IsProjectReadOnly": {"project": ({"readOnly": (bool, type(None))}, type(None))},
     "NotifyScriptableRunAlert": {"notifyScriptableRunAlert": {"success": bool}},
 }

@@ -246,3 +246,10 @@ async def test_artifacts_are_asked_for_at_each_pause_and_at_the_end(stage: Stage
         asked.append((await stage.tick())[0].wants_artifacts)
         stage.now += 60
     assert any(asked[5:])
+
+
+async def test_job_is_complete_when_its_summary_holds_an_infinity(stage: Stage) -> None:
+    stage.api.put(body("succeeded"), events=[event(1, train_loss=float("inf"))])
+    await stage.finish()
+    assert (stage.cursor.relay_state, stage.cursor.error) == ("complete", "")
+    assert stage.run.summary["train_loss"] == float("inf")

@@ -116,3 +116,22 @@ async def test_second_worker_leaves_the_job_when_the_first_one_saved_before() ->
     gate.go.set()
     assert [one.relay_state for one in (first, *await second)] == ["live", "overtaken"]
     assert (stage.run.posts, stage.values()) == (posts, [(1, "train_loss", 2.0)])
+
+
+async def test_ended_run_is_not_set_pending_when_another_worker_ended_it_meanwhile() -> None:
+    stage = Stage()
+    job = stage.api.put(body("queued"))
+    gate = Slow(dies=False)
+    sink = FakeSink(gate)
+    sink.runs = stage.sink.runs
+    slow = asyncio.ensure_future(stage.tick(sink=sink))
+    await gate.begun.wait()
+    job.body = body("failed", error={"code": "bad", "message": "no"})
+    await stage.tick()
+    assert stage.run.state == "failed"
+    gate.go.set()
+    await slow
+    assert stage.run.state != "pending"
+    stage.now += 60
+    await stage.finish()
+    assert stage.run.state == "failed"
