@@ -131,7 +131,7 @@ async def accounts_concerned(hosts: Iterable[str] | None, app: App) -> list[Acco
     for address, entries in by_vault.items():
         if wanted is None or address.host in wanted:
             try:
-                found += await _differing(address, entries, app)
+                found.extend(await _differing(address, entries, app))
             except AppError:
                 found += entries
     return found

@@ -71,7 +71,7 @@ async def begun(delivery: str, work: Work, app: App) -> AsyncIterator[bool]:
     beating = asyncio.create_task(_beat(row, app))
     try:
         yield True
-    except Exception:
+    except Exception:  # raised again: whatever failed, the row must not outlive the try
         await _stop(beating)
         with contextlib.suppress(AppError):  # a tick sends it again then, besides the queue
             await app.work.remove(row)

@@ -45,7 +45,8 @@ async def play(stage: Stage, plans: list[Plan], seed: int) -> Played:
     if not any("second-host" in line and not line.endswith(" 0") for line in played.weather):
         # By a clock that is wrong, a later look may be an earlier one.
         played.live = watch.seen
-    played.faults_hit += await stage.end_faults()
+    hit = await stage.end_faults()
+    played.faults_hit += hit
     await stage.end_second()
     await stage.until_host_is_up()
     return played

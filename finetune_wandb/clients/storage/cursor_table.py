@@ -154,12 +154,12 @@ class CursorTable:
                 continue
             weight = len(change.body) + 1000
             if batch and (size + weight > _BATCH_BYTES or len(batch) >= _BATCH_ROWS):
-                lost |= await self._write(batch)
+                lost.update(await self._write(batch))
                 batch, size = [], 0
             batch.append((cursor, change))
             size += weight
         if batch:
-            lost |= await self._write(batch)
+            lost.update(await self._write(batch))
         return lost
 
     async def _write(self, batch: list[tuple[Cursor, Change]]) -> dict[str, AppError]:

@@ -67,7 +67,7 @@ async def relay_account(
     outcomes = await work.relay([job for job in jobs if not job.is_terminal])
     for part in batched((job for job in jobs if job.is_terminal), WHOLE_JOBS, strict=False):
         async with ports.whole:
-            outcomes += await work.relay(part)
+            outcomes.extend(await work.relay(part))
     found = {outcome.job: outcome for outcome in outcomes}
     return [found[job.id] for job in jobs]
 

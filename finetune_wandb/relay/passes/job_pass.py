@@ -6,12 +6,9 @@ dies between the two, the next pass finds the outbox and sends the same bytes.
 """
 
 import copy
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
-
-import orjson
 
 from finetune_wandb.model.errors import (
     AppError,
@@ -22,12 +19,11 @@ from finetune_wandb.model.errors import (
 )
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import TERMINAL, Job
-from finetune_wandb.model.relay.ports import RunSeen
 from finetune_wandb.model.relay.state import Happened, RelayState
 from finetune_wandb.relay.passes import heartbeat
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.outbox import Sources, final_line, put_into_outbox
-from finetune_wandb.relay.passes.place import RunPlace
+from finetune_wandb.relay.passes.place import RunPlace, confirm_end
 from finetune_wandb.relay.passes.schedule import (
     artifacts_due,
     is_last_look,
@@ -49,7 +45,6 @@ _REVIVED: Final = -1
 set pending again, by the next pass where this one dies."""
 _PATIENT_PASSES: Final = 3
 """Passes that fail for a result file that breaks off, before the run gets its end without it."""
-_OPEN_STATES: Final = frozenset({"running", "pending", "crashed", "preempting", "preempted"})
 STOP_NOTE: Final = "someone pressed Stop on the run in W&B; the fine-tuning job goes on"
 CANCEL_NOTE: Final = "cancelled, because someone pressed Stop on the run in W&B"
 
@@ -325,19 +320,11 @@ class JobPass:
         self.memory.stop_seen = True
 
     async def confirm_end(self) -> None:
-        """At the last look, read the run and say its end again where W&B shows another.
-
-        A request of a slow worker that was begun before the end may have come after it, and
-        tools that resume a finished run leave it open.
-        """
+        """At the last look, say the run's end again where W&B shows another."""
         cursor, memory = self.cursor, self.memory
-        if cursor.run is None or not memory.end:
-            return
-        if not is_last_look(self.job, cursor, memory, self._clock()):
-            return
-        found = await self._ports.sink.read_run(cursor.run, key=self._key)
-        if found is not None and not _has_end(found, memory.end.encode()):
-            await self._ports.sink.post(cursor.run, memory.end.encode(), key=self._key)
+        is_last = is_last_look(self.job, cursor, memory, self._clock())
+        if cursor.run is not None and memory.end and is_last:
+            await confirm_end(cursor.run, memory.end.encode(), self._ports.sink, self._key)
 
     def find_alerts(self) -> None:
         """Find the alerts that are due, for `alert` to raise."""
@@ -410,12 +397,3 @@ class JobPass:
             temporary=isinstance(error, TemporaryError),
             lag_s=self.cursor.lag_s if self.sent_values else None,
         )
-
-
-def _has_end(found: RunSeen, end: bytes) -> bool:
-    """Say whether a run has this end and summary, as far as the server keeps them as they were."""
-    if found.state in _OPEN_STATES:
-        return False
-    # The summary may hold a bare infinity, which W&B takes and orjson does not.
-    summary = json.loads(orjson.loads(end)["files"]["wandb-summary.json"]["content"][0])
-    return all(found.summary.get(name) == summary.get(name) for name in ("_step", "step", "status"))

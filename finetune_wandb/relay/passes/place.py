@@ -4,6 +4,7 @@ A run that was there before, from another deployment or tool, is never written i
 takes the next generation of its run id. Chosen once, and saved before anything is sent there.
 """
 
+import json
 import zlib
 from functools import cached_property
 from typing import Final
@@ -19,6 +20,7 @@ from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_path, run_suffix
 
 _MOST_GENERATIONS: Final = 20
+_OPEN_STATES: Final = frozenset({"running", "pending", "crashed", "preempting", "preempted"})
 
 
 class RunPlace:
@@ -132,3 +134,23 @@ class RunPlace:
         return run_attributes(
             self._job, self._account, asked=memory.asked or {}, files=memory.files
         )
+
+
+async def confirm_end(run: RunPath, end: bytes, sink: SinkPort, key: RunKey) -> None:
+    """Read a run and send its end again where W&B shows another, or an older summary.
+
+    A request of a slow worker that was begun before the end may have come after it, and tools
+    that resume a finished run leave it open.
+    """
+    found = await sink.read_run(run, key=key)
+    if found is not None and not _has_end(found, end):
+        await sink.post(run, end, key=key)
+
+
+def _has_end(found: RunSeen, end: bytes) -> bool:
+    """Say whether a run has this end and summary, as far as the server keeps them as they were."""
+    if found.state in _OPEN_STATES:
+        return False
+    # The summary may hold a bare infinity, which W&B takes and orjson does not.
+    summary = json.loads(orjson.loads(end)["files"]["wandb-summary.json"]["content"][0])
+    return all(found.summary.get(name) == summary.get(name) for name in ("_step", "step", "status"))
