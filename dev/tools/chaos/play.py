@@ -60,6 +60,9 @@ async def _run(stage: Stage, plan: Plan, played: Played, watch: Watch) -> None:
             await asyncio.sleep(max(start + moment.at - time.monotonic(), 0))
             if moment.kind == "notice":
                 notices.create_task(stage.notify(plan.account, moment.body["times"]))
+            elif moment.kind == "opt":
+                # Not waited for: the fault that refuses it may end with a later moment.
+                notices.create_task(stage.opt(plan.account, moment.body["mode"]))
             else:
                 await _do(stage, plan, moment, played, watch)
 
@@ -87,8 +90,6 @@ async def _do(stage: Stage, plan: Plan, moment: Moment, played: Played, watch: W
             await stage.put_foreign_run(body["id"])
         case "delete":
             await stage.delete_account(plan.account)
-        case "opt":
-            await stage.opt(plan.account, body["mode"])
         case "delete job":
             await stage.control("DELETE", f"accounts/{plan.account}/jobs/{body['id']}")
         case "delete run":

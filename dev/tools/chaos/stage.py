@@ -3,6 +3,7 @@
 One stage serves many runs, side by side and one batch after the other.
 """
 
+import asyncio
 import base64
 import os
 import random
@@ -67,6 +68,8 @@ class Stage(Cloud):
         self.lease_s = lease_s
         self._env = env
         self._groups: dict[str, str] = {}
+        self._opting: dict[str, asyncio.Lock] = {}
+        """One change of mode after the other."""
         self._second: Process | None = None
         self._queues = QueueServiceClient.from_connection_string(
             stack.storage_connection, retry_total=1
@@ -243,11 +246,12 @@ class Stage(Cloud):
                     return True
                 body = {"tags": {**tags, "wandb-integration": mode}}
                 await self.arm("PATCH", self.account_id(account), ACCOUNTS_API, body)
-            except (StoryError, aiohttp.ClientError):
+            except (StoryError, aiohttp.ClientError, ValueError):
                 return None  # a fault
             return None
 
-        await until(look, f"{account} does not take its tag")
+        async with self._opting.setdefault(account, asyncio.Lock()):
+            await until(look, f"{account} does not take its tag")
 
     async def notify(self, account: str, times: int) -> None:
         """Deliver the same write event of an account so many times."""

@@ -148,6 +148,9 @@ class _Work:
         """Ask for runs in doubt, then send what a pass that died had saved: later rows follow it."""
         await self._each([item for item in items if item.must_verify], JobPass.verify)
         leftover = [item for item in items if item.is_open and item.cursor.outbox]
+        # Saved as it is: of two workers that found the same, one is lost before it sends.
+        await self._save(leftover)
+        leftover = [item for item in leftover if item.is_open]
         await self._each(leftover, JobPass.send)
         await self._save([item for item in leftover if item.is_open])
 
