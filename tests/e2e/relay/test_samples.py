@@ -36,6 +36,7 @@ async def test_nothing_raises_when_a_sample_is_damaged(name: str) -> None:
     made = [
         broken
         for path in FILES
+        if path.suffix != ".txt"  # hundreds of sentences of one shape
         for case in cases(path)
         for broken in damaged(case, DAMAGES[name], every=9)
     ]
