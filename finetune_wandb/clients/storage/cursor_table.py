@@ -94,7 +94,7 @@ class CursorTable:
         return [
             JobSeen(
                 row["job"],
-                RelayState(row["relay_state"]),
+                _state_of(row),
                 float(row["retry_at"]),
                 row["status"],
                 bool(row["run"]),
@@ -230,6 +230,12 @@ def change_of(cursor: Cursor) -> Change:
     _put(row, "state", _parts(state))
     _put(row, "outbox", _parts(cursor.outbox))
     return Change(orjson.dumps(row), False, stored)
+
+
+def _state_of(row: Mapping[str, Any]) -> RelayState:
+    """Return a row's state; one that only another version knows counts as set aside."""
+    known = row["relay_state"] in RelayState
+    return RelayState(row["relay_state"]) if known else RelayState.PARKED
 
 
 def cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:

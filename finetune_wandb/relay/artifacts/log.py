@@ -41,7 +41,7 @@ from finetune_wandb.relay.artifacts.files import (
     read_result,
     table_rows,
 )
-from finetune_wandb.relay.passes.memory import Memory
+from finetune_wandb.relay.passes.memory import Memory, can_load
 from finetune_wandb.relay.passes.place import RunPlace
 from finetune_wandb.relay.ports import RelayPorts
 from finetune_wandb.relay.published.rows import checkpoint_table
@@ -287,6 +287,8 @@ class ArtifactLog:
 
 
 def _is_due(cursor: Cursor) -> bool:
+    if not can_load(cursor):
+        return False
     memory = Memory.load(cursor.state, cursor.curve)
     # The checkpoints that there are at a pause are what people choose from.
     is_still = memory.ended or cursor.status == "paused"

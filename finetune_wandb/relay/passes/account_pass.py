@@ -22,6 +22,7 @@ from finetune_wandb.model.relay.state import Happened, RelayState
 from finetune_wandb.model.secret import Secret
 from finetune_wandb.relay.passes.closing import NATIVE, close_run
 from finetune_wandb.relay.passes.job_pass import JobOutcome, JobPass
+from finetune_wandb.relay.passes.memory import can_load
 from finetune_wandb.relay.ports import WHOLE_JOBS, PassContext, RelayOptions, RelayPorts
 
 log = logging.getLogger(__name__)
@@ -256,12 +257,15 @@ class _Work:
     async def _skip(self, job: Job, cursor: Cursor) -> JobOutcome:
         """Leave a job to its own integration, visibly; a run that is open ends with the reason."""
         if (cursor.relay_state, cursor.status) != (RelayState.SKIPPED, job.status):
-            if cursor.run is not None and self.no_key is None:
-                await close_run(
+            is_closed = True
+            if cursor.run is not None and self.no_key is None and can_load(cursor):
+                is_closed = await close_run(
                     cursor, self.context.ports, self.context.key, NATIVE, now=self.context.clock()
                 )
             cursor.move(Happened.NATIVE)
-            cursor.status, cursor.model, cursor.retry_at = job.status, job.model, 0.0
+            # Without a status the finder sends the job again, until its run has its end.
+            cursor.status = job.status if is_closed else ""
+            cursor.model, cursor.retry_at = job.model, 0.0
             cursor.created_at, cursor.finished_at = job.created_at, job.finished_at
             cursor.error, cursor.remedy, cursor.notes = "", "", (NATIVE.text,)
             cursor.listed_at = self.listed_at

@@ -18,7 +18,7 @@ from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.relay.state import CLOSED, Happened, RelayState
-from finetune_wandb.relay.passes.memory import Memory
+from finetune_wandb.relay.passes.memory import Memory, can_load
 from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
 from finetune_wandb.relay.ports import RelayPorts
 from finetune_wandb.relay.run import wire
@@ -84,6 +84,8 @@ async def close_runs(
         for cursor in (await ports.cursors.read(account.key, part)).values():
             if cursor.relay_state == RelayState.DETACHED and not cursor.outbox:
                 continue
+            if not can_load(cursor):
+                continue  # the version that wrote the row ends its run
             if await close_run(cursor, ports, key, reason, now=now):
                 ended += 1
             else:

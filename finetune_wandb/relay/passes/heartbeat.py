@@ -14,7 +14,7 @@ from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import WAITING
 from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.relay.state import RelayState
-from finetune_wandb.relay.passes.memory import Memory
+from finetune_wandb.relay.passes.memory import Memory, can_load
 from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
 from finetune_wandb.relay.ports import RelayPorts
 from finetune_wandb.relay.run import wire
@@ -54,7 +54,7 @@ async def beat_runs(
     for part in batched(jobs, JOBS_PER_MESSAGE, strict=False):
         for cursor in (await ports.cursors.read(account.key, part)).values():
             begun = cursor.rows or cursor.status not in WAITING
-            if cursor.relay_state not in _BEATING or not begun:
+            if cursor.relay_state not in _BEATING or not begun or not can_load(cursor):
                 continue
             if is_due(cursor, Memory.load(cursor.state, cursor.curve), ports, clock()):
                 try:

@@ -6,6 +6,7 @@ Loaded by name with defaults, so that a row that an older or newer version wrote
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.relay.passes.ledger import Ledger
 from finetune_wandb.relay.published.listing import Hints
@@ -138,3 +139,14 @@ _PLAIN: Final = (
     *("file_looks", "asked", "alerted", "artifacts", "files", "value_seen_at", "paused_at"),
     *("paused_s", "stop_seen", "checkpoints_at", "facts"),
 )
+
+
+def can_load(cursor: Cursor) -> bool:
+    """Say whether this version reads what is stored of a job; what it cannot read stays as it is."""
+    if cursor.is_unreadable:
+        return False
+    try:
+        Memory.load(cursor.state, cursor.curve)
+    except Exception:  # whatever the other version's shape makes of it
+        return False
+    return True

@@ -10,7 +10,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from finetune_wandb.clients.storage.cursor_table import CursorTable, change_of, cursor_of
+from finetune_wandb.clients.storage.cursor_table import CursorTable, _state_of, change_of, cursor_of
 from finetune_wandb.clients.storage.service import Storage, StorageAddress
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError
@@ -277,3 +277,8 @@ def test_other_rows_are_read_when_another_version_wrote_one() -> None:
         assert found.error
         assert found.remedy
     assert not cursor_of("/account", good, "etag").is_unreadable
+
+
+@pytest.mark.parametrize("state", ["of a later version", "live"])
+def test_state_that_only_another_version_knows_counts_as_set_aside(state: str) -> None:
+    assert _state_of({"relay_state": state}) == ("live" if state == "live" else "parked")

@@ -9,6 +9,7 @@ from finetune_wandb.model.relay.job import parse_job
 from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, Closed, close_runs
+from finetune_wandb.relay.passes.heartbeat import beat_runs
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests.fakes import ENTITY, PROJECT, FakeCursors, FakeJobs, FakeKeys, FakeSink, Once
 from tests.fakes import relay_account as account_named
@@ -183,3 +184,37 @@ async def test_job_goes_on_when_its_first_pass_back_was_refused() -> None:
     await world.relay(4, now=NOW + 180)
     assert (world.cursor.relay_state, world.steps) == ("live", [1, 2, 3, 4])
     assert world.sink.runs[RUN].state == "running"
+
+
+async def test_row_of_another_version_is_left_as_it_is_when_its_account_is_gone() -> None:
+    world = World()
+    await world.relay(3)
+    stored = world.cursors.stored[ACCOUNT.key, "ftjob-1"]
+    stored.state = {**stored.state, "ledger": {"another": "shape"}}
+    kept = dict(stored.state)
+    assert await world.close() == Closed()
+    assert world.cursors.stored[ACCOUNT.key, "ftjob-1"].state == kept
+    assert await beat_runs(ACCOUNT, ["ftjob-1"], ports=world.ports, clock=lambda: NOW + 999) == 0
+
+
+@pytest.mark.parametrize("call", ["post", "lost_post"])
+async def test_run_of_a_job_that_is_skipped_now_ends_by_a_later_pass_when_wandb_is_down(
+    call: str,
+) -> None:
+    world = World()
+    await world.relay(3)
+    raw = {"id": "ftjob-1", "status": "running", "created_at": 1_764_000_000}
+    native = parse_job({**raw, "integrations": [{"type": "wandb", "wandb": {"project": "p"}}]})
+    assert native is not None
+    world.sink.gate = Once(**{call: UnavailableError("down")})
+    for minute in (1, 2):
+        await relay_account(
+            ACCOUNT,
+            [native],
+            ports=world.ports,
+            clock=lambda now=NOW + 60 * minute: now,
+            options=RelayOptions(),
+        )
+    run = world.sink.runs[RUN]
+    assert (world.cursor.relay_state, world.cursor.status) == ("skipped", "running")
+    assert (run.state, world.steps, world.cursor.outbox) == ("failed", [1, 2, 3], b"")
