@@ -1,7 +1,7 @@
 """`python -m dev.tools.licences`: the licence of everything that is installed in Azure with the app.
 
 Reads what the installed packages say of themselves, from requirements.txt on through all that
-they require. Ends with 1 for a licence that is unknown here or would bind whoever deploys the app.
+they require. Ends with 1 for a licence that is unknown here or would bind those who deploy the app.
 """
 
 import re
@@ -100,7 +100,7 @@ def _known(text: str) -> str:
 
 
 def is_fine(licence: str) -> bool:
-    """Say whether an SPDX expression can be read so that it binds nobody who deploys the app."""
+    """Say whether an SPDX expression can be read so that it does not bind those who deploy the app."""
     tokens = re.findall(r"[()]|[^\s()]+", licence)
 
     def either() -> bool:

@@ -47,7 +47,7 @@ async def save_and_notify(
 
 
 def _tellable(before: AccountReport | None, report: AccountReport) -> bool:
-    """Whether the report says something that will stay so until somebody acts."""
+    """Whether the report says something that stays until a person acts."""
     looked_after = report.in_scope if report.readable else bool(before and before.in_scope)
     return report.settled and looked_after and not report.deleted
 
@@ -93,10 +93,9 @@ def _account_notice(
 
 
 async def key_news(report: KeyReport, *, now: datetime, keys: KeyStore) -> KeyRecord | None:
-    """Return the record that holds what people were not told of a key, None when nothing is new.
+    """Return the record that holds news of a key that was not published yet, None for none.
 
-    Whoever found it, a look at the key or a pass over an account: news is what the record says
-    and nobody was told.
+    It does not matter whether a look at the key or a pass over an account found the news.
     """
     record = await keys.read(report.record.secret)
     if record is None or record.news != report.record.news:

@@ -221,6 +221,6 @@ async def test_key_is_in_no_log_report_or_table(
     await AccountTable(storage).write(report)
     rows = []
     for name in ("accounts", "keys", "keychanges"):
-        rows += await Table(storage, name).query()
+        rows.extend(await Table(storage, name).query())
     assert len(rows) == 3
     assert KEY not in caplog.text + repr(rows) + repr(report)

@@ -2,7 +2,7 @@
 
 A fault is a rule of the sandbox (docs/sandbox.md). It is limited to the run's own names where
 the path has them; Resource Manager's vault and role paths and W&B's GraphQL endpoint are shared,
-so there a fault hits whoever comes, and only a few times.
+so there a fault hits any caller, and only a few times.
 """
 
 import random
@@ -69,7 +69,7 @@ REFUSALS: Final[dict[str, dict[int, Any]]] = {
     },
 }
 """By service: what it says when it refuses, in its own words. W&B's 409 for a deleted run is not
-among them: whoever says that falsely asks for a new run."""
+among them: an answer that says so falsely asks for a new run."""
 _SPEAKERS: Final = {
     **dict.fromkeys(("list of jobs", "events", "checkpoints", "result file"), "fine-tuning"),
     **dict.fromkeys(("account", "roles", "vault"), "Resource Manager"),
@@ -125,7 +125,7 @@ def _one(rng: random.Random, account: str, secret: str, job: str, span: float) -
         # One such refusal keeps every account of the batch from its key for a while.
         kind = "503"
     if boundary == "result file" and kind in _GARBLED:
-        # A result file is any bytes: nobody could tell that these are not the ones.
+        # A result file is any bytes: no reader can tell that these are the wrong ones.
         kind = "truncated"
     at = rng.uniform(0, span - 2)
     rule: dict[str, Any] = {**places[boundary], "action": (KINDS | refusals)[kind]}

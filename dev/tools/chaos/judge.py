@@ -262,7 +262,7 @@ async def _mend_keys(stage: Stage, plans: list[Plan], played: Played) -> None:
             version = await stage.put_key(plan.secret, value, "active")
             played.newest[plan.secret] = version
             stage.good_versions[plan.secret].add(version)
-            played.mended += 1
+            played.new_keys += 1
 
 
 async def _close_runs(stage: Stage, plans: list[Plan], helped: set[str]) -> None:

@@ -42,7 +42,7 @@ class Seen:
 
 
 class Watch:
-    """Of one batch. `feeds` is filled by whoever plays it."""
+    """Of one batch. The player fills `feeds`."""
 
     def __init__(
         self, stage: Stage, plans: list[Plan], clock: Callable[[], float] = time.monotonic

@@ -20,8 +20,8 @@ class Played:
 
     newest: dict[str, str] = field(default_factory=dict)
     """Each secret's newest version."""
-    mended: int = 0
-    """Secrets into which somebody had to put a new key, because none of theirs was of use."""
+    new_keys: int = 0
+    """Secrets that needed a new key by hand, because W&B accepted none of theirs."""
     weather: list[str] = field(default_factory=list)
     faults_hit: int = 0
     live: Seen = field(default_factory=Seen)

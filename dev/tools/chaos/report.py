@@ -25,7 +25,7 @@ class Totals:
     live: int = 0
     """Values that were looked for and found while their jobs ran."""
     late: int = 0
-    mended: int = 0
+    new_keys: int = 0
     faults_hit: int = 0
     host_starts: int = 0
     seconds: float = 0.0
@@ -55,7 +55,7 @@ class Totals:
         self.live += played.live.checked
         self.late += played.live.late_values
         self.causes.update(played.live.causes.values())
-        self.mended += played.mended
+        self.new_keys += played.new_keys
         self.faults_hit += played.faults_hit
         self.weather.update(line.split(" s ", 1)[1].split()[0] for line in played.weather)
 
@@ -78,5 +78,5 @@ class Totals:
             f" {weather or 'no weather'}",
             f"host starts: {self.host_starts}; runs closed by a later look: {self.helped};"
             f" jobs re-synced by hand: {self.retried};"
-            f" keys that people had to mend: {self.mended}",
+            f" keys stored by hand: {self.new_keys}",
         ]

@@ -173,7 +173,7 @@ class Comparison:
     duplicate: list[Value] = field(default_factory=list)
     """Values that the run holds more than once."""
     unexpected: list[Value] = field(default_factory=list)
-    """Values in the run that nobody published."""
+    """Values in the run that were never published."""
 
     @property
     def exact(self) -> bool:

@@ -53,7 +53,7 @@ def check_identity(state: State) -> list[Finding]:
 def check_routing(state: State) -> list[Finding]:
     """Return whether it is known where this account's runs go, and that they may go there."""
     wish = state.desired
-    # A malformed value is not repeated: it is somebody's free text.
+    # A malformed value is not repeated: it may hold anything.
     found = [finding(cause) for cause in (wish.entity_cause, wish.project_cause) if cause]
     owner = state.key.record.owner if state.key else None
     if found or owner is None:

@@ -222,7 +222,7 @@ def change_of(cursor: Cursor) -> Change:
     known, stored = cursor.stored, Stored(state, curve, cursor.outbox)
     if known and cursor.etag and known.state == state and known.curve == curve:
         if not cursor.outbox:
-            # Columns cannot be taken away by a merge; empty ones are none.
+            # A merge cannot remove columns; an empty one counts as absent.
             _put(row, "outbox", [b""] * len(_parts(known.outbox)))
         if not cursor.outbox or cursor.outbox == known.outbox:
             return Change(orjson.dumps(row), True, stored)

@@ -234,7 +234,7 @@ class JobPass:
         values = cursor.values
         put_into_outbox(taken, cursor, job, memory, meter=self._meter(), now=self._clock())
         self.sent_values += cursor.values - values
-        # At once: whoever saves the cursor now finds claims and request together.
+        # At once: a save from here on finds claims and request together.
         self.store()
 
     def _meter(self) -> Meter:

@@ -58,7 +58,7 @@ async def test_each_file_is_read_once_when_many_jobs_share_it(with_content: bool
     for name in names:
         await work.finish(name, training_file="file-t", validation_file="file-v")
     outcomes = await work.log(*names[:10])
-    outcomes += await work.log(*names[10:])
+    outcomes.extend(await work.log(*names[10:]))
     assert outcomes == [ArtifactOutcome(name) for name in names]
     assert work.jobs.calls.count("read_file") == 2
     assert {len(known) for known in work.artifacts.versions.values()} == {1}
