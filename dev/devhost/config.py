@@ -178,7 +178,7 @@ _DEFAULT_AZURITE_PORT = "10000"
 
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
-    """What one settings file holds; `source` is its path, or None when there is no file."""
+    """The content of one settings file, and its path, which is None if there is no file."""
 
     values: Mapping[str, str]
     source: Path | None

@@ -68,8 +68,8 @@ REFUSALS: Final[dict[str, dict[int, Any]]] = {
         410: _azure("Gone", "The resource is gone."),
     },
 }
-"""By service: what it says when it refuses, in its own words. W&B's 409 for a deleted run is not
-among them: an answer that says so falsely asks for a new run."""
+"""By service: what it says when it refuses, in its own words. W&B's 409 for a deleted run is left
+out: the app would believe it, and begin a new run."""
 _SPEAKERS: Final = {
     **dict.fromkeys(("list of jobs", "events", "checkpoints", "result file"), "fine-tuning"),
     **dict.fromkeys(("account", "roles", "vault"), "Resource Manager"),

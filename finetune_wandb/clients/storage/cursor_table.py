@@ -28,7 +28,7 @@ _BATCH_ROWS: Final = 100
 _ROW_BYTES: Final = 1_040_000
 """A row holds 1 MiB, of which the service needs some itself. Azurite takes larger ones."""
 _SURELY_FITS: Final = _ROW_BYTES // 2
-"""A row whose JSON is no longer than this need not be weighed: text counts double at most."""
+"""Rows with shorter JSON surely fit: a character of text takes two bytes in storage at most."""
 _MOST_COMPARISONS: Final = 14
 """A query takes 15 comparisons: one for the partition and one for each row."""
 _MOST_CURVES: Final = 2000

@@ -8,7 +8,7 @@ message. docs/crash.md says what survives where.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import batched
 from typing import Final
@@ -22,7 +22,8 @@ from finetune_wandb.model.relay.state import Happened, RelayState
 from finetune_wandb.model.secret import Secret
 from finetune_wandb.relay.passes.closing import NATIVE, close_run
 from finetune_wandb.relay.passes.job_pass import JobOutcome, JobPass
-from finetune_wandb.relay.passes.memory import can_load
+from finetune_wandb.relay.passes.memory import Memory, can_load
+from finetune_wandb.relay.passes.place import confirm_end
 from finetune_wandb.relay.ports import WHOLE_JOBS, PassContext, RelayOptions, RelayPorts
 
 log = logging.getLogger(__name__)
@@ -96,8 +97,11 @@ class _Work:
         waiting: list[JobPass] = []
         for job in jobs:
             cursor = cursors.get(job.id) or Cursor(self.context.account.key, job.id)
-            rests = cursor.retry_at > now and (
-                cursor.relay_state == RelayState.ENDING or not self.hurry
+            is_detached = cursor.relay_state == RelayState.DETACHED  # it goes on at once
+            rests = (
+                cursor.retry_at > now
+                and not is_detached
+                and (cursor.relay_state == RelayState.ENDING or not self.hurry)
             )
             if cursor.is_unreadable:
                 outcomes.append(_not_read(cursor))
@@ -143,6 +147,7 @@ class _Work:
             for task in reading.values():
                 task.cancel()
         await self._close([item for item in due if item not in reading])
+        await self._undo([item for item in due if item.is_lost and item.has_posted])
         return [item.outcome() for item in due]
 
     async def _prepare(self, items: list[JobPass]) -> None:
@@ -223,6 +228,21 @@ class _Work:
         revived = [item for item in items if item.is_revived and item.is_open]
         await self._each(revived, JobPass.set_pending)
         await self._save([item for item in revived if item.is_open])
+
+    async def _undo(self, overtaken: list[JobPass]) -> None:
+        """Give a run its end back where another worker ended it while this one was sending.
+
+        Rows cannot be harmed: they were the same bytes at the same offsets.
+        """
+        if not overtaken:
+            return
+        ports, key = self.context.ports, self.context.key
+        jobs = [item.job.id for item in overtaken]
+        for cursor in (await ports.cursors.read(self.context.account.key, jobs)).values():
+            end = Memory.load(cursor.state, {}).end if can_load(cursor) else ""
+            if cursor.run is not None and end:
+                with suppress(AppError):  # the last look, or the next closing, asks again
+                    await confirm_end(cursor.run, end.encode(), ports.sink, key)
 
     async def _each(
         self, items: Sequence[JobPass], step: Callable[[JobPass], Awaitable[None]]

@@ -19,6 +19,8 @@ from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.relay.state import CLOSED, Happened, RelayState
 from finetune_wandb.relay.passes.memory import Memory, can_load
+from finetune_wandb.relay.passes.place import confirm_end
+from finetune_wandb.relay.passes.schedule import SLOWEST_S
 from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
 from finetune_wandb.relay.ports import RelayPorts
 from finetune_wandb.relay.run import wire
@@ -82,10 +84,11 @@ async def close_runs(
     ended = waiting = 0
     for part in batched(wanted, JOBS_PER_MESSAGE, strict=False):
         for cursor in (await ports.cursors.read(account.key, part)).values():
-            if cursor.relay_state == RelayState.DETACHED and not cursor.outbox:
-                continue
             if not can_load(cursor):
                 continue  # the version that wrote the row ends its run
+            if cursor.relay_state == RelayState.DETACHED and not cursor.outbox:
+                waiting += not await _confirmed(cursor, ports, key, now)
+                continue
             if await close_run(cursor, ports, key, reason, now=now):
                 ended += 1
             else:
@@ -119,6 +122,24 @@ async def close_run(
     return True
 
 
+async def _confirmed(cursor: Cursor, ports: RelayPorts, key: RunKey | AppError, now: float) -> bool:
+    """Say the end again where W&B shows another; return whether nothing can undo it any more.
+
+    A request of a worker that was overtaken, or killed, may have come after the end.
+    """
+    memory = Memory.load(cursor.state, cursor.curve)
+    if not cursor.retry_at or cursor.run is None or not memory.end or isinstance(key, AppError):
+        return True
+    try:
+        await confirm_end(cursor.run, memory.end.encode(), ports.sink, key)
+    except AppError:
+        return False
+    if now < cursor.retry_at:
+        return False
+    cursor.retry_at = 0.0
+    return not await ports.cursors.save([cursor])
+
+
 async def _post(cursor: Cursor, ports: RelayPorts, key: RunKey | AppError, now: float) -> None:
     if isinstance(key, AppError):
         raise key
@@ -150,5 +171,7 @@ def _claim_end(cursor: Cursor, reason: Reason, now: float) -> None:
         }
     )
     cursor.lines += 1
+    cursor.retry_at = now + SLOWEST_S
     memory.ended = True
+    memory.end = orjson.dumps({"complete": True, "exitcode": wire.exit_code("failed")}).decode()
     cursor.state = memory.dump()

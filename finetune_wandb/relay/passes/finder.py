@@ -224,7 +224,11 @@ class Finder:
             elif row is None or row.relay_state == RelayState.NEW:
                 if now - known.sent.get(job, -_AGAIN_S) >= _AGAIN_S:
                     over.append(raw)
-            elif row.retry_at <= now or (row.relay_state == RelayState.PARKED and row.has_run):
+            elif (
+                row.retry_at <= now
+                or row.relay_state == RelayState.DETACHED
+                or (row.relay_state == RelayState.PARKED and row.has_run)
+            ):
                 live.append(raw)
         known.sent = {job: at for job, at in known.sent.items() if now - at < _AGAIN_S}
         # A job that was over when it was first seen never delays one whose run is live.
@@ -303,7 +307,9 @@ def closed_states(*, skip_native: bool) -> frozenset[RelayState]:
 
 
 def _may_change(row: JobSeen) -> bool:
-    return row.relay_state not in (*CLOSED, RelayState.DETACHED)
+    # A detached job counts until its run's end is confirmed.
+    is_confirmed = row.relay_state == RelayState.DETACHED and not row.retry_at
+    return row.relay_state not in CLOSED and not is_confirmed
 
 
 def _falls(listed: Sequence[dict[str, Any]]) -> bool:

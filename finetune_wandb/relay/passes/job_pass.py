@@ -55,8 +55,7 @@ class JobOutcome:
 
     job: str
     relay_state: str
-    """A RelayState; `overtaken` where another worker saved the job first, `unread` where the job
-    could not be read."""
+    """A RelayState, `overtaken` (another worker saved the job first) or `unread` (no answer)."""
     values: int = 0
     error: str = ""
     remedy: str = ""
@@ -78,6 +77,7 @@ class JobPass:
         self.key_missing = False
         self.is_lost = False
         """Another worker saved the job first."""
+        self.has_posted = False
         self.is_reverted = False
         """Storage did not take the cursor; the stored one has yet to be given the cause."""
         self.sent_values = 0
@@ -258,6 +258,7 @@ class JobPass:
         """Bring the run's attributes up to date and send the outbox, or a heartbeat when due."""
         cursor = self.cursor
         await self._place.choose(cursor)
+        self.has_posted = True
         run = await self._place.ensure(cursor, pending=self._waits)
         if not cursor.outbox:
             await self.beat()

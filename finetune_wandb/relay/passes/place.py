@@ -152,5 +152,6 @@ def _has_end(found: RunSeen, end: bytes) -> bool:
     if found.state in _OPEN_STATES:
         return False
     # The summary may hold a bare infinity, which W&B takes and orjson does not.
-    summary = json.loads(orjson.loads(end)["files"]["wandb-summary.json"]["content"][0])
+    files = orjson.loads(end).get("files")
+    summary = json.loads(files["wandb-summary.json"]["content"][0]) if files else found.summary
     return all(found.summary.get(name) == summary.get(name) for name in ("_step", "step", "status"))

@@ -10,6 +10,7 @@ from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, Closed, close_runs
 from finetune_wandb.relay.passes.heartbeat import beat_runs
+from finetune_wandb.relay.passes.schedule import SLOWEST_S
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests.fakes import ENTITY, PROJECT, FakeCursors, FakeJobs, FakeKeys, FakeSink, Once
 from tests.fakes import relay_account as account_named
@@ -49,8 +50,8 @@ class World:
             ACCOUNT, [job], ports=self.ports, clock=lambda: now, options=RelayOptions()
         )
 
-    async def close(self) -> Closed:
-        return await close_runs(ACCOUNT, self.ports, ACCOUNT_DELETED, now=NOW)
+    async def close(self, now: float = NOW) -> Closed:
+        return await close_runs(ACCOUNT, self.ports, ACCOUNT_DELETED, now=now)
 
     @property
     def cursor(self) -> Any:
@@ -78,8 +79,35 @@ async def test_nothing_is_sent_again_when_the_run_has_its_end() -> None:
     await world.relay(3)
     await world.close()
     posts = world.sink.runs[RUN].posts
-    assert await world.close() == Closed()
+    assert await world.close() == Closed(waiting=1)
+    assert await world.close(NOW + SLOWEST_S) == Closed()
+    assert world.cursor.retry_at == 0
     assert world.sink.runs[RUN].posts == posts
+
+
+@pytest.mark.parametrize("after", [1, SLOWEST_S])
+async def test_end_is_said_again_when_a_late_request_reopened_the_run(after: float) -> None:
+    world = World()
+    await world.relay(3)
+    await world.close()
+    run = world.sink.runs[RUN]
+    run.state, run.exitcode = "running", None
+    closed = await world.close(NOW + after)
+    assert (run.state, run.exitcode) == ("failed", 1)
+    assert closed == Closed(waiting=int(after < SLOWEST_S))
+    assert world.steps == [1, 2, 3]
+
+
+async def test_end_waits_for_a_wandb_that_does_not_say_how_the_run_stands() -> None:
+    world = World()
+    await world.relay(3)
+    await world.close()
+    run = world.sink.runs[RUN]
+    run.state, run.exitcode = "running", None
+    world.sink.gate = Once(read_run=UnavailableError("down"))
+    assert await world.close(NOW + SLOWEST_S) == Closed(waiting=1)
+    assert await world.close(NOW + SLOWEST_S) == Closed()
+    assert (run.state, run.exitcode) == ("failed", 1)
 
 
 async def test_rows_left_in_the_outbox_come_before_the_end() -> None:

@@ -47,9 +47,10 @@ async def test_run_keeps_its_end_when_a_slow_worker_posts_late(dies: bool) -> No
     (result,) = await asyncio.gather(slow, return_exceptions=True)
     if dies:
         assert isinstance(result, Died)
+        assert stage.run.state == "running"  # the late request has revived it
     else:
         assert [one.relay_state for one in result] == ["overtaken"]
-    assert stage.run.state == "running"  # the late request has revived it
+        assert stage.run.state == "finished"  # it saw that it was overtaken, and ended it again
     stage.now += 60
     await stage.finish()
     assert (stage.run.state, stage.run.exitcode) == ("finished", 0)
