@@ -11,7 +11,7 @@ import msgspec
 
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.keys.new_key import RotationPorts
-from finetune_wandb.keys.rotation import rotate
+from finetune_wandb.keys.rotation import rotate, rotation_findings
 from finetune_wandb.model.errors import AppError, ConflictError, DeniedError
 from finetune_wandb.model.key import (
     TAG_ID,
@@ -25,6 +25,8 @@ from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from tests.fakes import GOOD, NOW, PLACE, World, settings, version, world
 
+FIRST = f"wandb_v1_{1:060d}"
+"""The first key that W&B makes on this stage."""
 OWNER = KeyOwner("team-a", ("team-a", "team-b"))
 
 
@@ -211,3 +213,9 @@ async def stage_with_a_key(days: float = 10, *, by_hand: bool = False, **more: o
 
 async def turn(stage: Stage, **more: str) -> KeyMint | None:
     return await rotate(PLACE, ports=stage.ports(), settings=using(**more))
+
+
+def causes(stage: Stage) -> list[str]:
+    """Return the causes of the findings about the rotation as it stands."""
+    assert stage.mint is not None
+    return [item.cause for item in rotation_findings(stage.mint)]

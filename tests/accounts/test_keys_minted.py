@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from finetune_wandb.keys.rotation import rotation_findings
 from finetune_wandb.model.errors import (
     AppError,
     ConflictError,
@@ -13,24 +12,17 @@ from finetune_wandb.model.errors import (
     RejectedError,
     UnavailableError,
 )
-from finetune_wandb.model.secret import SecretRef
 from tests.accounts.minting import (
+    FIRST,
     OWNER,
     PLACE,
     Killed,
-    Stage,
+    causes,
     look,
     stage_with_a_key,
     turn,
 )
-from tests.fakes import BETTER, GOOD, OTHER_VAULT, REVOKED, settings, version
-
-FIRST = f"wandb_v1_{1:060d}"
-
-
-def causes(stage: Stage) -> list[str]:
-    assert stage.mint is not None
-    return [item.cause for item in rotation_findings(stage.mint)]
+from tests.fakes import BETTER, GOOD, REVOKED, settings, version
 
 
 async def test_key_is_made_proved_stored_and_switched_when_the_old_one_nears_its_end() -> None:
@@ -49,31 +41,6 @@ async def test_key_is_made_proved_stored_and_switched_when_the_old_one_nears_its
     order = [name for name in stage.calls if name in ("generate", "store secret")]
     assert order == ["generate", "store secret"]
     assert [item.trigger for item in stage.azure.changes] == ["a test", "minted"]
-
-
-async def test_old_key_is_deleted_only_when_the_grace_period_is_over() -> None:
-    stage = await stage_with_a_key()
-    await turn(stage)
-    stage.now += timedelta(hours=71)
-    assert await turn(stage) is None
-    assert "id-0" in stage.listed
-    stage.now += timedelta(hours=1)
-    await turn(stage)
-    assert set(stage.listed) == {"id-1"}
-    assert causes(stage) == ["rotation_idle"]
-    assert (stage.azure.changes[-1].version, stage.azure.changes[-1].cause) == (
-        "v1",
-        "old_key_deleted",
-    )
-    # What was made here is known by its tag when its own turn comes.
-    stage.now += timedelta(days=80)
-    mint = await turn(stage)
-    assert mint is not None
-    assert mint.old_key_id == "id-1"
-    stage.now += timedelta(hours=72)
-    await turn(stage)
-    assert set(stage.listed) == {"id-2"}
-    assert stage.in_use == f"wandb_v1_{2:060d}"
 
 
 @pytest.mark.parametrize(
@@ -257,18 +224,6 @@ async def test_person_wins_when_they_rotate_at_the_same_time() -> None:
     assert set(stage.listed) == {"id-0", "id-9"}
 
 
-async def test_minted_key_goes_too_when_a_person_rotated_within_the_grace_period() -> None:
-    stage = await stage_with_a_key()
-    await turn(stage)
-    stage.azure.owners[BETTER] = OWNER
-    stage.listed["id-9"] = ("by hand", BETTER)
-    stage.azure.secrets[PLACE].append(version("v9", BETTER))
-    await look(stage)
-    stage.now += timedelta(hours=73)
-    await turn(stage)
-    assert set(stage.listed) == {"id-9"}
-
-
 async def test_stored_key_waits_when_a_newer_version_is_bad() -> None:
     stage = await stage_with_a_key()
     stage.die_at, stage.after = 6, True
@@ -282,61 +237,6 @@ async def test_stored_key_waits_when_a_newer_version_is_bad() -> None:
     stage.azure.secrets[PLACE].pop()
     await turn(stage)
     assert stage.in_use == FIRST
-
-
-async def test_old_key_is_left_to_people_when_a_person_created_it() -> None:
-    stage = await stage_with_a_key(by_hand=True)
-    await turn(stage)
-    stage.now += timedelta(hours=80)
-    await turn(stage)
-    assert causes(stage) == ["old_key_left"]
-    assert set(stage.listed) == {"id-0", "id-1"}
-
-
-async def test_old_key_is_left_when_another_secret_holds_the_same_value() -> None:
-    stage = await stage_with_a_key()
-    other = SecretRef(OTHER_VAULT, "team-key")
-    stage.azure.secrets[other] = [version("w1", GOOD)]
-    stage.azure.records[other] = replace(stage.azure.records[PLACE], secret=other, version="w1")
-    await turn(stage)
-    stage.now += timedelta(hours=80)
-    await turn(stage)
-    assert causes(stage) == ["old_key_left"]
-    assert "id-0" in stage.listed
-
-
-async def test_old_key_is_left_when_another_key_in_use_cannot_be_read() -> None:
-    stage = await stage_with_a_key()
-    other = SecretRef(OTHER_VAULT, "team-key")
-    stage.azure.records[other] = replace(stage.azure.records[PLACE], secret=other, version="w1")
-    await turn(stage)
-    stage.now += timedelta(hours=80)
-    await turn(stage)
-    assert causes(stage) == ["old_key_left"]
-    assert "id-0" in stage.listed
-
-
-@pytest.mark.parametrize("value", [GOOD, FIRST], ids=["the old one", "the app's without its tag"])
-async def test_key_stays_when_its_value_was_stored_again(value: str) -> None:
-    stage = await stage_with_a_key()
-    await turn(stage)
-    stage.azure.secrets[PLACE].append(version("v3", value))
-    await look(stage)
-    stage.now += timedelta(hours=80)
-    await turn(stage)
-    assert stage.in_use == value
-    assert value in stage.azure.owners
-    assert causes(stage) == ["old_key_left"]
-
-
-async def test_old_key_is_not_called_deleted_when_w_and_b_accepts_it_still() -> None:
-    stage = await stage_with_a_key()
-    await turn(stage)
-    stage.now += timedelta(hours=80)
-    del stage.listed["id-0"]
-    await turn(stage)
-    assert causes(stage) == ["old_key_left"]
-    assert stage.azure.changes[-1].cause == "key_accepted"
 
 
 async def test_version_of_a_person_is_not_hidden_when_it_came_while_a_key_was_made() -> None:
@@ -359,28 +259,6 @@ async def test_no_key_is_created_or_deleted_while_the_app_only_observes() -> Non
     stage.calls.clear()
     assert await turn(stage, APPLY_MODE="observe") is None
     assert stage.calls == []
-
-
-async def test_old_key_stays_while_something_uses_it() -> None:
-    stage = await stage_with_a_key(old_is_used=True)
-    await turn(stage)
-    stage.now += timedelta(hours=80)
-    await turn(stage)
-    assert causes(stage) == ["old_key_used"]
-    assert "id-0" in stage.listed
-    stage.old_is_used = False
-    stage.now += timedelta(hours=1)
-    await turn(stage)
-    assert "id-0" not in stage.listed
-
-
-async def test_old_key_stays_when_the_new_one_is_refused() -> None:
-    stage = await stage_with_a_key()
-    await turn(stage)
-    del stage.azure.owners[FIRST]
-    stage.now += timedelta(hours=80)
-    await turn(stage)
-    assert "id-0" in stage.listed
 
 
 async def test_no_value_is_in_the_row_or_the_audit() -> None:
