@@ -19,10 +19,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import Situation, is_bad, needs_action, read_situation
+from finetune_wandb.model.accounts.key import KeyRecord
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.causes import causes, checks
-from finetune_wandb.model.key import KeyRecord
 from finetune_wandb.model.relay.cursor import Cursor
-from finetune_wandb.model.report import AccountReport
 from finetune_wandb.relay.run.curve import points
 from handlers.resync import view as resync_view
 from handlers.status import StatusQuery, read_query, tagged_answer

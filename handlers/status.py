@@ -10,8 +10,8 @@ import orjson
 
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import Situation, is_bad, needs_action, read_situation
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.relay.cursor import Cursor
-from finetune_wandb.model.report import AccountReport
 from handlers.problem_details import SAFE, RequestError
 from handlers.status_view import account_view, job_view, key_view, problem_view, queue_view
 

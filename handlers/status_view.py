@@ -10,10 +10,10 @@ from urllib.parse import quote
 import msgspec
 
 from finetune_wandb.keys.rotation import rotation_findings
-from finetune_wandb.model.key import KeyChange, KeyMint, KeyRecord
+from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay.cursor import Cursor
-from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.work import Problem
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/-]*")

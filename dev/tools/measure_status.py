@@ -23,9 +23,9 @@ from finetune_wandb.clients.storage.account_table import AccountTable
 from finetune_wandb.clients.storage.cursor_table import CursorTable
 from finetune_wandb.clients.storage.service import Storage, StorageAddress
 from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.accounts.report import AccountReport, Finding
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
-from finetune_wandb.model.report import AccountReport, Finding
 from finetune_wandb.model.secret import secret_at
 
 _SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000001"

@@ -10,11 +10,11 @@ from dataclasses import replace
 from finetune_wandb.accounts.checks.vault import is_foreign
 from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, vault_key
 from finetune_wandb.accounts.read import State, failure_of
-from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT, Account
+from finetune_wandb.model.accounts.account import TAG_SECRET, TAG_VAULT, Account
+from finetune_wandb.model.accounts.report import Step, StepKind, StepOutcome, StepState
+from finetune_wandb.model.accounts.vault import RoleAssignment, Vault, with_policy
 from finetune_wandb.model.errors import AppError, NotReadyError, TemporaryError
-from finetune_wandb.model.report import Step, StepKind, StepOutcome, StepState
 from finetune_wandb.model.settings import ApplyMode
-from finetune_wandb.model.vault import RoleAssignment, Vault, with_policy
 
 
 async def apply_plan(

@@ -5,7 +5,7 @@ Illegal wishes are kept as cause codes for the checks to report; nothing they na
 
 from dataclasses import dataclass
 
-from finetune_wandb.model.account import (
+from finetune_wandb.model.accounts.account import (
     OPENAI_KINDS,
     TAG_ENTITY,
     TAG_MODE,
@@ -14,6 +14,7 @@ from finetune_wandb.model.account import (
     TAG_VAULT,
     Account,
 )
+from finetune_wandb.model.accounts.vault import Vault
 from finetune_wandb.model.errors import NoticeError
 from finetune_wandb.model.ids import (
     VaultAddress,
@@ -24,7 +25,6 @@ from finetune_wandb.model.ids import (
 )
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import ApplyMode, Settings
-from finetune_wandb.model.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)

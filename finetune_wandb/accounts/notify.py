@@ -12,16 +12,16 @@ from datetime import datetime
 import msgspec
 
 from finetune_wandb.keys.proof import nearness
-from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.key import KeyRecord, KeyReport
-from finetune_wandb.model.ports import (
+from finetune_wandb.model.accounts.key import KeyRecord, KeyReport
+from finetune_wandb.model.accounts.ports import (
     AccountStore,
     KeyStore,
     NoticePort,
     NoticeType,
     OutgoingNotice,
 )
-from finetune_wandb.model.report import AccountReport, open_findings
+from finetune_wandb.model.accounts.report import AccountReport, open_findings
+from finetune_wandb.model.errors import AppError
 
 
 async def save_and_notify(

@@ -7,8 +7,8 @@ record of what it has access to.
 from finetune_wandb.accounts.checks.account import missing_tags
 from finetune_wandb.accounts.checks.vault import description_for
 from finetune_wandb.accounts.read import State
-from finetune_wandb.model.report import Finding, Step, StepKind
-from finetune_wandb.model.vault import ROLE_IDS, Vault
+from finetune_wandb.model.accounts.report import Finding, Step, StepKind
+from finetune_wandb.model.accounts.vault import ROLE_IDS, Vault
 
 _NOTHING_WHILE = frozenset({"operation_under_way"})
 """Causes during which Azure takes no change to the account."""

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from finetune_wandb.keys.proof import KeyPorts
-from finetune_wandb.model.ports import AccountPort, RolePort, VaultPort
+from finetune_wandb.model.accounts.ports import AccountPort, RolePort, VaultPort
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.single_flight import SingleFlight
 

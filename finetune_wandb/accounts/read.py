@@ -12,11 +12,11 @@ from typing import Literal
 from finetune_wandb.accounts.desired import Desired
 from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, key_key, vault_key
 from finetune_wandb.keys.in_use import prove_newest
-from finetune_wandb.model.account import Account
+from finetune_wandb.model.accounts.account import Account
+from finetune_wandb.model.accounts.key import KeyReport
+from finetune_wandb.model.accounts.vault import RoleAssignment, Vault
 from finetune_wandb.model.errors import AppError, DeniedError, MissingError, TemporaryError
-from finetune_wandb.model.key import KeyReport
 from finetune_wandb.model.settings import Settings
-from finetune_wandb.model.vault import RoleAssignment, Vault
 
 TRIGGER = "account pass"
 

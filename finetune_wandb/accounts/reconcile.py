@@ -14,10 +14,10 @@ from finetune_wandb.accounts.plan import plan_steps
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.read import read_state
 from finetune_wandb.accounts.report import build_report, unreadable_report
-from finetune_wandb.model.account import Account
+from finetune_wandb.model.accounts.account import Account
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import AccountId
-from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.settings import Settings
 
 

@@ -3,11 +3,11 @@
 from datetime import datetime
 
 from finetune_wandb.accounts.read import ReadFailure, State, failure_of
+from finetune_wandb.model.accounts.key import KeyRecord
+from finetune_wandb.model.accounts.report import AccountReport, Finding, Step, StepOutcome
 from finetune_wandb.model.causes import finding, is_temporary
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import AccountId
-from finetune_wandb.model.key import KeyRecord
-from finetune_wandb.model.report import AccountReport, Finding, Step, StepOutcome
 from finetune_wandb.model.settings import Settings
 
 RETRY_AFTER_S = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)

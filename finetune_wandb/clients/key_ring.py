@@ -13,8 +13,8 @@ from functools import partial
 from typing import Final, Protocol
 
 from finetune_wandb.clients.azure.vaults import KeyVault
+from finetune_wandb.model.accounts.key import KeyInUse, KeyRecord
 from finetune_wandb.model.errors import DeniedError, MissingError
-from finetune_wandb.model.key import KeyInUse, KeyRecord
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.single_flight import SingleFlight
 

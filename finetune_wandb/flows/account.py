@@ -11,9 +11,9 @@ from finetune_wandb.accounts import notify
 from finetune_wandb.accounts.reconcile import reconcile_account
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.outcomes import report_account
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.messages import AccountMessage, key_message
-from finetune_wandb.model.report import AccountReport
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE, Reason, close_runs
 
 log = logging.getLogger(__name__)

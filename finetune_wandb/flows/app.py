@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from finetune_wandb.accounts.ports import ReconcilePorts
     from finetune_wandb.flows.events import RefusedEvents
     from finetune_wandb.keys.new_key import RotationPorts
+    from finetune_wandb.model.accounts.ports import AccountStore, NoticePort
     from finetune_wandb.model.messages import Message
-    from finetune_wandb.model.ports import AccountStore, NoticePort
     from finetune_wandb.model.queues import QueueCount, SetAside
     from finetune_wandb.model.resync import Resync, ResyncItem
     from finetune_wandb.model.settings import Settings

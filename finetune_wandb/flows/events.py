@@ -20,10 +20,10 @@ from finetune_wandb.model.work import Problem
 
 if TYPE_CHECKING:
     from finetune_wandb.flows.app import App, ProblemPort
+    from finetune_wandb.model.accounts.report import AccountReport
+    from finetune_wandb.model.accounts.vault import RoleAssignment
     from finetune_wandb.model.errors import NoticeError
     from finetune_wandb.model.ids import VaultAddress
-    from finetune_wandb.model.report import AccountReport
-    from finetune_wandb.model.vault import RoleAssignment
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Final
 from finetune_wandb.flows import resync_jobs
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.outcomes import report_job
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError, TemporaryError
 from finetune_wandb.model.messages import ArtifactMessage, RelayMessage, key_message
 from finetune_wandb.model.relay.job import Job, parse_job

@@ -14,11 +14,11 @@ from finetune_wandb.accounts import notify, ports
 from finetune_wandb.flows.app import App
 from finetune_wandb.keys import in_use as keys
 from finetune_wandb.keys.rotation import rotate, rotation_findings
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.accounts.key import KeyMint, KeyReport
+from finetune_wandb.model.accounts.ports import AccountStore
 from finetune_wandb.model.errors import AppError, MissingError
-from finetune_wandb.model.key import KeyMint, KeyReport
 from finetune_wandb.model.messages import AccountMessage, KeyMessage
-from finetune_wandb.model.ports import AccountStore
 from finetune_wandb.model.relay.job import TERMINAL
 from finetune_wandb.model.relay.ports import CursorsPort, JobsPort
 from finetune_wandb.model.secret import SecretRef

@@ -8,8 +8,8 @@ import logging
 from typing import Final
 
 from finetune_wandb.flows.app import App
-from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.report import AccountReport
+from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.telemetry import Attribute
 from finetune_wandb.relay.passes.job_pass import JobOutcome
 

@@ -16,6 +16,7 @@ import orjson
 
 from finetune_wandb.flows import account, resync_jobs
 from finetune_wandb.flows.app import App
+from finetune_wandb.model.accounts.report import AccountReport, open_findings
 from finetune_wandb.model.errors import AppError, ConflictError, TemporaryError
 from finetune_wandb.model.messages import (
     AccountMessage,
@@ -24,7 +25,6 @@ from finetune_wandb.model.messages import (
     RequeueMessage,
     ResyncMessage,
 )
-from finetune_wandb.model.report import AccountReport, open_findings
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest, is_done
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import msgspec
 
 from finetune_wandb.flows.app import App
 from finetune_wandb.model import ids
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError
 from finetune_wandb.model.messages import BackfillMessage, RelayMessage
 from finetune_wandb.model.resync import JobFailure, Resync, ResyncItem, ResyncRequest, finish_jobs

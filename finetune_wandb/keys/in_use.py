@@ -15,10 +15,10 @@ from finetune_wandb.keys.proof import (
     look_at_newest,
     look_at_used,
 )
+from finetune_wandb.model.accounts.key import KeyChange, KeyRecord, KeyReport
+from finetune_wandb.model.accounts.report import Finding
 from finetune_wandb.model.causes import as_warning, finding
 from finetune_wandb.model.errors import ConflictError
-from finetune_wandb.model.key import KeyChange, KeyRecord, KeyReport
-from finetune_wandb.model.report import Finding
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import Settings
 

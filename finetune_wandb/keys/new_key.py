@@ -10,15 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from finetune_wandb.keys.proof import KeyPorts, prove_version
-from finetune_wandb.model.errors import (
-    AppError,
-    ConflictError,
-    DeniedError,
-    MissingError,
-    RejectedError,
-    TemporaryError,
-)
-from finetune_wandb.model.key import (
+from finetune_wandb.model.accounts.key import (
     TAG_ID,
     TAG_NAME,
     KeyChange,
@@ -27,9 +19,17 @@ from finetune_wandb.model.key import (
     ListedKey,
     MintedKey,
 )
+from finetune_wandb.model.accounts.vault import SecretVersion
+from finetune_wandb.model.errors import (
+    AppError,
+    ConflictError,
+    DeniedError,
+    MissingError,
+    RejectedError,
+    TemporaryError,
+)
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
-from finetune_wandb.model.vault import SecretVersion
 
 TRIGGER: Final = "minted"
 """What the audit names as the reason of a rotation's changes."""

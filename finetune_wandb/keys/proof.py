@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord
+from finetune_wandb.model.accounts.ports import KeyStore, ProverPort, SecretPort
+from finetune_wandb.model.accounts.report import Finding
+from finetune_wandb.model.accounts.vault import SecretVersion
 from finetune_wandb.model.causes import finding
 from finetune_wandb.model.errors import (
     AppError,
@@ -18,12 +22,8 @@ from finetune_wandb.model.errors import (
     RejectedError,
     TemporaryError,
 )
-from finetune_wandb.model.key import KeyOwner, KeyRecord
-from finetune_wandb.model.ports import KeyStore, ProverPort, SecretPort
-from finetune_wandb.model.report import Finding
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
-from finetune_wandb.model.vault import SecretVersion
 
 _SHAPE = re.compile(r"[A-Za-z0-9_.-]{40,512}")
 """Old keys have 40 characters (more with a prefix on self-hosted servers), new ones about 86. No

@@ -23,10 +23,10 @@ from finetune_wandb.keys.new_key import (
     make,
 )
 from finetune_wandb.keys.proof import is_refused
+from finetune_wandb.model.accounts.key import KeyMint, KeyRecord, KeyReport
+from finetune_wandb.model.accounts.report import Finding
 from finetune_wandb.model.causes import finding
 from finetune_wandb.model.errors import AppError, ConflictError, UnavailableError
-from finetune_wandb.model.key import KeyMint, KeyRecord, KeyReport
-from finetune_wandb.model.report import Finding
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 

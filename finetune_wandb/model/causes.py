@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from finetune_wandb.model.report import Finding, Severity
+from finetune_wandb.model.accounts.report import Finding, Severity
 
 _FILE: Final = Path(__file__).with_name("causes.toml")
 _OLDER: Final = " Reported as a warning while an older version that W&B accepted stays in use."

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.ports import NoticePort, OutgoingNotice
+from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.accounts.ports import NoticePort, OutgoingNotice
 from finetune_wandb.model.relay.cursor import RunPath
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import (

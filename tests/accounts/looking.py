@@ -1,7 +1,7 @@
 """One look at the newest version of the secret that every test's vault has."""
 
 from finetune_wandb.keys.in_use import prove_newest
-from finetune_wandb.model.key import KeyReport
+from finetune_wandb.model.accounts.key import KeyReport
 from finetune_wandb.model.settings import Settings
 from tests.fakes import NOW, PLACE, World, settings
 

@@ -12,8 +12,7 @@ import msgspec
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.keys.new_key import RotationPorts
 from finetune_wandb.keys.rotation import rotate, rotation_findings
-from finetune_wandb.model.errors import AppError, ConflictError, DeniedError
-from finetune_wandb.model.key import (
+from finetune_wandb.model.accounts.key import (
     TAG_ID,
     KeyMint,
     KeyOwner,
@@ -21,6 +20,7 @@ from finetune_wandb.model.key import (
     ListedKey,
     MintedKey,
 )
+from finetune_wandb.model.errors import AppError, ConflictError, DeniedError
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from tests.fakes import GOOD, NOW, PLACE, World, settings, version, world

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.reconcile import reconcile_account
-from finetune_wandb.model.report import AccountReport
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.settings import Settings
 from tests.fakes import NOW, World, account_id, settings
 

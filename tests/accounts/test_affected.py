@@ -5,8 +5,13 @@ from dataclasses import replace
 import pytest
 
 from finetune_wandb.accounts.checks.vault import access_differs
+from finetune_wandb.model.accounts.vault import (
+    ADMINISTRATOR,
+    ROLE_IDS,
+    AccessPolicy,
+    RoleAssignment,
+)
 from finetune_wandb.model.settings import OFFICER
-from finetune_wandb.model.vault import ADMINISTRATOR, ROLE_IDS, AccessPolicy, RoleAssignment
 from tests.accounts.stage import run_pass
 from tests.fakes import NOW, PRINCIPAL, VAULT, VAULT_ID, World, settings, world
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from finetune_wandb.keys.in_use import prove_newest
+from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord
 from finetune_wandb.model.errors import ConflictError, DeniedError, TemporaryError, UnavailableError
 from finetune_wandb.model.ids import parse_vault_url
-from finetune_wandb.model.key import KeyOwner, KeyRecord
 from finetune_wandb.model.secret import SecretRef
 from tests.accounts.looking import PLACE, look, usable
 from tests.fakes import (

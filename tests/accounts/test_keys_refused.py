@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from finetune_wandb.keys.in_use import prove_newest
+from finetune_wandb.model.accounts.key import KeyOwner
 from finetune_wandb.model.errors import DeniedError, UnavailableError
-from finetune_wandb.model.key import KeyOwner
 from tests.accounts.looking import PLACE, look, usable
 from tests.fakes import (
     BETTER,

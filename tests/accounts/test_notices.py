@@ -6,8 +6,8 @@ import pytest
 
 from finetune_wandb.accounts.notify import is_untold, notify_key, save_and_notify
 from finetune_wandb.keys.in_use import prove_newest
+from finetune_wandb.model.accounts.key import KeyReport
 from finetune_wandb.model.errors import DeniedError, UnavailableError
-from finetune_wandb.model.key import KeyReport
 from tests.accounts.stage import run_pass
 from tests.fakes import (
     BETTER,

@@ -6,11 +6,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from finetune_wandb.model.account import TAG_ENTITY, TAG_SECRET, TAG_VAULT
-from finetune_wandb.model.key import KeyOwner
+from finetune_wandb.model.accounts.account import TAG_ENTITY, TAG_SECRET, TAG_VAULT
+from finetune_wandb.model.accounts.key import KeyOwner
+from finetune_wandb.model.accounts.vault import ROLE_IDS
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import USER
-from finetune_wandb.model.vault import ROLE_IDS
 from tests.accounts.stage import causes, run_pass
 from tests.fakes import (
     GOOD,

@@ -7,10 +7,15 @@ from datetime import timedelta
 import pytest
 
 from finetune_wandb.accounts.checks.vault import description_for
+from finetune_wandb.model.accounts.key import KeyRecord
+from finetune_wandb.model.accounts.vault import (
+    ADMINISTRATOR,
+    ROLE_IDS,
+    AccessPolicy,
+    RoleAssignment,
+)
 from finetune_wandb.model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
-from finetune_wandb.model.key import KeyRecord
 from finetune_wandb.model.settings import OFFICER, USER
-from finetune_wandb.model.vault import ADMINISTRATOR, ROLE_IDS, AccessPolicy, RoleAssignment
 from tests.accounts.stage import causes, run_pass
 from tests.fakes import (
     NOW,

@@ -11,9 +11,9 @@ from finetune_wandb.clients.storage.cursor_table import CursorTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.flows.key import NativeJobs
-from finetune_wandb.model.key import KeyMint
+from finetune_wandb.model.accounts.key import KeyMint
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.relay.cursor import Cursor
-from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import SecretRef
 from tests.clients.azure_stage import ALPHA, PLACE, VAULT, make_account
 from tests.dev.sandbox.stage import Client

@@ -9,8 +9,8 @@ import pytest
 from finetune_wandb.clients.azure.vaults import KeyVault
 from finetune_wandb.clients.key_ring import FRESH_S, KeyRing
 from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.accounts.key import KeyRecord
 from finetune_wandb.model.errors import AppError, DeniedError, MissingError, UnavailableError
-from finetune_wandb.model.key import KeyRecord
 from finetune_wandb.model.secret import Secret, SecretRef
 from tests.clients.azure_stage import (
     KEY,

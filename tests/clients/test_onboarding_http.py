@@ -17,9 +17,9 @@ from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import Table
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.keys import KeyProver
-from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT
+from finetune_wandb.model.accounts.account import TAG_SECRET, TAG_VAULT
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.ids import AccountId
-from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import Secret
 from finetune_wandb.model.settings import Settings, read_settings
 from tests.clients.azure_stage import (

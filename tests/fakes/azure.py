@@ -7,19 +7,19 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.model.account import Account, RelayAccount
-from finetune_wandb.model.errors import MissingError, NotReadyError
-from finetune_wandb.model.ids import AccountId, VaultAddress
-from finetune_wandb.model.ports import OutgoingNotice
-from finetune_wandb.model.relay.ports import Listing
-from finetune_wandb.model.secret import SecretRef
-from finetune_wandb.model.vault import (
+from finetune_wandb.model.accounts.account import Account, RelayAccount
+from finetune_wandb.model.accounts.ports import OutgoingNotice
+from finetune_wandb.model.accounts.vault import (
     RoleAssignment,
     SecretVersion,
     Vault,
     assignment_name,
     with_policy,
 )
+from finetune_wandb.model.errors import MissingError, NotReadyError
+from finetune_wandb.model.ids import AccountId, VaultAddress
+from finetune_wandb.model.relay.ports import Listing
+from finetune_wandb.model.secret import SecretRef
 from tests.fakes.gate import Gate, Open
 from tests.fakes.nouns import PRINCIPAL, TENANT, relay_account
 

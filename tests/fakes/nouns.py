@@ -4,12 +4,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from finetune_wandb.model.account import Account, RelayAccount
+from finetune_wandb.model.accounts.account import Account, RelayAccount
+from finetune_wandb.model.accounts.vault import SecretVersion
 from finetune_wandb.model.ids import AccountId, parse_account_id, parse_vault_url
 from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings, read_settings
-from finetune_wandb.model.vault import SecretVersion
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=1)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from finetune_wandb.clients.storage.key_table import KEEP_CHANGES
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.accounts.key import KeyChange, KeyRecord
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError, UnavailableError
 from finetune_wandb.model.ids import AccountId
-from finetune_wandb.model.key import KeyChange, KeyRecord
 from finetune_wandb.model.messages import Message
 from finetune_wandb.model.queues import SetAside
 from finetune_wandb.model.relay.cursor import Cursor, JobSeen
 from finetune_wandb.model.relay.state import RelayState
-from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.work import Problem, Work
 from tests.fakes.gate import Gate, Open

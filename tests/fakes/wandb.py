@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from finetune_wandb.model.accounts.key import KeyOwner
 from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError
-from finetune_wandb.model.key import KeyOwner
 from finetune_wandb.model.relay.artifact import Artifact
 from finetune_wandb.model.relay.cursor import RunPath
 from finetune_wandb.model.relay.ports import EnsuredRun, RunAlert, RunAttributes, RunKey, RunSeen

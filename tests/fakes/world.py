@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 
 from finetune_wandb.accounts.ports import ReconcilePorts
-from finetune_wandb.model.account import Account
+from finetune_wandb.model.accounts.account import Account
+from finetune_wandb.model.accounts.key import KeyChange, KeyOwner, KeyRecord
+from finetune_wandb.model.accounts.ports import OutgoingNotice
+from finetune_wandb.model.accounts.report import AccountReport
+from finetune_wandb.model.accounts.vault import RoleAssignment, SecretVersion, Vault
 from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
-from finetune_wandb.model.ports import OutgoingNotice
-from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import SecretRef
-from finetune_wandb.model.vault import RoleAssignment, SecretVersion, Vault
 from tests.fakes.azure import FakeAccounts, FakeRoles, FakeSecrets, FakeVaults
 from tests.fakes.nouns import (
     BETTER,

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from finetune_wandb.flows.events import RefusedEvents
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.ids import parse_account_id
-from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.settings import Settings, read_settings
 from finetune_wandb.model.telemetry import NoTelemetry

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from finetune_wandb.flows.status import Situation
+from finetune_wandb.model.accounts.report import AccountReport, Finding
 from finetune_wandb.model.causes import as_warning, finding
 from finetune_wandb.model.ids import parse_account_id
 from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
-from finetune_wandb.model.report import AccountReport, Finding
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.work import Problem
 from handlers.dashboard import chart, page

@@ -8,12 +8,12 @@ import pytest
 
 import function_app
 from finetune_wandb.flows.status import Situation
+from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord, MintState
+from finetune_wandb.model.accounts.report import AccountReport, Finding, Severity
 from finetune_wandb.model.ids import parse_account_id
-from finetune_wandb.model.key import KeyChange, KeyMint, KeyRecord, MintState
 from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.state import RelayState
-from finetune_wandb.model.report import AccountReport, Finding, Severity
 from finetune_wandb.model.resync import MODES, PARTS, SCOPES, Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.settings import ApplyMode

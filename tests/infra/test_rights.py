@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from finetune_wandb.model.vault import ROLE_IDS
+from finetune_wandb.model.accounts.vault import ROLE_IDS
 from tests.infra.bicep import FILES, ROOT, BicepFile, read, strings, text
 
 ROLES = {

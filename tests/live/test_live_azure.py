@@ -10,7 +10,7 @@ import pytest
 from finetune_wandb.clients.azure.accounts import Accounts
 from finetune_wandb.clients.azure.jobs import Jobs
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import MissingError, RejectedError
 from finetune_wandb.model.ids import parse_account_id
 from finetune_wandb.model.secret import secret_at

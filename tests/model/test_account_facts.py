@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from finetune_wandb.model.account import openai_endpoint
-from finetune_wandb.model.report import Finding, Step, StepOutcome
+from finetune_wandb.model.accounts.account import openai_endpoint
+from finetune_wandb.model.accounts.report import Finding, Step, StepOutcome
 from tests.accounts.stage import run_pass
 from tests.fakes import account, world
 

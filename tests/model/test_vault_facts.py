@@ -1,7 +1,6 @@
 """Roles, assignment names and access policies as plain facts."""
 
-from finetune_wandb.model.settings import OFFICER, USER
-from finetune_wandb.model.vault import (
+from finetune_wandb.model.accounts.vault import (
     ADMINISTRATOR,
     ROLE_IDS,
     AccessPolicy,
@@ -9,6 +8,7 @@ from finetune_wandb.model.vault import (
     strength,
     with_policy,
 )
+from finetune_wandb.model.settings import OFFICER, USER
 from tests.fakes import OLD_PRINCIPAL, PRINCIPAL, VAULT, VAULT_ID, world
 
 

@@ -15,7 +15,7 @@ from finetune_wandb.accounts.checks.account import (
 )
 from finetune_wandb.accounts.checks.vault import check_access, check_key, check_vault
 from finetune_wandb.accounts.read import State
-from finetune_wandb.model.report import Finding
+from finetune_wandb.model.accounts.report import Finding
 
 Check = Callable[[State], list[Finding]]
 

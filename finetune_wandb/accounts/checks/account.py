@@ -3,9 +3,9 @@
 from urllib.parse import quote
 
 from finetune_wandb.accounts.read import State
-from finetune_wandb.model.account import BROKEN, TAG_PORTAL, TAG_SECRET, TAG_VAULT
+from finetune_wandb.model.accounts.account import BROKEN, TAG_PORTAL, TAG_SECRET, TAG_VAULT
+from finetune_wandb.model.accounts.report import Finding
 from finetune_wandb.model.causes import finding
-from finetune_wandb.model.report import Finding
 
 
 def check_eligible(state: State) -> list[Finding]:

@@ -8,18 +8,18 @@ from datetime import datetime
 
 from finetune_wandb.accounts.desired import desired_for
 from finetune_wandb.accounts.read import ReadFailure, State
-from finetune_wandb.model.account import TAG_SECRET, TAG_VAULT, Account
-from finetune_wandb.model.causes import finding
-from finetune_wandb.model.ids import AccountId, subscription_of
-from finetune_wandb.model.report import AccountReport, Finding
-from finetune_wandb.model.settings import USER, Settings
-from finetune_wandb.model.vault import (
+from finetune_wandb.model.accounts.account import TAG_SECRET, TAG_VAULT, Account
+from finetune_wandb.model.accounts.report import AccountReport, Finding
+from finetune_wandb.model.accounts.vault import (
     NEEDED_PERMISSIONS,
     AccessPolicy,
     RoleAssignment,
     Vault,
     strength,
 )
+from finetune_wandb.model.causes import finding
+from finetune_wandb.model.ids import AccountId, subscription_of
+from finetune_wandb.model.settings import USER, Settings
 
 _MARK = "wandb-finetune-relay "
 _MANAGEMENT_GROUP = "/providers/microsoft.management/"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_wandb.clients.translate import answered, text_of
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.account import OPENAI_KINDS, Account, openai_endpoint
+from finetune_wandb.model.accounts.account import OPENAI_KINDS, Account, openai_endpoint
 from finetune_wandb.model.errors import NoticeError, NotReadyError, UnavailableError
 from finetune_wandb.model.ids import AccountId, parse_account_id
 

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from finetune_wandb.clients.http import Answer, Http, error_code
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import (
     AppError,
     DeniedError,

@@ -2,7 +2,7 @@
 
 from finetune_wandb.clients.translate import translated
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.ports import OutgoingNotice
+from finetune_wandb.model.accounts.ports import OutgoingNotice
 
 SOURCE = "/wandb-finetune-relay"
 

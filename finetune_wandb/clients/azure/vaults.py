@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_wandb.clients.translate import answered, error_code, text_of
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.errors import AppError, MissingError, UnavailableError
-from finetune_wandb.model.ids import VaultAddress, subscription_of
-from finetune_wandb.model.secret import Secret, SecretRef
-from finetune_wandb.model.vault import (
+from finetune_wandb.model.accounts.vault import (
     NEEDED_PERMISSIONS,
     AccessPolicy,
     RoleAssignment,
@@ -21,6 +18,9 @@ from finetune_wandb.model.vault import (
     Vault,
     assignment_name,
 )
+from finetune_wandb.model.errors import AppError, MissingError, UnavailableError
+from finetune_wandb.model.ids import VaultAddress, subscription_of
+from finetune_wandb.model.secret import Secret, SecretRef
 
 if TYPE_CHECKING:
     from azure.keyvault.secrets.aio import SecretClient

@@ -11,10 +11,10 @@ import msgspec
 
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import ANY, Table, quoted
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.accounts.report import AccountReport, Finding, Step, StepOutcome
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.ids import AccountId, parse_account_id
-from finetune_wandb.model.report import AccountReport, Finding, Step, StepOutcome
 from finetune_wandb.model.secret import secret_at
 
 TABLE = "accounts"

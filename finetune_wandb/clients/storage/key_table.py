@@ -12,8 +12,8 @@ import msgspec
 
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import JsonRow, JsonRows, Table, table_key
+from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord
 from finetune_wandb.model.errors import ConflictError
-from finetune_wandb.model.key import KeyChange, KeyMint, KeyRecord
 from finetune_wandb.model.secret import SecretRef
 
 TABLE = "keys"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.api import USER_AGENT, WandbApi
+from finetune_wandb.model.accounts.key import KeyOwner, ListedKey, MintedKey
 from finetune_wandb.model.errors import (
     DeniedError,
     MissingError,
@@ -16,7 +17,6 @@ from finetune_wandb.model.errors import (
     RejectedError,
     UnavailableError,
 )
-from finetune_wandb.model.key import KeyOwner, ListedKey, MintedKey
 from finetune_wandb.model.secret import Secret
 
 _VIEWER: Final = "query Viewer { viewer { id entity teams { edges { node { name } } } } }"

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.messages import Message
 from finetune_wandb.model.relay.cursor import Cursor, JobSeen, RunPath

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import batched
 from typing import Final
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, ConflictError, TemporaryError
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import Job

@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.ports import RunKey

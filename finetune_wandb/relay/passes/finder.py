@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, RejectedError, TemporaryError, UnavailableError
 from finetune_wandb.model.messages import BackfillMessage, RelayMessage
 from finetune_wandb.model.relay.cursor import JobSeen

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import batched
 from typing import Final
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import WAITING

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.messages import RelayMessage
 from finetune_wandb.model.relay.job import is_job_id, reduce_job
 

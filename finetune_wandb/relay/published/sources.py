@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import MissingError, RejectedError, TemporaryError
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import JobsPort

@@ -10,7 +10,7 @@ from functools import partial
 from statistics import median
 from typing import Final
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, DeniedError, TemporaryError
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import Job

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.relay.cursor import RunPath
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import RunAttributes

@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from msgspec import field
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.relay.cursor import Kept
 from finetune_wandb.model.relay.job import Job

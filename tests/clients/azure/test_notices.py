@@ -4,8 +4,8 @@ import pytest
 
 from finetune_wandb.clients.azure.notices import Notices
 from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.accounts.ports import OutgoingNotice
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.ports import OutgoingNotice
 from tests.clients.azure_stage import fault, requests
 from tests.dev.sandbox.stage import Client
 from tests.fakes import NOW, account_id

@@ -5,9 +5,9 @@ import pytest
 from finetune_wandb.clients.azure.accounts import Accounts
 from finetune_wandb.clients.azure.vaults import Roles
 from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.accounts.vault import ROLE_IDS
 from finetune_wandb.model.errors import MissingError, NotReadyError
 from finetune_wandb.model.settings import OFFICER, USER
-from finetune_wandb.model.vault import ROLE_IDS
 from tests.clients.azure_stage import (
     ALPHA,
     forget_requests,

@@ -4,8 +4,8 @@ import pytest
 
 from finetune_wandb.clients.azure.vaults import VaultResources
 from finetune_wandb.clients.transport import Transport
+from finetune_wandb.model.accounts.vault import AccessPolicy
 from finetune_wandb.model.errors import MissingError
-from finetune_wandb.model.vault import AccessPolicy
 from tests.clients.azure_stage import (
     TENANT,
     VAULT,

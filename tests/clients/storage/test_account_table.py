@@ -7,11 +7,11 @@ import pytest
 
 from finetune_wandb.clients.storage.account_table import AccountTable
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.accounts.ports import AccountStore
+from finetune_wandb.model.accounts.report import AccountReport, Finding
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.ids import AccountId
-from finetune_wandb.model.ports import AccountStore
-from finetune_wandb.model.report import AccountReport, Finding
 from tests.accounts.stage import run_pass
 from tests.fakes import NOW, PLACE, FakeAccountTable, World, account_id, settings, world
 

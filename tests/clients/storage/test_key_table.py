@@ -7,9 +7,9 @@ import pytest
 
 from finetune_wandb.clients.storage.key_table import KeyTable
 from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.model.accounts.key import KeyChange, KeyRecord
+from finetune_wandb.model.accounts.ports import KeyStore
 from finetune_wandb.model.errors import ConflictError
-from finetune_wandb.model.key import KeyChange, KeyRecord
-from finetune_wandb.model.ports import KeyStore
 from finetune_wandb.model.secret import SecretRef
 from tests.fakes import NOW, PLACE, VAULT, FakeKeyTable, World
 

@@ -12,6 +12,7 @@ from finetune_wandb.clients.storage.key_table import MintTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.keys import KeyMinter, KeyProver
+from finetune_wandb.model.accounts.key import KeyMint
 from finetune_wandb.model.errors import (
     AppError,
     ConflictError,
@@ -20,7 +21,6 @@ from finetune_wandb.model.errors import (
     ThrottledError,
     UnavailableError,
 )
-from finetune_wandb.model.key import KeyMint
 from finetune_wandb.model.secret import Secret, SecretRef
 from tests.clients.azure_stage import (
     KEY,

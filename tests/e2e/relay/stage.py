@@ -22,8 +22,8 @@ from dev.sandbox.wandb.store import Hub, hub
 from finetune_wandb.clients.azure.jobs import Jobs
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.sink import Pacing, WandbSink
-from finetune_wandb.model.account import RelayAccount
-from finetune_wandb.model.ports import OutgoingNotice
+from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.accounts.ports import OutgoingNotice
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import parse_job, reduce_job
 from finetune_wandb.model.relay.ports import RunKey

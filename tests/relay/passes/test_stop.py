@@ -1,6 +1,6 @@
 """A Stop that someone presses on the run in W&B: noted, or the job is cancelled, truthfully."""
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import RejectedError
 from finetune_wandb.relay.ports import RelayOptions
 from tests.fakes import FakeJobs

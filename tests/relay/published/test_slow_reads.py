@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from finetune_wandb.model.account import RelayAccount
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.relay.ports import Listing
 from tests.fakes import FakeJobs
 from tests.relay.stage import JOB, Stage, body, event

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from finetune_wandb.model.accounts.ports import OutgoingNotice
 from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, UnavailableError
-from finetune_wandb.model.ports import OutgoingNotice
 from finetune_wandb.model.relay.cursor import RunPath
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import RunAlert, RunKey

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from finetune_wandb.model.report import Finding
+from finetune_wandb.model.accounts.report import Finding
 from finetune_wandb.model.secret import Secret, SecretRef
 
 

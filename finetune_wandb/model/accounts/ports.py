@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from finetune_wandb.model.account import Account, RelayAccount
+from finetune_wandb.model.accounts.account import Account, RelayAccount
+from finetune_wandb.model.accounts.key import KeyChange, KeyOwner, KeyRecord
+from finetune_wandb.model.accounts.report import AccountReport
+from finetune_wandb.model.accounts.vault import RoleAssignment, SecretVersion, Vault
 from finetune_wandb.model.ids import AccountId, VaultAddress
-from finetune_wandb.model.key import KeyChange, KeyOwner, KeyRecord
-from finetune_wandb.model.report import AccountReport
 from finetune_wandb.model.secret import Secret, SecretRef
-from finetune_wandb.model.vault import RoleAssignment, SecretVersion, Vault
 
 
 class AccountPort(Protocol):
