@@ -17,14 +17,11 @@ from finetune_wandb.clients.azure.jobs import Jobs
 from finetune_wandb.clients.azure.notices import Notices
 from finetune_wandb.clients.azure.vaults import KeyVault, Roles, VaultResources
 from finetune_wandb.clients.key_ring import KeyRing
-from finetune_wandb.clients.storage.account_table import AccountTable
+from finetune_wandb.clients.storage.account_tables import AccountTable, KeyTable, MintTable
 from finetune_wandb.clients.storage.cursor_table import CursorTable
-from finetune_wandb.clients.storage.key_table import KeyTable, MintTable
-from finetune_wandb.clients.storage.problem_table import ProblemTable
 from finetune_wandb.clients.storage.queues import Queues
-from finetune_wandb.clients.storage.resync_table import ResyncTable
 from finetune_wandb.clients.storage.service import Storage, read_address
-from finetune_wandb.clients.storage.work_table import WorkTable
+from finetune_wandb.clients.storage.work_tables import ProblemTable, ResyncTable, WorkTable
 from finetune_wandb.clients.transport import Transport, share_ca_bundle
 from finetune_wandb.clients.wandb.artifacts import Artifacts
 from finetune_wandb.clients.wandb.keys import KeyMinter, KeyProver

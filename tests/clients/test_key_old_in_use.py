@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from finetune_wandb.clients.azure.jobs import Jobs
-from finetune_wandb.clients.storage.account_table import AccountTable
+from finetune_wandb.clients.storage.account_tables import AccountTable
 from finetune_wandb.clients.storage.cursor_table import CursorTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.transport import Transport

@@ -11,8 +11,7 @@ from finetune_wandb.accounts.reconcile import reconcile_account
 from finetune_wandb.clients.azure.accounts import Accounts
 from finetune_wandb.clients.azure.vaults import KeyVault, Roles, VaultResources
 from finetune_wandb.clients.key_ring import KeyRing
-from finetune_wandb.clients.storage.account_table import AccountTable
-from finetune_wandb.clients.storage.key_table import KeyTable
+from finetune_wandb.clients.storage.account_tables import AccountTable, KeyTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import Table
 from finetune_wandb.clients.transport import Transport

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from finetune_wandb.clients.storage.key_table import KEEP_CHANGES
+from finetune_wandb.clients.storage.account_tables import KEEP_CHANGES
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.key import KeyChange, KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport

@@ -180,7 +180,7 @@ def test_cursor_comes_back_when_it_was_stored_as_a_row(
 ) -> None:
     cursor = Cursor("/subscriptions/s", job, run=run, rows=rows, error=error, state=state)
     cursor.outbox = outbox
-    row = orjson.loads(change_of(cursor).body)
+    row = orjson.loads(change_of(cursor)[0].body)
     info = orjson.loads(row["info"])
     # A later release may have written fields that this one does not know.
     row["info"] = orjson.dumps({f"later-{name}": value for name, value in more.items()} | info)

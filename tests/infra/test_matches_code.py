@@ -55,21 +55,17 @@ def function_names() -> set[str]:
 
 
 def _tables() -> set[str]:
-    """Return the tables of clients/: what its modules open as `Table` or `JsonRows`."""
-    found = set()
-    for path in (ROOT / "finetune_wandb" / "clients").rglob("*.py"):
-        constants = dict(_texts(path))
-        opened = {
-            argument.id
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id in ("Table", "JsonRows")
-            for argument in node.args
-            if isinstance(argument, ast.Name)
-        }
-        found |= {constants[name] for name in opened if name in constants}
-    return found
+    """Return the tables of clients/: what its modules open as `Table` or `Rows`."""
+    return {
+        argument.value
+        for path in (ROOT / "finetune_wandb" / "clients").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("Table", "Rows")
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
+    }
 
 
 def _settings_block() -> dict[str, str]:

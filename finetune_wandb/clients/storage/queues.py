@@ -8,27 +8,24 @@ service REST reference, version 2019-02-02; held by contract tests against Azuri
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from finetune_wandb.clients.http import Answer
-from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.model.errors import ConflictError, MissingError, UnavailableError
+from finetune_wandb.clients.storage.service import Storage, made_first
+from finetune_wandb.model.errors import MissingError, UnavailableError
 from finetune_wandb.model.messages import Message
 from finetune_wandb.model.queues import QUEUES, QueueCount, SetAside
 
 _AT_ONCE: Final = 16
 _BATCH: Final = 32
 _HIDE_S: Final = 300
-_HEADERS: Final = {"Content-Type": "application/xml"}
 
 
-@dataclass(frozen=True, slots=True)
-class QueueMessage:
+class QueueMessage(NamedTuple):
     """A received message; `text` is as it was stored."""
 
     id: str
@@ -46,27 +43,21 @@ class Queue:
     async def put(self, text: str, *, delay_s: int = 0) -> None:
         """Put a message on the queue, visible after `delay_s` seconds (at most seven days)."""
         # A message is work: it ends by being done or in the poison queue, not by age.
-        path = f"messages?messagettl=-1&visibilitytimeout={delay_s}"
+        path = f"/messages?messagettl=-1&visibilitytimeout={delay_s}"
         body = f"<QueueMessage><MessageText>{escape(text)}</MessageText></QueueMessage>"
-        try:
-            await self._send("POST", path, body.encode())
-        except MissingError:
-            try:
-                await self._send("PUT", "")
-            except ConflictError as error:
-                if error.code != "QueueAlreadyExists":
-                    raise
-            await self._send("POST", path, body.encode())
+        await made_first(
+            lambda: self._send("PUT", ""), lambda: self._send("POST", path, body.encode())
+        )
 
     async def receive(self, most: int, *, hide_s: int) -> list[QueueMessage]:
         """Return up to `most` (at most 32) messages, which stay hidden for `hide_s` seconds."""
-        path = f"messages?numofmessages={most}&visibilitytimeout={hide_s}"
+        path = f"/messages?numofmessages={most}&visibilitytimeout={hide_s}"
         return _messages(await self._send("GET", path))
 
     async def remove(self, message: QueueMessage) -> None:
         """Remove a received message."""
         receipt = quote(message.receipt, safe="")
-        await self._send("DELETE", f"messages/{message.id}?popreceipt={receipt}")
+        await self._send("DELETE", f"/messages/{message.id}?popreceipt={receipt}")
 
     async def count(self) -> int:
         """Return about how many messages there are, hidden ones too; 0 without a queue."""
@@ -82,9 +73,9 @@ class Queue:
     async def _send(self, method: str, path: str, body: bytes | None = None) -> Answer:
         return await self._service.request(
             method,
-            f"{self._name}{'/' if path[:1].isalpha() else ''}{path}",
+            f"{self._name}{path}",
             lambda answer: answer,
-            headers=_HEADERS,
+            headers={"Content-Type": "application/xml"},
             body=body,
             subject=self._name,
         )
@@ -98,7 +89,6 @@ class Queues:
         self._poison = {name: Queue(storage, f"{name}-poison") for name in names}
 
     async def send(self, messages: Iterable[Message], *, delay_s: float = 0) -> None:
-        """Send each message; visible after `delay_s` seconds (at most seven days)."""
         limit = asyncio.Semaphore(_AT_ONCE)
 
         async def one(message: Message) -> None:
@@ -108,12 +98,10 @@ class Queues:
         await asyncio.gather(*(one(message) for message in messages))
 
     async def counts(self) -> list[QueueCount]:
-        """Return the counts of every queue."""
-        waiting, poison = await asyncio.gather(
-            asyncio.gather(*(queue.count() for queue in self._queues.values())),
-            asyncio.gather(*(queue.count() for queue in self._poison.values())),
-        )
-        return [QueueCount(*one) for one in zip(self._queues, waiting, poison, strict=True)]
+        queues = (*self._queues.values(), *self._poison.values())
+        counts = await asyncio.gather(*(queue.count() for queue in queues))
+        poison = counts[len(self._queues) :]
+        return [QueueCount(*one) for one in zip(self._queues, counts, poison, strict=False)]
 
     async def put(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
         """Put a message on a queue, as it was sent; the host reads base64."""
@@ -121,7 +109,6 @@ class Queues:
         await self._queues[queue].put(text, delay_s=int(delay_s))
 
     async def poisoned(self) -> AsyncIterator[SetAside]:
-        """Yield what is in the poison queues. A message that is not removed is seen again later."""
         for name, queue in self._poison.items():
             while batch := await queue.receive(_BATCH, hide_s=_HIDE_S):
                 for message in batch:
@@ -138,14 +125,9 @@ def _decoded(text: str) -> bytes:
 
 
 def _messages(answer: Answer) -> list[QueueMessage]:
+    names = ("MessageId", "PopReceipt", "MessageText")
     try:
-        return [
-            QueueMessage(
-                item.findtext("MessageId") or "",
-                item.findtext("PopReceipt") or "",
-                item.findtext("MessageText") or "",
-            )
-            for item in ElementTree.fromstring(answer.body.decode("utf-8-sig"))
-        ]
+        items = ElementTree.fromstring(answer.body.decode("utf-8-sig"))
     except (ElementTree.ParseError, UnicodeDecodeError):
         raise UnavailableError("Queue storage answered no messages", code="NotXml") from None
+    return [QueueMessage(*(item.findtext(name) or "" for name in names)) for item in items]

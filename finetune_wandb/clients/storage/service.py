@@ -13,8 +13,8 @@ checked 2026-11-24; held by contract tests against Azurite.
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final, Literal
@@ -22,7 +22,13 @@ from urllib.parse import urlsplit
 
 from finetune_wandb.clients.http import Answer, Http, error_code
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.errors import AppError, ConflictError, DeniedError, SettingsError
+from finetune_wandb.model.errors import (
+    AppError,
+    ConflictError,
+    DeniedError,
+    MissingError,
+    SettingsError,
+)
 
 Kind = Literal["table", "queue"]
 _TRY_S: Final = 10.0
@@ -45,13 +51,10 @@ _EMULATOR: Final = (
 class StorageAddress:
     """A connection string, or the two service URLs to use with the app's identity."""
 
-    connection_string: str = ""
+    connection_string: str = field(default="", repr=False)
+    """Holds the account's key."""
     table_url: str = ""
     queue_url: str = ""
-
-    def __repr__(self) -> str:
-        # A connection string holds the account's key.
-        return f"StorageAddress(table_url={self.table_url!r}, queue_url={self.queue_url!r})"
 
 
 def read_address(source: Mapping[str, str]) -> StorageAddress:
@@ -60,11 +63,11 @@ def read_address(source: Mapping[str, str]) -> StorageAddress:
         is_short = connection.strip().rstrip(";").lower() == _SHORTHAND
         return StorageAddress(connection_string=_EMULATOR if is_short else connection)
     account = source.get(f"{_NAME}__accountName", "")
-    table = source.get(f"{_NAME}__tableServiceUri", "")
-    queue = source.get(f"{_NAME}__queueServiceUri", "")
-    if account:
-        table = table or f"https://{account}.table.core.windows.net"
-        queue = queue or f"https://{account}.queue.core.windows.net"
+    table, queue = (
+        source.get(f"{_NAME}__{kind}ServiceUri")
+        or (f"https://{account}.{kind}.core.windows.net" if account else "")
+        for kind in ("table", "queue")
+    )
     if not table or not queue:
         raise SettingsError(
             "names no storage account",
@@ -73,6 +76,22 @@ def read_address(source: Mapping[str, str]) -> StorageAddress:
             " connection string",
         )
     return StorageAddress(table_url=table, queue_url=queue)
+
+
+async def made_first[T](
+    make: Callable[[], Awaitable[object]], write: Callable[[], Awaitable[T]]
+) -> T:
+    """Write; where what is written to is not there, `make` it first, unless another just did."""
+    try:
+        return await write()
+    except MissingError:
+        pass
+    try:
+        await make()
+    except ConflictError as error:
+        if not error.code.endswith("AlreadyExists"):
+            raise
+    return await write()
 
 
 class Storage:
@@ -100,11 +119,11 @@ class StorageService:
             urls = {"table": self._address.table_url, "queue": self._address.queue_url}
             return urls[self._kind].rstrip("/")
         parts = self._parts
-        named = parts.get(f"{self._kind.title()}Endpoint")
+        if named := parts.get(f"{self._kind.title()}Endpoint"):
+            return named.rstrip("/")
         protocol = parts.get("DefaultEndpointsProtocol", "https")
         suffix = parts.get("EndpointSuffix", "core.windows.net")
-        made = f"{protocol}://{parts.get('AccountName')}.{self._kind}.{suffix}"
-        return (named or made).rstrip("/")
+        return f"{protocol}://{parts.get('AccountName')}.{self._kind}.{suffix}"
 
     async def request[T](
         self,
@@ -135,10 +154,8 @@ class StorageService:
     def _parts(self) -> dict[str, str]:
         text = self._address.connection_string
         parts = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
-        if text and not (
-            parts.get("SharedAccessSignature")
-            or (parts.get("AccountName") and "AccountKey" in parts)
-        ):
+        has_key = parts.get("AccountName") and "AccountKey" in parts
+        if text and not has_key and not parts.get("SharedAccessSignature"):
             raise SettingsError(
                 "is a connection string without a key or a shared access signature",
                 subject=_NAME,
@@ -146,10 +163,6 @@ class StorageService:
                 " identity",
             )
         return parts
-
-    @cached_property
-    def _key(self) -> bytes:
-        return base64.b64decode(self._parts["AccountKey"])
 
     async def _authorized(
         self, method: str, url: str, headers: Mapping[str, str]
@@ -161,10 +174,15 @@ class StorageService:
             return {**dated, "Authorization": f"Bearer {await self._transport.token(_SCOPE)}"}
         if "SharedAccessSignature" in self._parts:
             return dated
-        account = self._parts["AccountName"]
-        text = f"{now}\n" if self._kind == "table" else _signed_headers(method, headers, dated)
-        text += _resource(account, url)
-        mark = base64.b64encode(hmac.digest(self._key, text.encode(), hashlib.sha256)).decode()
+        account, address = self._parts["AccountName"], urlsplit(url)
+        text = f"{now}\n"
+        if self._kind == "queue":
+            named = "".join(f"{name}:{value}\n" for name, value in dated.items())
+            text = f"{method}\n\n{headers['Content-Type']}\n\n{named}"
+        comp = [f"?{part}" for part in address.query.split("&") if part.startswith("comp=")]
+        text += f"/{account}{address.path}{''.join(comp)}"
+        key = base64.b64decode(self._parts["AccountKey"])
+        mark = base64.b64encode(hmac.digest(key, text.encode(), hashlib.sha256)).decode()
         return {**dated, "Authorization": f"SharedKeyLite {account}:{mark}"}
 
     def _explain(self, answer: Answer, subject: str) -> AppError | None:
@@ -181,15 +199,3 @@ class StorageService:
                 " Contributor on the storage account, and let the app through its firewall",
             )
         return None
-
-
-def _signed_headers(method: str, headers: Mapping[str, str], dated: Mapping[str, str]) -> str:
-    named = "".join(f"{name}:{value}\n" for name, value in dated.items())
-    return f"{method}\n\n{headers.get('Content-Type', '')}\n\n{named}"
-
-
-def _resource(account: str, url: str) -> str:
-    address = urlsplit(url)
-    parameters = address.query.split("&")
-    comp = next((f"?{part}" for part in parameters if part.startswith("comp=")), "")
-    return f"/{account}{address.path}{comp}"

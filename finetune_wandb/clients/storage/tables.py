@@ -11,16 +11,16 @@ against Azurite.
 import hashlib
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
+import msgspec
 import orjson
 
 from finetune_wandb.clients.http import Answer, error_for
-from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.storage.service import Storage, made_first
 from finetune_wandb.model.errors import AppError, ConflictError, MissingError, UnavailableError
 
 ANY: Final = "*"
@@ -62,9 +62,7 @@ class Table:
     async def read(self, partition: str, row: str) -> dict[str, Any] | None:
         """Return a row as the service's JSON object, its etag as `odata.etag`; None for none."""
         try:
-            return await self._service.request(
-                "GET", self._path(partition, row), _row, headers=_HEADERS, subject=self._name
-            )
+            return await self._send("GET", self._path(partition, row), _row)
         except MissingError:
             return None
 
@@ -75,131 +73,86 @@ class Table:
 
         `most` ends the query early: no more than that many rows are returned.
         """
-        found: list[dict[str, Any]] = []
-        async for rows in self.pages(where, columns=columns, most=most):
-            found += rows
-            if most is not None and len(found) >= most:
-                break
-        return found[:most]
-
-    async def pages(
-        self, where: str = "", *, columns: tuple[str, ...] = (), most: int | None = None
-    ) -> AsyncIterator[list[dict[str, Any]]]:
-        """Yield the rows that an OData filter matches, page by page of at most `most` or 1,000."""
-        parts = [f"$filter={quote(where, safe='')}"] if where else []
-        if columns:
-            parts.append(f"$select={quote(','.join(columns), safe='')}")
+        asked = {"$filter": where, "$select": ",".join(columns)}
         if most is not None:
-            parts.append(f"$top={min(most, 1000)}")
-        place = ""
+            asked["$top"] = str(min(most, 1000))
+        found: list[dict[str, Any]] = []
+        place: dict[str, str] = {}
         while True:
-            path = f"{self._name}()?{'&'.join(part for part in (*parts, place) if part)}"
+            query = {name: value for name, value in (asked | place).items() if value}
+            path = f"{self._name}()?{urlencode(query, quote_via=quote, safe='$')}".rstrip("?")
             try:
-                rows, place = await self._service.request(
-                    "GET", path.rstrip("?"), _page, headers=_HEADERS, subject=self._name
-                )
+                rows, place = await self._send("GET", path, _page)
             except MissingError:
-                return
-            yield rows
-            if not place:
-                return
+                return found[:most]
+            found += rows
+            if not place or (most is not None and len(found) >= most):
+                return found[:most]
 
-    async def insert(self, row: Mapping[str, Any]) -> str:
-        """Write a new row and return its etag. Raises ConflictError where there is one already."""
-        return await self._made(lambda: self._put("POST", self._name, row))
+    async def put(
+        self, row: Mapping[str, Any], *, over: str | None = None, merge: bool = False
+    ) -> str:
+        """Write a row and return its etag.
 
-    async def upsert(self, row: Mapping[str, Any], *, merge: bool = False) -> None:
-        """Write a row over whatever is there; with `merge` its other columns stay."""
-        path = self._path(row["PartitionKey"], row["RowKey"])
-        await self._made(lambda: self._put("PATCH" if merge else "PUT", path, row))
-
-    async def update(self, row: Mapping[str, Any], *, etag: str, merge: bool = False) -> str:
-        """Write over the version that `etag` names, or over `ANY`, and return the new etag.
-
-        Raises ConflictError where another writer came first, or the row is gone.
+        `over` is the version that it replaces: an etag, `ANY`, or empty for a new row; a writer
+        that does not find it gets a ConflictError. None: whatever is there, or nothing.
+        With `merge`, other columns of the stored row stay as they are.
         """
-        path = self._path(row["PartitionKey"], row["RowKey"])
-        try:
-            return await self._put("PATCH" if merge else "PUT", path, row, {"If-Match": etag})
-        except MissingError as error:
-            raise ConflictError("the row is gone", subject=self._name, code=error.code) from None
-
-    async def delete(self, partition: str, row: str) -> None:
-        """Remove a row; a no-op where there is none."""
-        try:
-            await self._service.request(
-                "DELETE",
-                self._path(partition, row),
-                lambda _: None,
-                headers={**_HEADERS, "If-Match": ANY},
-                subject=self._name,
-            )
-        except MissingError:
-            return
+        verb, path = "PATCH" if merge else "PUT", self._path(row["PartitionKey"], row["RowKey"])
+        if over == "":
+            verb, path = "POST", self._name
+        condition = {"If-Match": over} if over else {}
+        body = orjson.dumps(row)
+        return await self._written(
+            lambda: self._send(verb, path, _etag, condition, body), is_new=not over
+        )
 
     async def write(self, writes: list[RowWrite]) -> list[str]:
         """Write rows of one partition together, all or none; return their etags in order.
 
         Raises ConflictError where another writer came first to one of them.
         """
-        try:
-            return await self._transaction(writes)
-        except MissingError:
-            await self._create()
-        try:
-            return await self._transaction(writes)
-        except MissingError as error:
-            raise ConflictError("a row is gone", subject=self._name, code=error.code) from None
-
-    async def _transaction(self, writes: list[RowWrite]) -> list[str]:
         batch, changes = f"batch_{uuid.uuid4()}", f"changeset_{uuid.uuid4()}"
+        kind = {"Content-Type": f"multipart/mixed; boundary={batch}"}
         target = f"{self._service.endpoint}/{self._name}"
-        return await self._service.request(
-            "POST",
-            "$batch",
-            lambda answer: _etags(answer, len(writes), self._name),
-            headers={**_HEADERS, "Content-Type": f"multipart/mixed; boundary={batch}"},
-            body=_batch(writes, target, batch, changes),
-            subject=self._name,
+        body = _batch(writes, target, batch, changes)
+
+        def etags(answer: Answer) -> list[str]:
+            return _etags(answer, len(writes), self._name)
+
+        return await self._written(
+            lambda: self._send("POST", "$batch", etags, kind, body),
+            is_new=any(not write.etag for write in writes),
         )
 
-    async def _put(
+    async def delete(self, partition: str, row: str) -> None:
+        """Remove a row; a no-op where there is none."""
+        try:
+            await self._send("DELETE", self._path(partition, row), _etag, {"If-Match": ANY})
+        except MissingError:
+            return
+
+    async def _written[T](self, write: Callable[[], Awaitable[T]], *, is_new: bool) -> T:
+        """Write; a table that may get its first row is made where it is not there."""
+        name = orjson.dumps({"TableName": self._name})
+        try:
+            if not is_new:
+                return await write()
+            return await made_first(lambda: self._send("POST", "Tables", _etag, {}, name), write)
+        except MissingError as error:
+            raise ConflictError("the row is gone", subject=self._name, code=error.code) from None
+
+    async def _send[T](
         self,
         method: str,
         path: str,
-        row: Mapping[str, Any],
-        condition: Mapping[str, str] | None = None,
-    ) -> str:
+        read: Callable[[Answer], T],
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> T:
         return await self._service.request(
-            method,
-            path,
-            lambda answer: answer.headers.get("ETag", ""),
-            headers={**_HEADERS, **(condition or {})},
-            body=_body(row),
-            subject=self._name,
+            method, path, read, headers=_HEADERS | (headers or {}), body=body, subject=self._name
         )
-
-    async def _made[T](self, write: Callable[[], Awaitable[T]]) -> T:
-        """Write what asks for no version; where that answers 404, the table is not there yet."""
-        try:
-            return await write()
-        except MissingError:
-            await self._create()
-            return await write()
-
-    async def _create(self) -> None:
-        try:
-            await self._service.request(
-                "POST",
-                "Tables",
-                lambda _: None,
-                headers=_HEADERS,
-                body=orjson.dumps({"TableName": self._name}),
-                subject=self._name,
-            )
-        except ConflictError as error:
-            if error.code != "TableAlreadyExists":
-                raise
 
     def _path(self, partition: str, row: str) -> str:
         return f"{self._name}({_keys(partition, row)})"
@@ -213,71 +166,52 @@ def table_key(text: str) -> str:
     return "h-" + hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-@dataclass(frozen=True, slots=True)
-class JsonRow:
-    """A stored row's data, and the version to write over."""
+class Rows[T]:
+    """A small table: keys to search by, and one JSON column with the rest, a `T`.
 
-    data: dict[str, Any]
-    etag: str
+    What another release of the app wrote beside the fields of `T` is passed over.
+    """
 
+    def __init__(self, storage: Storage, name: str, kind: type[T]) -> None:
+        self.table = Table(storage, name)
+        self._decoder = msgspec.json.Decoder(kind)
 
-class JsonRows:
-    """A small table: keys to search by, and one JSON column with the rest."""
+    async def read(self, partition: str, row: str) -> tuple[T, str] | None:
+        """Return what a row holds and its etag; None where there is none."""
+        found = await self.table.read(table_key(partition), table_key(row))
+        return (self._decoder.decode(found["data"]), found["odata.etag"]) if found else None
 
-    def __init__(self, storage: Storage, table: str) -> None:
-        self._table = Table(storage, table)
-
-    async def read(self, partition: str, row: str) -> JsonRow | None:
-        found = await self._table.read(table_key(partition), table_key(row))
-        return JsonRow(orjson.loads(found["data"]), found["odata.etag"]) if found else None
-
-    async def put(self, partition: str, row: str, data: dict[str, Any]) -> None:
-        """Write a row, whatever was there."""
-        await self._table.upsert(_entity(partition, row, data))
-
-    async def write(
-        self, partition: str, row: str, data: dict[str, Any], known: JsonRow | None
-    ) -> str:
-        """Write a row over the one that its writer read, or a new one where that was none.
-
-        Return its etag. Raises ConflictError where another writer came first.
-        """
-        entity = _entity(partition, row, data)
-        if known is None:
-            return await self._table.insert(entity)
-        return await self._table.update(entity, etag=known.etag)
+    async def put(self, partition: str, row: str, data: T, *, over: str | None = None) -> str:
+        """Write a row and return its etag; `over` is what it replaces, as in `Table.put`."""
+        text = msgspec.json.encode(data).decode()
+        keys = {"PartitionKey": table_key(partition), "RowKey": table_key(row)}
+        return await self.table.put({**keys, "data": text}, over=over)
 
     async def delete(self, partition: str, row: str) -> None:
         """Remove a row; a no-op where there is none."""
-        await self._table.delete(table_key(partition), table_key(row))
+        await self.table.delete(table_key(partition), table_key(row))
 
-    async def rows(self, partition: str | None = None) -> AsyncIterator[dict[str, Any]]:
-        """Yield the data of a partition's rows, or of the whole table's."""
-        where = f"PartitionKey eq '{table_key(partition)}'" if partition is not None else ""
-        async for page in self._table.pages(where, columns=("data",)):
-            for row in page:
-                yield orjson.loads(row["data"])
+    async def rows(self, partition: str | None = None, *, most: int | None = None) -> list[T]:
+        """Return what a partition's rows hold, or the whole table's, by key."""
+        where = matching(table_key(partition)) if partition is not None else ""
+        found = await self.table.query(where, columns=("data",), most=most)
+        return [self._decoder.decode(row["data"]) for row in found]
 
 
-def quoted(text: str) -> str:
+def matching(partition: str, row: str | None = None) -> str:
+    """Return the filter for a partition, or for one row of it."""
+    where = f"PartitionKey eq '{_quoted(partition)}'"
+    return where if row is None else f"{where} and RowKey eq '{_quoted(row)}'"
+
+
+def _quoted(text: str) -> str:
     """Return text as it stands between the quotes of a filter."""
     return text.replace("'", "''")
 
 
 def _keys(partition: str, row: str) -> str:
-    first, second = quote(quoted(partition), safe=""), quote(quoted(row), safe="")
+    first, second = quote(_quoted(partition), safe=""), quote(_quoted(row), safe="")
     return f"PartitionKey='{first}',RowKey='{second}'"
-
-
-def _body(row: Mapping[str, Any]) -> bytes:
-    """Return a row as JSON; times carry their type, without which they would be text."""
-    columns: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, datetime):
-            value = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            columns[f"{name}@odata.type"] = "Edm.DateTime"
-        columns[name] = value
-    return orjson.dumps(columns)
 
 
 def _batch(writes: list[RowWrite], target: str, batch: str, changes: str) -> bytes:
@@ -325,6 +259,10 @@ def _failure(status: int, answer: Answer, table: str) -> AppError:
     return error_for(Answer(status, answer.headers, body), _SERVICE, table)
 
 
+def _etag(answer: Answer) -> str:
+    return answer.headers.get("ETag", "")
+
+
 def _row(answer: Answer) -> dict[str, Any]:
     row = answer.json()
     if not isinstance(row, dict) or "odata.etag" not in row:
@@ -332,24 +270,14 @@ def _row(answer: Answer) -> dict[str, Any]:
     return row
 
 
-def _page(answer: Answer) -> tuple[list[dict[str, Any]], str]:
-    """Return rows, and the part of a query that asks for the next page; empty at the end."""
+def _page(answer: Answer) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return rows, and the parameters that ask for the next page; none at the end."""
     try:
         rows: list[dict[str, Any]] = orjson.loads(answer.body)["value"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise UnavailableError(f"{_SERVICE} answered no rows", code="NotJson") from None
     places = {
-        "NextPartitionKey": answer.headers.get("x-ms-continuation-nextpartitionkey"),
-        "NextRowKey": answer.headers.get("x-ms-continuation-nextrowkey"),
+        name: answer.headers.get(f"x-ms-continuation-{name.lower()}")
+        for name in ("NextPartitionKey", "NextRowKey")
     }
-    return rows, "&".join(
-        f"{name}={quote(value, safe='')}" for name, value in places.items() if value
-    )
-
-
-def _entity(partition: str, row: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "PartitionKey": table_key(partition),
-        "RowKey": table_key(row),
-        "data": orjson.dumps(data).decode(),
-    }
+    return rows, {name: value for name, value in places.items() if value}

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from finetune_wandb.clients.storage.account_table import AccountTable
+from finetune_wandb.clients.storage.account_tables import AccountTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.ports import AccountStore

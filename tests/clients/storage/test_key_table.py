@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from finetune_wandb.clients.storage.key_table import KeyTable
+from finetune_wandb.clients.storage.account_tables import KeyTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.accounts.key import KeyChange, KeyRecord
 from finetune_wandb.model.accounts.ports import KeyStore

@@ -17,7 +17,7 @@ from azure.storage.queue import (
 
 from finetune_wandb.clients.storage.queues import Queue, Queues
 from finetune_wandb.clients.storage.service import Storage, StorageAddress, read_address
-from finetune_wandb.clients.storage.tables import JsonRows, RowWrite, Table, table_key
+from finetune_wandb.clients.storage.tables import Rows, RowWrite, Table, table_key
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import ConflictError, SettingsError, UnavailableError
 from finetune_wandb.model.messages import Message
@@ -99,30 +99,30 @@ async def test_our_error_is_raised_when_storage_is_away() -> None:
     transport = Transport()
     storage = Storage(StorageAddress(connection_string=connection), transport)
     with pytest.raises(UnavailableError):
-        await JsonRows(storage, "rows").read("a", "b")
+        await Rows(storage, "rows", dict).read("a", "b")
     await transport.close()
 
 
 async def test_rows_are_kept_once_when_they_are_put_and_added(storage: Storage) -> None:
-    rows = JsonRows(storage, "jsonrows")
+    rows = Rows(storage, "jsonrows", dict)
     await rows.put("p/1", "a'b", {"n": 1})
     await rows.put("p/1", "a'b", {"n": 2})
     with pytest.raises(ConflictError):
-        await rows.write("p/1", "a'b", {"n": 3}, None)
-    await rows.write("p/1", "other é", {"n": 3}, None)
-    known = await rows.read("p/1", "other é")
-    await rows.write("p/1", "other é", {"n": 4}, known)
+        await rows.put("p/1", "a'b", {"n": 3}, over="")
+    etag = await rows.put("p/1", "other é", {"n": 3}, over="")
+    assert await rows.read("p/1", "other é") == ({"n": 3}, etag)
+    await rows.put("p/1", "other é", {"n": 4}, over=etag)
     with pytest.raises(ConflictError):
-        await rows.write("p/1", "other é", {"n": 5}, known)
+        await rows.put("p/1", "other é", {"n": 5}, over=etag)
     found = await rows.read("p/1", "a'b")
     assert found is not None
-    assert found.data == {"n": 2}
+    assert found[0] == {"n": 2}
     assert await rows.read("p/1", "none") is None
-    assert sorted([row["n"] async for row in rows.rows("p/1")]) == [2, 4]
-    assert [row async for row in rows.rows("p/2")] == []
+    assert sorted(row["n"] for row in await rows.rows("p/1")) == [2, 4]
+    assert await rows.rows("p/2") == []
     await rows.delete("p/1", "a'b")
     await rows.delete("p/1", "a'b")
-    assert [row["n"] async for row in rows.rows()] == [4]
+    assert [row["n"] for row in await rows.rows()] == [4]
 
 
 @pytest.mark.parametrize("text", ["a/b", "a\\b", "a#b?", "", "é", "x" * 999, "a'b", "\x00", "a b"])
@@ -193,13 +193,13 @@ async def test_shared_access_signature_opens_tables_and_queues(table_url: str) -
     )
     transport = Transport()
     storage = Storage(StorageAddress(connection_string=connection), transport)
-    queue, rows = Queue(storage, "sas-queue"), JsonRows(storage, "sasrows")
+    queue, rows = Queue(storage, "sas-queue"), Rows(storage, "sasrows", dict)
     await queue.put("text")
     (message,) = await queue.receive(1, hide_s=60)
     await queue.remove(message)
     assert await queue.count() == 0
     await rows.put("p", "r", {"n": 1})
-    assert [row async for row in rows.rows("p")] == [{"n": 1}]
+    assert await rows.rows("p") == [{"n": 1}]
     etags = await Table(storage, "sasrows").write(
         [RowWrite("q", "r", b'{"PartitionKey":"q","RowKey":"r","data":"{}"}')]
     )

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from finetune_wandb.clients.storage.resync_table import TABLE, ResyncTable
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.tables import JsonRows
+from finetune_wandb.clients.storage.tables import Rows
+from finetune_wandb.clients.storage.work_tables import ResyncTable
 from finetune_wandb.flows.app import ResyncPort
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 from tests.flows.resync_stage import Resyncs
@@ -49,12 +49,11 @@ async def test_resync_is_read_when_another_release_stored_it(storage: Storage) -
     stored = replace(FIRST, id="0" * 32)
     await table.write(stored)
     # Another release of the app may have written more fields.
-    rows = JsonRows(storage, TABLE)
-    row = await rows.read(stored.id, "-head")
-    assert row is not None
-    await rows.put(
-        stored.id, "-head", row.data | {"later": 1, "request": row.data["request"] | {"x": 2}}
-    )
+    rows = Rows(storage, "resyncs", dict)
+    found = await rows.read(stored.id, "-head")
+    assert found is not None
+    row = found[0]
+    await rows.put(stored.id, "-head", row | {"later": 1, "request": row["request"] | {"x": 2}})
     assert await table.read_head(stored.id) == stored
     await table.remove(stored.id)
 

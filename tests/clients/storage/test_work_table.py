@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.work_table import WorkTable
+from finetune_wandb.clients.storage.work_tables import WorkTable
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.work import Problem, work_of
 

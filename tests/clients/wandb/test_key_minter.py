@@ -8,7 +8,7 @@ from importlib.metadata import version
 import pytest
 
 from finetune_wandb.clients.azure.vaults import KeyVault
-from finetune_wandb.clients.storage.key_table import MintTable
+from finetune_wandb.clients.storage.account_tables import MintTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.keys import KeyMinter, KeyProver

@@ -1,0 +1,224 @@
+"""What the app knows of accounts and keys: tables `accounts`, `keys`, `keychanges`, `keymints`.
+
+One row an account, with what the last pass over it found and what the relay needs of it; a report
+of an account that could not be read changes only what it knows. One row a secret, with the
+version in use; another with how far its rotation has come. The audit of key changes keeps 400
+days. No table ever holds a key's value.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.storage.tables import ANY, Rows, Table, matching
+from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord
+from finetune_wandb.model.accounts.report import AccountReport, Finding, Step, StepOutcome
+from finetune_wandb.model.errors import ConflictError
+from finetune_wandb.model.ids import AccountId, parse_account_id
+from finetune_wandb.model.secret import SecretRef, secret_at
+
+KEEP_CHANGES = timedelta(days=400)
+_TEXTS = ("endpoint", "region", "entity", "project")
+_FLAGS = ("in_scope", "healthy", "native_seen")
+_RELAY_COLUMNS = ("id", *_TEXTS, "vault_host", "secret", "native_seen", "mode")
+_LISTS: dict[str, msgspec.json.Decoder[Any]] = {
+    "findings": msgspec.json.Decoder(tuple[Finding, ...]),
+    "plan": msgspec.json.Decoder(tuple[Step, ...]),
+    "steps": msgspec.json.Decoder(tuple[StepOutcome, ...]),
+}
+_TOO_LONG = 32_000
+"""Characters a text property may have; a row keeps its place when a list grows past it."""
+_END_OF_TIME = 10**16
+"""Microseconds beyond any date: row keys count down from it, so that the newest comes first."""
+
+
+class AccountTable:
+    """AccountStore over Azure Tables."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._table = Table(storage, "accounts")
+
+    async def read(self, account: AccountId) -> AccountReport | None:
+        row = await self._table.read(*_place(account))
+        return _report_of(row) if row else None
+
+    async def write(self, report: AccountReport) -> None:
+        """Store a report. Of a deleted account only an existing row is changed."""
+        if report.deleted:
+            # An account of the same name that is made later is another one: what was set in the
+            # portal is gone with this one.
+            flags = dict.fromkeys(_FLAGS, False)
+            await self._merge(
+                report.id, deleted=True, checked_at=report.checked_at.isoformat(), **flags
+            )
+            return
+        await self._table.put(_row_of(report), merge=True)
+
+    async def mark_native_seen(self, account: AccountId) -> None:
+        await self._merge(account, native_seen=True)
+
+    async def list_all(self) -> list[AccountReport]:
+        return [_report_of(row) for row in await self._table.query()]
+
+    async def list_for_relay(self) -> list[RelayAccount]:
+        return await self._for_relay("")
+
+    async def find_for_relay(self, account: AccountId) -> RelayAccount | None:
+        found = await self._for_relay(f"{matching(*_place(account))} and ")
+        return found[0] if found else None
+
+    async def _for_relay(self, where: str) -> list[RelayAccount]:
+        rows = await self._table.query(
+            f"{where}in_scope eq true and deleted eq false", columns=_RELAY_COLUMNS
+        )
+        return [
+            _relay_account_of(row)
+            for row in rows
+            if row.get("endpoint") and row.get("project") and row.get("vault_host")
+        ]
+
+    async def _merge(self, account: AccountId, **columns: Any) -> None:
+        with contextlib.suppress(ConflictError):
+            await self._table.put(_keys(account) | columns, over=ANY, merge=True)
+
+
+def _place(account: AccountId) -> tuple[str, str]:
+    return account.subscription.lower(), f"{account.group}|{account.name}".lower()
+
+
+def _keys(account: AccountId) -> dict[str, Any]:
+    return dict(zip(("PartitionKey", "RowKey"), _place(account), strict=True))
+
+
+def _row_of(report: AccountReport) -> dict[str, Any]:
+    row = _keys(report.id) | {
+        "id": str(report.id),
+        "checked_at": report.checked_at.isoformat(),
+        "mode": report.mode,
+        "settled": report.settled,
+        "findings": _json(report.findings),
+        "retry_after_s": report.retry_after_s or 0.0,
+    }
+    if report.told_healthy is not None:
+        row["told_healthy"] = report.told_healthy
+    if not report.readable:
+        # What is known of it from before stays; a pause at Azure says nothing about its health.
+        return row | ({"healthy": False} if report.settled else {})
+    return row | {
+        **{column: getattr(report, column) for column in (*_TEXTS, "kind", "principal_id")},
+        "vault_host": report.secret.vault.host if report.secret else "",
+        "secret": report.secret.name if report.secret else "",
+        "deleted": False,
+        "in_scope": report.in_scope,
+        "healthy": report.healthy,
+        "plan": _json(report.plan),
+        "steps": _json(report.steps),
+    }
+
+
+def _json(items: tuple[Any, ...]) -> str:
+    """Return a list as text that fits a property, without its last items where it does not."""
+    while len(text := msgspec.json.encode(items).decode()) > _TOO_LONG:
+        items = items[:-1]
+    return text
+
+
+def _report_of(row: dict[str, Any]) -> AccountReport:
+    """Return the report that a row was made from; what was never known has its default."""
+    plain = ("mode", "settled", "deleted", "told_healthy", "kind", "principal_id", *_TEXTS, *_FLAGS)
+    known: dict[str, Any] = {name: row[name] for name in plain if name in row}
+    return AccountReport(
+        id=parse_account_id(row["id"]),
+        checked_at=datetime.fromisoformat(row["checked_at"]),
+        retry_after_s=row["retry_after_s"] or None,
+        secret=secret_at(row["vault_host"], row["secret"]) if row.get("vault_host") else None,
+        **known,
+        **{name: read.decode(row[name]) for name, read in _LISTS.items() if name in row},
+    )
+
+
+def _relay_account_of(row: dict[str, Any]) -> RelayAccount:
+    account = parse_account_id(row["id"])
+    return RelayAccount(
+        id=account,
+        name=account.name,
+        subscription=account.subscription,
+        secret=secret_at(row["vault_host"], row["secret"]),
+        native_seen=bool(row.get("native_seen")),
+        observed=row.get("mode") == "observe",
+        **{column: row.get(column) or "" for column in _TEXTS},
+    )
+
+
+class KeyTable:
+    """KeyStore over Azure Tables."""
+
+    def __init__(
+        self, storage: Storage, on_write: Callable[[KeyRecord], None] | None = None
+    ) -> None:
+        """`on_write` gets every record that this process has written."""
+        self._rows = Rows(storage, "keys", KeyRecord)
+        self._changes = Rows(storage, "keychanges", KeyChange)
+        self._on_write = on_write
+
+    async def read(self, secret: SecretRef) -> KeyRecord | None:
+        found = await self._rows.read(*secret.key)
+        return replace(found[0], etag=found[1]) if found else None
+
+    async def list_all(self) -> list[KeyRecord]:
+        """Return what is known of every secret, in no order, without the etags."""
+        return await self._rows.rows()
+
+    async def write(self, record: KeyRecord) -> KeyRecord:
+        plain = replace(record, etag="")
+        etag = await self._rows.put(*record.secret.key, plain, over=record.etag)
+        written = replace(record, etag=etag)
+        if self._on_write is not None:
+            self._on_write(written)
+        return written
+
+    async def append_change(self, change: KeyChange) -> None:
+        row = f"{_countdown(change.at)}|{change.version}|{change.cause}"
+        await self._changes.put("/".join(change.secret.key), row, change)
+
+    async def purge_changes(self, now: datetime) -> int:
+        old = await self._changes.table.query(
+            f"RowKey gt '{_countdown(now - KEEP_CHANGES)}'", columns=("PartitionKey", "RowKey")
+        )
+        for row in old:
+            await self._changes.table.delete(row["PartitionKey"], row["RowKey"])
+        return len(old)
+
+    async def list_changes(self, secret: SecretRef, *, most: int | None = None) -> list[KeyChange]:
+        return await self._changes.rows("/".join(secret.key), most=most)
+
+
+def _countdown(moment: datetime) -> str:
+    return f"{_END_OF_TIME - int(moment.timestamp() * 1_000_000):017d}"
+
+
+class MintTable:
+    """MintStore over Azure Tables: one row a secret, written only over what its writer knows."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._rows = Rows(storage, "keymints", KeyMint)
+
+    async def read(self, secret: SecretRef) -> KeyMint | None:
+        found = await self._rows.read(*secret.key)
+        return found[0] if found else None
+
+    async def list_all(self) -> list[KeyMint]:
+        return await self._rows.rows()
+
+    async def write(self, before: KeyMint | None, after: KeyMint) -> None:
+        place = after.secret.key
+        found, etag = await self._rows.read(*place) or (None, "")
+        if found != before:
+            raise ConflictError("another process has the rotation", subject="/".join(place))
+        await self._rows.put(*place, after, over=etag)
