@@ -8,7 +8,7 @@ import gc
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from finetune_wandb.accounts.ports import ReconcilePorts
@@ -30,8 +30,6 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.events import RefusedEvents
 from finetune_wandb.flows.key import NativeJobs
 from finetune_wandb.keys.new_key import RotationPorts
-from finetune_wandb.model.relay.ports import RunKey
-from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.telemetry import NoTelemetry, Telemetry
 from finetune_wandb.relay.artifacts.log import ArtifactLog
@@ -42,11 +40,14 @@ from finetune_wandb.relay.ports import RelayPorts, options_of
 def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     """Return the app with every client behind its port; it makes no request yet."""
     _calm_collector()
-    _mute_sdks()
+    # Request logs of the Azure SDKs would be twenty lines a pass over an account.
+    logging.getLogger("azure").setLevel(logging.WARNING)
     share_ca_bundle()
     telemetry = _telemetry(environ)
     transport = Transport(
-        settings.sandbox_url, environ.get("AZURE_CLIENT_ID", ""), on_call=_call_counter(telemetry)
+        settings.sandbox_url,
+        environ.get("AZURE_CLIENT_ID", ""),
+        on_call=lambda service, status: telemetry.count("calls", 1, service=service, status=status),
     )
     storage = Storage(read_address(environ), transport)
     vault = KeyVault(transport)
@@ -72,7 +73,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         jobs=jobs,
         cursors=cursors,
         sink=WandbSink(transport, settings.wandb_base_url),
-        keys=_RunKeys(ring),
+        keys=ring,
         notices=notices,
     )
     return App(
@@ -121,11 +122,6 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def _mute_sdks() -> None:
-    """Keep request logs of the Azure SDKs out of the app's: twenty lines a pass over an account."""
-    logging.getLogger("azure").setLevel(logging.WARNING)
-
-
 def _telemetry(environ: Mapping[str, str]) -> Telemetry:
     if environ.get("PYTHON_ENABLE_OPENTELEMETRY", "").lower() not in ("true", "1"):
         return NoTelemetry()
@@ -133,24 +129,3 @@ def _telemetry(environ: Mapping[str, str]) -> Telemetry:
     from finetune_wandb.clients.telemetry import start
 
     return start(environ)
-
-
-def _call_counter(telemetry: Telemetry) -> Callable[[str, int], None]:
-    def count(service: str, status: int) -> None:
-        telemetry.count("calls", 1, service=service, status=status)
-
-    return count
-
-
-class _RunKeys:
-    """The relay's view of the key ring."""
-
-    def __init__(self, ring: "KeyRing") -> None:
-        self._ring = ring
-
-    async def run_key(self, secret: SecretRef) -> RunKey:
-        async def renew() -> Secret:
-            return (await self._ring.key_in_use(secret)).value
-
-        key = await self._ring.key_in_use(secret)
-        return RunKey(key.entity, key.value, renew)

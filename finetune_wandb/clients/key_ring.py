@@ -10,11 +10,13 @@ accepted is never handed out, nor one that W&B refuses. Decides nothing about ke
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from finetune_wandb.clients.azure.vaults import KeyVault
 from finetune_wandb.model.accounts.key import KeyInUse, KeyRecord
+from finetune_wandb.model.accounts.ports import KeyStore
 from finetune_wandb.model.errors import DeniedError, MissingError
+from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.single_flight import SingleFlight
 
@@ -23,18 +25,12 @@ FRESH_S: Final = 1.0
 _MOST: Final = 256
 
 
-class KeyReader(Protocol):
-    """Where it is recorded which version is in use."""
-
-    async def read(self, secret: SecretRef) -> KeyRecord | None: ...
-
-
 class KeyRing:
-    """One per process. Values are kept by secret and version, which never change."""
+    """KeysPort. One per process. Values are kept by secret and version, which never change."""
 
     def __init__(
         self,
-        keys: KeyReader,
+        keys: KeyStore,
         vault: KeyVault,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -59,6 +55,13 @@ class KeyRing:
             record = await self._record(secret)
             if record == accepted:
                 return KeyInUse(accepted.version, accepted.entity, value)
+
+    async def run_key(self, secret: SecretRef) -> RunKey:
+        async def renew() -> Secret:
+            return (await self.key_in_use(secret)).value
+
+        key = await self.key_in_use(secret)
+        return RunKey(key.entity, key.value, renew)
 
     def note(self, record: KeyRecord) -> None:
         """Use a record that this process has just written: from now on it is what holds."""

@@ -48,43 +48,28 @@ _GONE = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "SecretNotFound"
 
 @contextmanager
 def translated(subject: str, service: str) -> Iterator[None]:
-    """Turn SDK errors inside the block into ours. `subject` is the id that was asked about."""
+    """Turn what goes wrong with an answer inside the block into our errors. `subject` is the id
+    that was asked about.
+
+    An answer of status 200 in another shape than the service's says nothing: a proxy's, or one
+    that the SDK's own reader trips over.
+    """
     from azure.core.exceptions import AzureError, DeserializationError, SerializationError
 
     try:
         yield
     except (AzureError, DeserializationError, SerializationError, TimeoutError) as error:
         raise translate(error, subject, service) from error
-
-
-@contextmanager
-def answered(subject: str, service: str) -> Iterator[None]:
-    """As `translated`, for a block that also takes the answer apart.
-
-    An answer of status 200 in another shape than the service's says nothing: a proxy's, or one
-    that the SDK's own reader trips over.
-    """
-    from azure.core.exceptions import DeserializationError, SerializationError
-
-    with translated(subject, service):
-        try:
-            yield
-        except (SerializationError, DeserializationError):
-            raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # Its text may repeat a part of the answer.
-            raise UnavailableError(
-                f"{service}'s answer cannot be read", subject=subject, code=type(error).__name__
-            ) from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Its text may repeat a part of the answer.
+        raise UnavailableError(
+            f"{service}'s answer cannot be read", subject=subject, code=type(error).__name__
+        ) from None
 
 
 def translate(error: Exception, subject: str, service: str) -> AppError:
     """Return our error for one of the SDKs'. What is unknown counts as temporary."""
-    from azure.core.exceptions import (
-        HttpResponseError,
-        SerializationError,
-        TooManyRedirectsError,
-    )
+    from azure.core.exceptions import HttpResponseError, SerializationError, TooManyRedirectsError
 
     if isinstance(error, SerializationError | TooManyRedirectsError):
         return RejectedError(

@@ -12,6 +12,7 @@ import base64
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
@@ -61,8 +62,7 @@ class Transport:
         self._sandbox_url = sandbox_url
         self._client_id = client_id
         self._session: aiohttp.ClientSession | None = None
-        self._credential: AsyncTokenCredential | None = None
-        self._proxies: Proxies | None = None
+        self._credential: Any = None
         self._sdk_clients: dict[Any, Any] = {}
         self._tokens: dict[str, tuple[str, float]] = {}
         self._token_locks: dict[str, asyncio.Lock] = {}
@@ -102,24 +102,27 @@ class Transport:
 
     def by_proxy(self, url: str) -> Mapping[str, Any]:
         """Return the arguments that bring a request of the session to its proxy, if it has one."""
-        if self._proxies is None:
-            self._proxies = Proxies()
         return self._proxies.arguments(url)
+
+    @cached_property
+    def _proxies(self) -> "Proxies":
+        return Proxies()
 
     def credential(self) -> "AsyncTokenCredential":
         """Return the credential that the Azure SDK clients take."""
         if self._credential is None:
-            if self._sandbox_url:
-                self._credential = _SandboxCredential()
-            elif self._client_id:
-                from azure.identity.aio import ManagedIdentityCredential
+            self._credential = self._make_credential()
+        credential: AsyncTokenCredential = self._credential
+        return credential
 
-                self._credential = ManagedIdentityCredential(client_id=self._client_id)
-            else:
-                from azure.identity.aio import DefaultAzureCredential
+    def _make_credential(self) -> Any:
+        if self._sandbox_url:
+            return _SandboxCredential()
+        from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
 
-                self._credential = DefaultAzureCredential()
-        return self._credential
+        if self._client_id:
+            return ManagedIdentityCredential(client_id=self._client_id)
+        return DefaultAzureCredential()
 
     def sdk_client[C](self, kind: Callable[..., C], **place: Any) -> C:
         """Return the process's one SDK client of this class for a place, made when first needed.
@@ -141,17 +144,14 @@ class Transport:
 
         Raises our errors.
         """
-        cached = self._tokens.get(scope)
-        if cached and cached[1] - time.time() > _TOKEN_MARGIN_S:
-            return cached[0]
         async with self._token_locks.setdefault(scope, asyncio.Lock()):
-            cached = self._tokens.get(scope)
-            if cached and cached[1] - time.time() > _TOKEN_MARGIN_S:
-                return cached[0]
-            with translated(scope, "Microsoft Entra"):
-                token = await self.credential().get_token(scope)
-            self._tokens[scope] = (token.token, float(token.expires_on))
-            return token.token
+            token, expires = self._tokens.get(scope, ("", 0.0))
+            if expires - time.time() <= _TOKEN_MARGIN_S:
+                with translated(scope, "Microsoft Entra"):
+                    made = await self.credential().get_token(scope)
+                token, expires = made.token, float(made.expires_on)
+                self._tokens[scope] = (token, expires)
+            return token
 
     async def principal_id(self) -> str:
         """Return the object id of the app's own identity, in lower case."""
@@ -189,12 +189,6 @@ class _SandboxCredential:
 
     async def close(self) -> None:
         """Nothing is held open."""
-
-    async def __aenter__(self) -> "_SandboxCredential":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
 
 class Proxies:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.clients.translate import answered, text_of
+from finetune_wandb.clients.translate import text_of, translated
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.accounts.account import OPENAI_KINDS, Account, openai_endpoint
 from finetune_wandb.model.errors import NoticeError, NotReadyError, UnavailableError
@@ -30,7 +30,7 @@ class Accounts:
         self._wait_s = wait_s
 
     async def read(self, account: AccountId) -> Account:
-        with answered(account.key, _SERVICE):
+        with translated(account.key, _SERVICE):
             found = await self._client(account.subscription).accounts.get(
                 account.group, account.name
             )
@@ -38,7 +38,7 @@ class Accounts:
 
     async def list_ids(self, subscription: str) -> AsyncIterator[AccountId]:
         kinds = {kind.lower() for kind in OPENAI_KINDS}
-        with answered(subscription, _SERVICE):
+        with translated(subscription, _SERVICE):
             async for found in self._client(subscription).accounts.list():
                 if (found.kind or "").lower() in kinds:
                     yield parse_account_id(found.id)
@@ -67,7 +67,7 @@ class Accounts:
         return await self._patch(account.id, models.Account(tags={**account.tags, **tags}))
 
     async def _patch(self, account: AccountId, body: Any) -> Account:
-        with answered(account.key, _SERVICE):
+        with translated(account.key, _SERVICE):
             poller = await self._client(account.subscription).accounts.begin_update(
                 account.group, account.name, body
             )

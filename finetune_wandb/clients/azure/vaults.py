@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.clients.translate import answered, error_code, text_of
+from finetune_wandb.clients.translate import error_code, text_of, translated
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.accounts.vault import (
     NEEDED_PERMISSIONS,
@@ -67,7 +67,7 @@ class VaultResources:
             permissions=models.Permissions(secrets=sorted(permissions)),
         )
         subscription, group, name = _parts(vault.id)
-        with answered(vault.id, _SERVICE):
+        with translated(vault.id, _SERVICE):
             await self._client(subscription).vaults.update_access_policy(
                 group,
                 name,
@@ -78,12 +78,12 @@ class VaultResources:
             )
 
     async def _read(self, vault: VaultAddress, subscription: str, group: str) -> Vault:
-        with answered(vault.host, _SERVICE):
+        with translated(vault.host, _SERVICE):
             found = await self._client(subscription).vaults.get(group, vault.name)
             return _vault_of(found, vault)
 
     async def _look_in(self, subscription: str, vault: VaultAddress) -> Vault | None:
-        with answered(vault.host, _SERVICE):
+        with translated(vault.host, _SERVICE):
             async for found in self._client(subscription).vaults.list_by_subscription():
                 # Vault names are unique in a cloud, so that the name is the vault.
                 if (found.name or "").lower() == vault.name:
@@ -95,7 +95,7 @@ class VaultResources:
     async def _missing(self, vault: VaultAddress) -> MissingError:
         for subscription in self._subscriptions:
             try:
-                with answered(vault.host, _SERVICE):
+                with translated(vault.host, _SERVICE):
                     async for found in self._client(subscription).vaults.list_deleted():
                         if (found.name or "").lower() == vault.name:
                             return MissingError(
@@ -122,7 +122,7 @@ class Roles:
 
     async def list_for_scope(self, scope: str) -> tuple[RoleAssignment, ...]:
         """Return the assignments at a scope and above it; some services add those below."""
-        with answered(scope, _SERVICE):
+        with translated(scope, _SERVICE):
             return tuple(
                 [
                     _assignment_of(item)
@@ -146,7 +146,7 @@ class Roles:
             principal_type="ServicePrincipal",
             description=description,
         )
-        with answered(scope, _SERVICE):
+        with translated(scope, _SERVICE):
             try:
                 made = await self._client(scope).role_assignments.create(scope, name, body)
             except HttpResponseError as error:
@@ -193,14 +193,14 @@ class KeyVault:
         expires: datetime,
         tags: Mapping[str, str],
     ) -> str:
-        with answered(str(secret), _KEY_VAULT):
+        with translated(str(secret), _KEY_VAULT):
             made = await self._client(secret.vault).set_secret(
                 secret.name, value.reveal(), expires_on=expires, tags=dict(tags)
             )
         return made.properties.version or ""
 
     async def find_version(self, secret: SecretRef, tag: str, value: str) -> str | None:
-        with answered(str(secret), _KEY_VAULT):
+        with translated(str(secret), _KEY_VAULT):
             # The list holds properties alone: no value of a secret is read.
             listed = self._client(secret.vault).list_properties_of_secret_versions(secret.name)
             found = [item async for item in listed if (item.tags or {}).get(tag) == value]
@@ -208,7 +208,7 @@ class KeyVault:
         return found[-1].version if found else None
 
     async def _read(self, secret: SecretRef, version: str | None) -> SecretVersion:
-        with answered(str(secret), _KEY_VAULT):
+        with translated(str(secret), _KEY_VAULT):
             found = await self._client(secret.vault).get_secret(secret.name, version)
             if found.value is None or not found.properties.version:
                 # A proxy's answer with status 200. Versions never change: taken for one, it would
