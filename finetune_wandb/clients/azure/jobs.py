@@ -59,15 +59,12 @@ class Jobs:
         return await self._list(account, "fine_tuning/jobs", after, limit, known)
 
     async def read_job(self, account: RelayAccount, job: str) -> dict[str, Any]:
-        return await self._ask(
-            "GET", account, f"fine_tuning/jobs/{quote(job, safe='')}", _object, job
-        )
+        return await self._ask("GET", account, _path_of(job), _object, job)
 
     async def cancel_job(self, account: RelayAccount, job: str) -> None:
         """Cancel a job; a no-op where it is over already. Raises RejectedError where it goes on."""
-        path = f"fine_tuning/jobs/{quote(job, safe='')}/cancel"
         try:
-            await self._ask("POST", account, path, _object, job)
+            await self._ask("POST", account, f"{_path_of(job)}/cancel", _object, job)
         except RejectedError:
             if (await self.read_job(account, job)).get("status") not in TERMINAL:
                 raise
@@ -75,14 +72,12 @@ class Jobs:
     async def list_events(
         self, account: RelayAccount, job: str, after: str | None, limit: int
     ) -> Listing:
-        path = f"fine_tuning/jobs/{quote(job, safe='')}/events"
-        return await self._list(account, path, after, limit)
+        return await self._list(account, f"{_path_of(job)}/events", after, limit)
 
     async def list_checkpoints(
         self, account: RelayAccount, job: str, after: str | None, limit: int
     ) -> Listing:
-        path = f"fine_tuning/jobs/{quote(job, safe='')}/checkpoints"
-        return await self._list(account, path, after, limit)
+        return await self._list(account, f"{_path_of(job)}/checkpoints", after, limit)
 
     async def describe_file(self, account: RelayAccount, file_id: str) -> dict[str, Any]:
         return await self._ask("GET", account, f"files/{quote(file_id, safe='')}", _object, file_id)
@@ -101,14 +96,12 @@ class Jobs:
         limit: int,
         known: bytes | None = None,
     ) -> Listing:
-        place = f"&after={quote(after, safe='')}" if after else ""
-        return await self._ask(
-            "GET",
-            account,
-            f"{path}?limit={limit}{place}",
-            lambda answer: _listing(answer, known),
-            account.name,
-        )
+        path += f"?limit={limit}" + (f"&after={quote(after, safe='')}" if after else "")
+
+        def read(answer: Answer) -> Listing:
+            return _listing(answer, known)
+
+        return await self._ask("GET", account, path, read, account.name)
 
     async def _ask[T](
         self,
@@ -145,6 +138,10 @@ class Jobs:
         return {"Authorization": f"Bearer {await self._transport.token(scope)}"}
 
 
+def _path_of(job: str) -> str:
+    return f"fine_tuning/jobs/{quote(job, safe='')}"
+
+
 def _base_url(account: RelayAccount) -> str:
     """Return where the account's API begins. Raises RejectedError for an endpoint not of Azure."""
     host = (urlsplit(account.endpoint).hostname or "").lower()
@@ -179,26 +176,22 @@ def _explain(answer: Answer, subject: str) -> AppError | None:
             " minutes to spread, and the relay starts with it",
         )
     if answer.status == 403:
-        return DeniedError(
-            "the account's network rules do not let the app in",
-            subject=subject,
-            code="403",
-            remedy="let the app through the account's firewall: its virtual network, its private"
-            " endpoint, or the outbound addresses of the function app",
+        text = "the account's network rules do not let the app in"
+        code, remedy = (
+            "403",
+            (
+                "let the app through the account's firewall: its virtual network, its private"
+                " endpoint, or the outbound addresses of the function app"
+            ),
         )
-    if b"audience is incorrect" in answer.body.lower():
-        return DeniedError(
-            "the fine-tuning API does not accept tokens of this audience",
-            subject=subject,
-            code="audience",
-            remedy=f"set OPENAI_TOKEN_SCOPE to {_COGNITIVE} or {_FOUNDRY}",
-        )
-    return DeniedError(
-        "the fine-tuning API does not accept the app's token",
-        subject=subject,
-        code="token",
-        remedy="check OPENAI_TOKEN_SCOPE, and that the account has a custom subdomain",
-    )
+    elif b"audience is incorrect" in answer.body.lower():
+        text = "the fine-tuning API does not accept tokens of this audience"
+        code, remedy = "audience", f"set OPENAI_TOKEN_SCOPE to {_COGNITIVE} or {_FOUNDRY}"
+    else:
+        text = "the fine-tuning API does not accept the app's token"
+        code = "token"
+        remedy = "check OPENAI_TOKEN_SCOPE, and that the account has a custom subdomain"
+    return DeniedError(text, subject=subject, code=code, remedy=remedy)
 
 
 def _object(answer: Answer) -> dict[str, Any]:

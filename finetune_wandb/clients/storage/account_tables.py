@@ -18,20 +18,15 @@ from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import ANY, Rows, Table, matching
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord
-from finetune_wandb.model.accounts.report import AccountReport, Finding, Step, StepOutcome
+from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.ids import AccountId, parse_account_id
 from finetune_wandb.model.secret import SecretRef, secret_at
 
 KEEP_CHANGES = timedelta(days=400)
 _TEXTS = ("endpoint", "region", "entity", "project")
-_FLAGS = ("in_scope", "healthy", "native_seen")
 _RELAY_COLUMNS = ("id", *_TEXTS, "vault_host", "secret", "native_seen", "mode")
-_LISTS: dict[str, msgspec.json.Decoder[Any]] = {
-    "findings": msgspec.json.Decoder(tuple[Finding, ...]),
-    "plan": msgspec.json.Decoder(tuple[Step, ...]),
-    "steps": msgspec.json.Decoder(tuple[StepOutcome, ...]),
-}
+_LISTS = ("findings", "plan", "steps")
 _TOO_LONG = 32_000
 """Characters a text property may have; a row keeps its place when a list grows past it."""
 _END_OF_TIME = 10**16
@@ -53,10 +48,9 @@ class AccountTable:
         if report.deleted:
             # An account of the same name that is made later is another one: what was set in the
             # portal is gone with this one.
-            flags = dict.fromkeys(_FLAGS, False)
-            await self._merge(
-                report.id, deleted=True, checked_at=report.checked_at.isoformat(), **flags
-            )
+            flags = dict.fromkeys(("in_scope", "healthy", "native_seen"), False)
+            checked_at = report.checked_at.isoformat()
+            await self._merge(report.id, deleted=True, checked_at=checked_at, **flags)
             return
         await self._table.put(_row_of(report), merge=True)
 
@@ -131,16 +125,11 @@ def _json(items: tuple[Any, ...]) -> str:
 
 def _report_of(row: dict[str, Any]) -> AccountReport:
     """Return the report that a row was made from; what was never known has its default."""
-    plain = ("mode", "settled", "deleted", "told_healthy", "kind", "principal_id", *_TEXTS, *_FLAGS)
-    known: dict[str, Any] = {name: row[name] for name in plain if name in row}
-    return AccountReport(
-        id=parse_account_id(row["id"]),
-        checked_at=datetime.fromisoformat(row["checked_at"]),
-        retry_after_s=row["retry_after_s"] or None,
-        secret=secret_at(row["vault_host"], row["secret"]) if row.get("vault_host") else None,
-        **known,
-        **{name: read.decode(row[name]) for name, read in _LISTS.items() if name in row},
-    )
+    lists = {name: msgspec.json.decode(row[name]) for name in _LISTS if name in row}
+    secret = secret_at(row["vault_host"], row["secret"]) if row.get("vault_host") else None
+    own = {"id": parse_account_id(row["id"]), "secret": secret}
+    known = row | lists | own | {"retry_after_s": row["retry_after_s"] or None}
+    return msgspec.convert(known, AccountReport, from_attributes=True)
 
 
 def _relay_account_of(row: dict[str, Any]) -> RelayAccount:
@@ -150,9 +139,9 @@ def _relay_account_of(row: dict[str, Any]) -> RelayAccount:
         name=account.name,
         subscription=account.subscription,
         secret=secret_at(row["vault_host"], row["secret"]),
-        native_seen=bool(row.get("native_seen")),
-        observed=row.get("mode") == "observe",
-        **{column: row.get(column) or "" for column in _TEXTS},
+        native_seen=row.get("native_seen", False),
+        observed=row["mode"] == "observe",
+        **{column: row[column] for column in _TEXTS},
     )
 
 
@@ -172,7 +161,7 @@ class KeyTable:
         return replace(found[0], etag=found[1]) if found else None
 
     async def list_all(self) -> list[KeyRecord]:
-        """Return what is known of every secret, in no order, without the etags."""
+        # In no order, and without the etags.
         return await self._rows.rows()
 
     async def write(self, record: KeyRecord) -> KeyRecord:

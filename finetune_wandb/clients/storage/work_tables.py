@@ -41,22 +41,18 @@ class WorkTable:
         return replace(_work_of(found[0]), etag=found[1]) if found else None
 
     async def claim(self, work: Work) -> None:
-        """Write a row over the version that was read, or a new one. Raises ConflictError."""
         await self._rows.put(_OPEN, work.key, _data_of(work), over=work.etag)
 
     async def write(self, work: Work) -> None:
-        """Write a row, whatever was there."""
         await self._rows.put(_OPEN, work.key, _data_of(work))
 
     async def remove(self, work: Work) -> None:
         await self._rows.delete(_OPEN, work.key)
 
     async def list_open(self) -> list[Work]:
-        """Return what was begun and did not end, or ended after a crash."""
         return [_work_of(data) for data in await self._rows.rows(_OPEN)]
 
     async def set_aside(self, work: Work) -> None:
-        """Keep a message with its cause until it is put back."""
         await self._rows.put(_ASIDE, work.key, _data_of(work))
         await self._rows.delete(_OPEN, work.key)
 
@@ -112,7 +108,6 @@ class ProblemTable:
         raise ConflictError("the problem is being counted elsewhere", subject=problem.subject)
 
     async def clear(self, problem: Problem) -> None:
-        """Forget a problem that is over."""
         await self._rows.delete(*_place(problem))
 
     async def purge(self) -> None:
@@ -195,13 +190,10 @@ class ResyncTable:
         await self._items.delete(resync_id, name)
 
     async def running(self, fingerprint: str) -> str:
-        """Return the id of the latest re-sync of this request, empty for none."""
         found = await self._latest.read(_RUNNING, fingerprint)
         return found[0].id if found else ""
 
     async def claim(self, fingerprint: str, resync: Resync, *, instead_of: str) -> str:
-        """Make a re-sync the latest of its request and remove its predecessor, unless another
-        one became the latest meanwhile. Return the id of the latest one."""
         known, etag = await self._latest.read(_RUNNING, fingerprint) or (None, "")
         if (known.id if known else "") != instead_of:
             return await self.running(fingerprint)
@@ -215,12 +207,10 @@ class ResyncTable:
         return resync.id
 
     async def latest(self) -> list[tuple[str, float]]:
-        """Return id and time (unix seconds) of the latest re-sync of each request, newest first."""
         found = [(row.id, row.created_at) for row in await self._latest.rows(_RUNNING)]
         return sorted(found, key=lambda pair: pair[1], reverse=True)
 
     async def purge(self, before: float) -> None:
-        """Remove the re-syncs that were requested before this time (unix seconds)."""
         for row in await self._latest.rows(_RUNNING):
             if row.created_at < before:
                 await self.remove(row.id)
