@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from finetune_wandb.clients.translate import cause_of, retry_after
+from finetune_wandb.clients.translate import retry_after, unreachable
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import (
     AppError,
@@ -52,17 +52,12 @@ class Answer:
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
-            return _lenient(self.body)
-
-
-def _lenient(body: bytes) -> Any:
-    import json
-
-    try:
-        # NaN, Infinity and huge integers: other JSON writers produce them, orjson refuses them.
-        return _plain(json.loads(body))
-    except (ValueError, RecursionError):
-        raise UnavailableError("the answer is not JSON", code="NotJson") from None
+            import json
+        try:
+            # NaN, Infinity and huge integers: other JSON writers produce them, orjson refuses them.
+            return _plain(json.loads(self.body))
+        except (ValueError, RecursionError):
+            raise UnavailableError("the answer is not JSON", code="NotJson") from None
 
 
 def _plain(value: Any) -> Any:
@@ -120,9 +115,21 @@ class Http:
         breaks it with a TemporaryError is asked for again. Raises our errors, with `subject`.
         """
 
+        import aiohttp
+
+        limits: dict[str, Any] = {}
+        if self._timeout_s is not None:
+            limits["timeout"] = aiohttp.ClientTimeout(total=self._timeout_s)
+
         async def once() -> T:
             current = await headers() if callable(headers) else headers
-            return read(await self._once(method, url, current, body, subject))
+            options = {"data": _payload(body), **limits}
+            async with self._open(method, url, current, subject, **options) as got:
+                answer = Answer(got.status, got.headers, await got.read())
+            self._transport.on_call(self._service, answer.status)
+            if not 200 <= answer.status < 300:
+                raise self._error(answer, subject)
+            return read(answer)
 
         try:
             # Nearly every request succeeds at once; the retries' machinery would be a third of
@@ -132,26 +139,6 @@ class Http:
             if not repeat:
                 raise
             return await _again(once, error)
-
-    async def _once(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | Path | None,
-        subject: str,
-    ) -> Answer:
-        import aiohttp
-
-        limits: dict[str, Any] = {}
-        if self._timeout_s is not None:
-            limits["timeout"] = aiohttp.ClientTimeout(total=self._timeout_s)
-        async with self._open(method, url, headers, subject, data=_payload(body), **limits) as got:
-            answer = Answer(got.status, got.headers, await got.read())
-        self._transport.on_call(self._service, answer.status)
-        if 200 <= answer.status < 300:
-            return answer
-        raise self._error(answer, subject)
 
     async def stream(
         self, url: str, *, headers: Mapping[str, str], subject: str
@@ -168,7 +155,9 @@ class Http:
             async for chunk in got.content.iter_chunked(_CHUNK):
                 last = chunk
                 yield chunk
-            if not _says_its_end(got) and not last.endswith(b"\n"):
+            is_chunked = "chunked" in got.headers.get("Transfer-Encoding", "").lower()
+            says_its_end = is_chunked or "Content-Length" in got.headers
+            if not says_its_end and not last.endswith(b"\n"):
                 # A body that ends with its connection may have been cut: half a number is
                 # another number.
                 raise UnavailableError(
@@ -200,9 +189,8 @@ class Http:
                 yield response
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
             self._transport.on_call(self._service, 0)
-            code, text, remedy = cause_of(error, self._service)
             # The error holds the request with its credentials: it is not kept.
-            raise UnavailableError(text, subject=subject, code=code, remedy=remedy) from None
+            raise unreachable(error, subject, self._service) from None
 
     def _error(self, answer: Answer, subject: str) -> AppError:
         if self._explain and (known := self._explain(answer, subject)):
@@ -214,11 +202,6 @@ def _payload(body: bytes | Path | None) -> Any:
     if isinstance(body, Path):
         return body.open("rb")  # closed by aiohttp with the request
     return io.BytesIO(body) if body and len(body) > _LARGE else body
-
-
-def _says_its_end(response: "aiohttp.ClientResponse") -> bool:
-    is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-    return is_chunked or "Content-Length" in response.headers
 
 
 async def _again[T](once: Callable[[], Awaitable[T]], error: TemporaryError) -> T:

@@ -23,9 +23,6 @@ from opentelemetry.trace import StatusCode
 from finetune_wandb.model.telemetry import Attribute, Span
 
 NAME: Final = "wandb-finetune-relay"
-_CONNECTION: Final = "APPLICATIONINSIGHTS_CONNECTION_STRING"
-_AUTHENTICATION: Final = "APPLICATIONINSIGHTS_AUTHENTICATION_STRING"
-_RATIO: Final = "OTEL_TRACES_SAMPLER_ARG"
 _UNITS: Final = {"relay.lag": "s"}
 _SPACE: Final = 2**64
 _EXPORTERS: Final = ("azure.core.", "azure.monitor.", "opentelemetry.", "requests.", "urllib3.")
@@ -130,7 +127,7 @@ def log_handler(loggers: LoggerProvider) -> logging.Handler:
 
 def _ratio(environ: Mapping[str, str]) -> float:
     try:
-        return min(max(float(environ.get(_RATIO, "1")), 0.0), 1.0)
+        return min(max(float(environ.get("OTEL_TRACES_SAMPLER_ARG", "1")), 0.0), 1.0)
     except ValueError:
         return 1.0
 
@@ -144,10 +141,11 @@ def _exporters(environ: Mapping[str, str]) -> Iterator[tuple[SpanExporter, Metri
 
         # These read address and headers from their own well-known variables.
         yield OTLPSpanExporter(), OTLPMetricExporter(), OTLPLogExporter()
-    if connection := environ.get(_CONNECTION):
+    if connection := environ.get("APPLICATIONINSIGHTS_CONNECTION_STRING"):
         from azure.monitor.opentelemetry import exporter
 
-        options = {"connection_string": connection, **_identity(environ.get(_AUTHENTICATION, ""))}
+        identity = _identity(environ.get("APPLICATIONINSIGHTS_AUTHENTICATION_STRING", ""))
+        options = {"connection_string": connection, **identity}
         yield (
             exporter.AzureMonitorTraceExporter(**options),
             exporter.AzureMonitorMetricExporter(**options),

@@ -5,7 +5,6 @@ Decides by class, then by the service's own code, then by status. Messages carry
 not the answer's text: that may hold personal data.
 """
 
-import asyncio
 import email.utils
 import ssl
 import time
@@ -77,11 +76,10 @@ def translate(error: Exception, subject: str, service: str) -> AppError:
         )
     if isinstance(error, HttpResponseError) and error.status_code is not None:
         return _by_status(error, error.status_code, subject, service)
-    if isinstance(error, asyncio.TimeoutError):
+    if isinstance(error, TimeoutError):
         return UnavailableError(f"{service} did not answer in time", subject=subject)
     # No status: no connection, a broken answer, or no token to ask with.
-    code, text, remedy = cause_of(error, service)
-    return UnavailableError(text, subject=subject, code=code, remedy=remedy)
+    return unreachable(error, subject, service)
 
 
 def _by_status(error: Any, status: int, subject: str, service: str) -> AppError:
@@ -111,8 +109,8 @@ def _by_status(error: Any, status: int, subject: str, service: str) -> AppError:
     return RejectedError(message, subject=subject, code=code)
 
 
-def cause_of(error: BaseException, service: str) -> tuple[str, str, str]:
-    """Return code, text and remedy for a request that brought no answer.
+def unreachable(error: BaseException, subject: str, service: str) -> UnavailableError:
+    """Return our error for a request that brought no answer.
 
     An SDK's error is looked through to what it was made of. Texts of foreign errors are not
     repeated: they can hold addresses with passwords.
@@ -120,32 +118,23 @@ def cause_of(error: BaseException, service: str) -> tuple[str, str, str]:
     import aiohttp
 
     inner = getattr(error, "inner_exception", None) or error
+    code, text = "Unreachable", f"{service} did not answer ({type(error).__name__})"
+    remedy = f"retried automatically; if it lasts, check that the app can reach {service}"
     if isinstance(inner, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-        return (
-            "Certificate",
-            f"the certificate shown for {service} is not trusted",
+        code, text = "Certificate", f"the certificate shown for {service} is not trusted"
+        remedy = (
             "where a proxy of your network opens TLS, set SSL_CERT_FILE to a PEM file that holds"
-            " its certificate authority beside the public ones",
+            " its certificate authority beside the public ones"
         )
-    if isinstance(inner, aiohttp.ClientHttpProxyError):
-        return (
-            "Proxy",
-            f"the proxy refused the way to {service} ({inner.status})",
-            "check user and password in HTTPS_PROXY"
-            if inner.status == 407
-            else f"let the proxy of HTTPS_PROXY pass {service}, or name its host in NO_PROXY",
-        )
-    if isinstance(inner, aiohttp.ClientProxyConnectionError):
-        return (
-            "Proxy",
-            f"the proxy on the way to {service} does not answer",
-            "check HTTPS_PROXY and HTTP_PROXY, or name the service's host in NO_PROXY",
-        )
-    return (
-        "Unreachable",
-        f"{service} did not answer ({type(error).__name__})",
-        f"retried automatically; if it lasts, check that the app can reach {service}",
-    )
+    elif isinstance(inner, aiohttp.ClientHttpProxyError):
+        code, text = "Proxy", f"the proxy refused the way to {service} ({inner.status})"
+        remedy = f"let the proxy of HTTPS_PROXY pass {service}, or name its host in NO_PROXY"
+        if inner.status == 407:
+            remedy = "check user and password in HTTPS_PROXY"
+    elif isinstance(inner, aiohttp.ClientProxyConnectionError):
+        code, text = "Proxy", f"the proxy on the way to {service} does not answer"
+        remedy = "check HTTPS_PROXY and HTTP_PROXY, or name the service's host in NO_PROXY"
+    return UnavailableError(text, subject=subject, code=code, remedy=remedy)
 
 
 def error_code(error: Any) -> str:

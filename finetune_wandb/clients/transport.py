@@ -11,7 +11,7 @@ import asyncio
 import base64
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -24,12 +24,10 @@ from finetune_wandb.clients.translate import translated
 if TYPE_CHECKING:
     import aiohttp
     from azure.core.credentials import AccessToken
-    from azure.core.credentials_async import AsyncTokenCredential
 
 _TOKEN_MARGIN_S = 300.0
 SANDBOX_PRINCIPAL = "00000000-0000-0000-0000-00000000a99a"
 """Object id that the app's identity has in the sandbox."""
-_DIRECT: Final[Mapping[str, Any]] = {}
 _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 
@@ -69,11 +67,7 @@ class Transport:
 
     def url(self, url: str) -> str:
         """Return the address that a request for an Azure URL is really sent to."""
-        if not self._sandbox_url:
-            return url
-        parts = urlsplit(url)
-        query = f"?{parts.query}" if parts.query else ""
-        return f"{self._sandbox_url}/_host/{parts.netloc}{parts.path}{query}"
+        return f"{self._sandbox_url}/_host/{url.partition('://')[2]}" if self._sandbox_url else url
 
     def session(self) -> "aiohttp.ClientSession":
         """Return the process's one HTTP session, which the Azure SDKs share.
@@ -94,35 +88,41 @@ class Transport:
                     keepalive_timeout=90,
                 ),
                 timeout=aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30),
-                auto_decompress=True,
-                raise_for_status=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 
-    def by_proxy(self, url: str) -> Mapping[str, Any]:
-        """Return the arguments that bring a request of the session to its proxy, if it has one."""
-        return self._proxies.arguments(url)
+    def by_proxy(self, url: str) -> dict[str, Any]:
+        """Return what a request of the session is given to go by its proxy, if it has one."""
+        if not self._proxies:
+            return {}
+        asked = urlsplit(url)
+        proxy = self._proxies.get(asked.scheme)
+        if not proxy or proxy_bypass(asked.hostname or ""):
+            return {}
+        if asked.scheme != "https":
+            return {"proxy": proxy}
+        # aiohttp's errors repeat the address of a proxy that refuses a tunnel.
+        address, headers = _without_password(proxy)
+        return {"proxy": address, "proxy_headers": headers}
 
     @cached_property
-    def _proxies(self) -> "Proxies":
-        return Proxies()
+    def _proxies(self) -> dict[str, str]:
+        """The proxies that the environment names, as they are at the first look."""
+        return getproxies()
 
-    def credential(self) -> "AsyncTokenCredential":
+    def credential(self) -> Any:
         """Return the credential that the Azure SDK clients take."""
-        if self._credential is None:
-            self._credential = self._make_credential()
-        credential: AsyncTokenCredential = self._credential
-        return credential
+        if self._credential is None and self._sandbox_url:
+            self._credential = _SandboxCredential()
+        elif self._credential is None:
+            from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
 
-    def _make_credential(self) -> Any:
-        if self._sandbox_url:
-            return _SandboxCredential()
-        from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
-
-        if self._client_id:
-            return ManagedIdentityCredential(client_id=self._client_id)
-        return DefaultAzureCredential()
+            named = self._client_id
+            self._credential = (
+                ManagedIdentityCredential(client_id=named) if named else DefaultAzureCredential()
+            )
+        return self._credential
 
     def sdk_client[C](self, kind: Callable[..., C], **place: Any) -> C:
         """Return the process's one SDK client of this class for a place, made when first needed.
@@ -189,27 +189,6 @@ class _SandboxCredential:
 
     async def close(self) -> None:
         """Nothing is held open."""
-
-
-class Proxies:
-    """The proxies that the environment names, as they are at the first look."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, str] = getproxies()
-
-    def arguments(self, url: str) -> Mapping[str, Any]:
-        """Return what an aiohttp request for this URL is given to go by its proxy, if it has one."""
-        if not self._known:
-            return _DIRECT
-        asked = urlsplit(url)
-        proxy = self._known.get(asked.scheme)
-        if not proxy or proxy_bypass(asked.hostname or ""):
-            return _DIRECT
-        if asked.scheme != "https":
-            return {"proxy": proxy}
-        # aiohttp's errors repeat the address of a proxy that refuses a tunnel.
-        address, headers = _without_password(proxy)
-        return {"proxy": address, "proxy_headers": headers}
 
 
 def _without_password(proxy: str) -> tuple[str, dict[str, str]]:

@@ -90,10 +90,13 @@ class Accounts:
 
 def _account_of(found: Any, asked: AccountId) -> Account:
     """Return our account for the SDK's. Raises UnavailableError for another answer."""
+    from azure.mgmt.cognitiveservices import models
+
     if not found.id or not found.kind:
         # A proxy's answer with status 200: an account without kind and tags would be let go of.
         raise UnavailableError("Resource Manager's answer holds no account", subject=asked.key)
-    properties, identity = found.properties, found.identity
+    properties = found.properties or models.AccountProperties()
+    identity = found.identity or models.Identity()
     own = asked
     with contextlib.suppress(NoticeError):
         own = parse_account_id(found.id)
@@ -102,15 +105,12 @@ def _account_of(found: Any, asked: AccountId) -> Account:
         id=own if own.key == asked.key else asked,
         kind=found.kind,
         region=found.location or "",
-        provisioning_state=text_of(properties.provisioning_state if properties else None),
-        endpoint=openai_endpoint(
-            (properties.endpoint if properties else None) or "",
-            (properties.endpoints if properties else None) or {},
-        ),
-        custom_subdomain=(properties.custom_sub_domain_name if properties else None) or "",
-        system_identity="systemassigned" in text_of(identity.type if identity else None).lower(),
-        principal_id=((identity.principal_id if identity else None) or "").lower(),
-        tenant_id=((identity.tenant_id if identity else None) or "").lower(),
-        user_identities=tuple((identity.user_assigned_identities if identity else None) or ()),
+        provisioning_state=text_of(properties.provisioning_state),
+        endpoint=openai_endpoint(properties.endpoint or "", properties.endpoints or {}),
+        custom_subdomain=properties.custom_sub_domain_name or "",
+        system_identity="systemassigned" in text_of(identity.type).lower(),
+        principal_id=(identity.principal_id or "").lower(),
+        tenant_id=(identity.tenant_id or "").lower(),
+        user_identities=tuple(identity.user_assigned_identities or ()),
         tags={name: value or "" for name, value in (found.tags or {}).items()},
     )

@@ -18,7 +18,15 @@ def sdk_options(transport: Transport) -> dict[str, Any]:
     """Return keyword arguments for an SDK client."""
     return {
         "transport": SeamTransport(transport),
-        "retry_policy": BoundedRetryPolicy(),
+        "retry_policy": BoundedRetryPolicy(
+            retry_total=3,
+            retry_connect=2,
+            retry_read=2,
+            retry_status=3,
+            retry_backoff_factor=0.3,
+            retry_backoff_max=3,
+            timeout=20,
+        ),
         # A credential must not travel to a host that an answer names.
         "permit_redirects": False,
     }
@@ -54,17 +62,6 @@ class BoundedRetryPolicy(AsyncRetryPolicy[Any, Any]):
     The SDKs' own sleeps for as long as `Retry-After` says, minutes included; a worker that sleeps
     is paid for and does nothing. A longer pause is left to the caller as an error.
     """
-
-    def __init__(self) -> None:
-        super().__init__(
-            retry_total=3,
-            retry_connect=2,
-            retry_read=2,
-            retry_status=3,
-            retry_backoff_factor=0.3,
-            retry_backoff_max=3,
-            timeout=20,
-        )
 
     def is_retry(self, settings: dict[str, Any], response: Any) -> bool:
         """Return whether to try again, which a pause too long forbids."""

@@ -121,6 +121,13 @@ class Roles:
         from azure.mgmt.authorization.v2022_04_01.models import RoleAssignmentCreateParameters
 
         name = assignment_name(scope, principal_id, role_id)
+        wanted = RoleAssignment(
+            id=f"{scope}/providers/Microsoft.Authorization/roleAssignments/{name}",
+            scope=scope.lower(),
+            role_id=role_id,
+            principal_id=principal_id.lower(),
+            description=description,
+        )
         body = RoleAssignmentCreateParameters(
             role_definition_id=f"/subscriptions/{subscription_of(scope)}/providers"
             f"/Microsoft.Authorization/roleDefinitions/{role_id}",
@@ -131,19 +138,12 @@ class Roles:
         )
         with translated(scope, _SERVICE):
             try:
-                made = await self._client(scope).role_assignments.create(scope, name, body)
+                await self._client(scope).role_assignments.create(scope, name, body)
             except HttpResponseError as error:
+                # The same role under another name: what was wanted is there.
                 if error_code(error) != "RoleAssignmentExists":
                     raise
-                # The same role under another name: what was wanted is there.
-                return RoleAssignment(
-                    id=f"{scope}/providers/Microsoft.Authorization/roleAssignments/{name}",
-                    scope=scope.lower(),
-                    role_id=role_id,
-                    principal_id=principal_id.lower(),
-                    description=description,
-                )
-            return _assignment_of(made)
+        return wanted
 
     def _client(self, scope: str) -> "AuthorizationManagementClient":
         from azure.mgmt.authorization.v2022_04_01.aio import AuthorizationManagementClient

@@ -52,7 +52,7 @@ class AccountTable:
             checked_at = report.checked_at.isoformat()
             await self._merge(report.id, deleted=True, checked_at=checked_at, **flags)
             return
-        await self._table.put(_row_of(report), merge=True)
+        await self._table.put(*_place(report.id), _columns_of(report), merge=True)
 
     async def mark_native_seen(self, account: AccountId) -> None:
         await self._merge(account, native_seen=True)
@@ -79,19 +79,15 @@ class AccountTable:
 
     async def _merge(self, account: AccountId, **columns: Any) -> None:
         with contextlib.suppress(ConflictError):
-            await self._table.put(_keys(account) | columns, over=ANY, merge=True)
+            await self._table.put(*_place(account), columns, over=ANY, merge=True)
 
 
 def _place(account: AccountId) -> tuple[str, str]:
     return account.subscription.lower(), f"{account.group}|{account.name}".lower()
 
 
-def _keys(account: AccountId) -> dict[str, Any]:
-    return dict(zip(("PartitionKey", "RowKey"), _place(account), strict=True))
-
-
-def _row_of(report: AccountReport) -> dict[str, Any]:
-    row = _keys(report.id) | {
+def _columns_of(report: AccountReport) -> dict[str, Any]:
+    row = {
         "id": str(report.id),
         "checked_at": report.checked_at.isoformat(),
         "mode": report.mode,
@@ -105,7 +101,7 @@ def _row_of(report: AccountReport) -> dict[str, Any]:
         # What is known of it from before stays; a pause at Azure says nothing about its health.
         return row | ({"healthy": False} if report.settled else {})
     return row | {
-        **{column: getattr(report, column) for column in (*_TEXTS, "kind", "principal_id")},
+        **{name: getattr(report, name) for name in (*_TEXTS, "kind", "principal_id")},
         "vault_host": report.secret.vault.host if report.secret else "",
         "secret": report.secret.name if report.secret else "",
         "deleted": False,
@@ -157,8 +153,8 @@ class KeyTable:
         self._on_write = on_write
 
     async def read(self, secret: SecretRef) -> KeyRecord | None:
-        found = await self._rows.read(*secret.key)
-        return replace(found[0], etag=found[1]) if found else None
+        record, etag = await self._rows.read(*secret.key)
+        return replace(record, etag=etag) if record else None
 
     async def list_all(self) -> list[KeyRecord]:
         # In no order, and without the etags.
@@ -199,15 +195,14 @@ class MintTable:
         self._rows = Rows(storage, "keymints", KeyMint)
 
     async def read(self, secret: SecretRef) -> KeyMint | None:
-        found = await self._rows.read(*secret.key)
-        return found[0] if found else None
+        return (await self._rows.read(*secret.key))[0]
 
     async def list_all(self) -> list[KeyMint]:
         return await self._rows.rows()
 
     async def write(self, before: KeyMint | None, after: KeyMint) -> None:
         place = after.secret.key
-        found, etag = await self._rows.read(*place) or (None, "")
+        found, etag = await self._rows.read(*place)
         if found != before:
             raise ConflictError("another process has the rotation", subject="/".join(place))
         await self._rows.put(*place, after, over=etag)

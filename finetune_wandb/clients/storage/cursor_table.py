@@ -27,8 +27,6 @@ _BATCH_BYTES: Final = 3_500_000
 _BATCH_ROWS: Final = 100
 _ROW_BYTES: Final = 1_040_000
 """A row holds 1 MiB, of which the service needs some itself. Azurite takes larger ones."""
-_SURELY_FITS: Final = _ROW_BYTES // 2
-"""Rows with shorter JSON surely fit: a character of text takes two bytes in storage at most."""
 _MOST_COMPARISONS: Final = 14
 """A query takes 15 comparisons: one for the partition and one for each row."""
 _MOST_CURVES: Final = 2000
@@ -41,22 +39,10 @@ _MOST_TEXT: Final = 32_000
 """Characters of a text column: 64 KiB of UTF-16."""
 _LONG: Final = 1000
 """Characters that each text keeps where all of them together are too many."""
-_SHOWN: Final = ("PartitionKey", "job", "relay_state", "status", "retry_at", "run", "info")
-_OWN: Final = {
-    "account",
-    "job",
-    "etag",
-    "relay_state",
-    "status",
-    "retry_at",
-    "run",
-    "curve",
-    "state",
-    "outbox",
-    "stored",
-    "is_unreadable",
-}
-_INFO: Final = [item.name for item in fields(Cursor) if item.name not in _OWN]
+_COLUMNS: Final = ("job", "relay_state", "status", "retry_at", "run")
+_OTHERS: Final = ("account", "etag", "curve", "state", "outbox", "stored", "is_unreadable")
+"""Fields of a cursor that are stored in their own way, or not at all."""
+_INFO: Final = [item.name for item in fields(Cursor) if item.name not in _COLUMNS + _OTHERS]
 
 
 type _Change = tuple[Cursor, RowWrite, Stored]
@@ -77,11 +63,7 @@ class CursorTable:
         return {cursor.job: cursor for cursor in cursors}
 
     async def seen(self, account: str, jobs: Sequence[str] | None = None) -> list[JobSeen]:
-        columns = ("job", "relay_state", "retry_at", "status", "run")
-        if jobs is None:
-            rows = await self._table.query(matching(partition(account)), columns=columns)
-        else:
-            rows = await self._rows(account, jobs, columns=columns)
+        rows = await self._rows(account, jobs, columns=_COLUMNS)
         return [
             JobSeen(
                 job=row["job"],
@@ -94,9 +76,11 @@ class CursorTable:
         ]
 
     async def _rows(
-        self, account: str, jobs: Sequence[str], *, columns: tuple[str, ...] = ()
+        self, account: str, jobs: Sequence[str] | None, *, columns: tuple[str, ...] = ()
     ) -> list[dict[str, Any]]:
-        """Return the stored rows of these jobs, asked for by their keys."""
+        """Return the stored rows of these jobs, asked for by their keys; of all jobs for None."""
+        if jobs is None:
+            return await self._table.query(matching(partition(account)), columns=columns)
         keys = (f"RowKey eq '{table_key(job)}'" for job in jobs)
         queries = [
             f"{matching(partition(account))} and ({' or '.join(some)})"
@@ -108,15 +92,13 @@ class CursorTable:
         return list(chain.from_iterable(answers))
 
     async def list_cursors(self, account: str | None = None) -> list[Cursor]:
-        """Return every job's cursor without its relay state and outbox, for the status page."""
         where = matching(partition(account)) if account else ""
-        rows = await self._table.query(where, columns=_SHOWN)
+        rows = await self._table.query(where, columns=("PartitionKey", *_COLUMNS, "info"))
         return [
             cursor_of(row["PartitionKey"].replace("|", "/"), row, row["odata.etag"]) for row in rows
         ]
 
     async def curve(self, cursor: Cursor) -> dict[str, Any]:
-        """Return the points of a listed job's losses, none for a job without any."""
         known = self._curves.get((cursor.account, cursor.job))
         if known and known[0] == cursor.etag:
             return known[1]
@@ -133,9 +115,10 @@ class CursorTable:
         batch: list[_Change] = []
         size = 0
         for cursor in cursors:
-            write, stored = change_of(cursor)
-            if len(write.body) > _SURELY_FITS and row_size(write.body) > _ROW_BYTES:
-                lost[cursor.job] = _refused(cursor.job, "EntityTooLarge")
+            try:
+                write, stored = change_of(cursor)
+            except RejectedError as error:
+                lost[cursor.job] = error
                 continue
             weight = len(write.body) + 1000
             if batch and (size + weight > _BATCH_BYTES or len(batch) >= _BATCH_ROWS):
@@ -181,7 +164,7 @@ def partition(account: str) -> str:
 
 def change_of(cursor: Cursor) -> tuple[RowWrite, Stored]:
     """Return the write of the cursor's row, or of what has changed of it since it was stored, and
-    what the table then holds.
+    what the table then holds. Raises RejectedError where no row can hold it.
 
     What follows a request to W&B mostly leaves state and curve as they are.
     """
@@ -208,6 +191,8 @@ def change_of(cursor: Cursor) -> tuple[RowWrite, Stored]:
         row["curve"] = curve.decode()
         _put(row, "state", _parts(state))
         _put(row, "outbox", _parts(cursor.outbox))
+    if _size(row) > _ROW_BYTES:
+        raise _refused(cursor.job, "EntityTooLarge")
     return RowWrite(*place, orjson.dumps(row), cursor.etag, merge), stored
 
 
@@ -250,13 +235,12 @@ def _fill(cursor: Cursor, row: Mapping[str, Any]) -> None:
         cursor.stored = Stored(state, curve.encode(), cursor.outbox)
 
 
-def row_size(body: bytes) -> int:
+def _size(row: dict[str, Any]) -> int:
     """Return what a row counts for against the 1 MiB that one may have, in bytes.
 
     Source: "Understanding the Table service data model", checked 2026-11-24: names and text two
     bytes a character, binary values their length.
     """
-    row: dict[str, Any] = orjson.loads(body)
     size = 0
     for name, value in row.items():
         if not name.endswith("@odata.type"):

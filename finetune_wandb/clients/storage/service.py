@@ -11,6 +11,7 @@ checked 2026-11-24; held by contract tests against Azurite.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,11 +31,14 @@ from finetune_wandb.model.errors import (
     SettingsError,
 )
 
-Kind = Literal["table", "queue"]
 _TRY_S: Final = 10.0
 """Each try of a request: storage in the same region answers in milliseconds, and a connection that
 was cut must not hold its message up for minutes."""
 _NAME: Final = "AzureWebJobsStorage"
+_REMEDY: Final = (
+    f"set {_NAME}__accountName to the app's storage account, to use the app's identity, or {_NAME}"
+    " to a connection string with a key or a shared access signature"
+)
 _SCOPE: Final = "https://storage.azure.com/.default"
 _VERSION: Final = "2019-02-02"
 _SHORTHAND: Final = "usedevelopmentstorage=true"
@@ -69,12 +73,7 @@ def read_address(source: Mapping[str, str]) -> StorageAddress:
         for kind in ("table", "queue")
     )
     if not table or not queue:
-        raise SettingsError(
-            "names no storage account",
-            subject=_NAME,
-            remedy=f"set {_NAME}__accountName to the app's storage account, or {_NAME} to a"
-            " connection string",
-        )
+        raise SettingsError("names no storage account", subject=_NAME, remedy=_REMEDY)
     return StorageAddress(table_url=table, queue_url=queue)
 
 
@@ -82,10 +81,8 @@ async def made_first[T](
     make: Callable[[], Awaitable[object]], write: Callable[[], Awaitable[T]]
 ) -> T:
     """Write; where what is written to is not there, `make` it first, unless another just did."""
-    try:
+    with contextlib.suppress(MissingError):
         return await write()
-    except MissingError:
-        pass
     try:
         await make()
     except ConflictError as error:
@@ -94,23 +91,27 @@ async def made_first[T](
     return await write()
 
 
+@dataclass(frozen=True, slots=True)
 class Storage:
-    """The tables and the queues of one storage account, over the process's shared session."""
+    """One storage account, over the process's shared session."""
 
-    def __init__(self, address: StorageAddress, transport: Transport) -> None:
-        self.tables = StorageService(address, transport, "table")
-        self.queues = StorageService(address, transport, "queue")
+    address: StorageAddress
+    transport: Transport
 
 
 class StorageService:
-    """Authorized requests to one service of the account, each try with a fresh signature."""
+    """Authorized requests for one table or queue of the account, each try with a fresh signature."""
 
-    def __init__(self, address: StorageAddress, transport: Transport, kind: Kind) -> None:
-        self._address = address
-        self._transport = transport
+    def __init__(
+        self, storage: Storage, kind: Literal["table", "queue"], name: str, headers: dict[str, str]
+    ) -> None:
+        """`headers` go with every request."""
+        self._address, self._transport = storage.address, storage.transport
         self._kind = kind
+        self._name = name
+        self._headers = headers
         service = f"{kind.title()} storage"
-        self._http = Http(transport, service, self._explain, timeout_s=_TRY_S)
+        self._http = Http(storage.transport, service, self._explain, timeout_s=_TRY_S)
 
     @cached_property
     def endpoint(self) -> str:
@@ -131,9 +132,8 @@ class StorageService:
         path: str,
         read: Callable[[Answer], T],
         *,
-        headers: Mapping[str, str],
+        headers: dict[str, str] | None = None,
         body: bytes | None = None,
-        subject: str,
     ) -> T:
         """Send a request to `path` (query included) and return what `read` makes of the answer.
 
@@ -144,10 +144,10 @@ class StorageService:
             url += f"{'&' if '?' in path else '?'}{signature.lstrip('?')}"
 
         async def current() -> Mapping[str, str]:
-            return {**headers, **await self._authorized(method, url, headers)}
+            return {**self._headers, **(headers or {}), **await self._authorized(method, url)}
 
         return await self._http.request(
-            method, url, read, headers=current, body=body, subject=subject
+            method, url, read, headers=current, body=body, subject=self._name
         )
 
     @cached_property
@@ -156,17 +156,11 @@ class StorageService:
         parts = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
         has_key = parts.get("AccountName") and "AccountKey" in parts
         if text and not has_key and not parts.get("SharedAccessSignature"):
-            raise SettingsError(
-                "is a connection string without a key or a shared access signature",
-                subject=_NAME,
-                remedy=f"set {_NAME}__accountName to the app's storage account, to use the app's"
-                " identity",
-            )
+            text = "is a connection string without a key or a shared access signature"
+            raise SettingsError(text, subject=_NAME, remedy=_REMEDY)
         return parts
 
-    async def _authorized(
-        self, method: str, url: str, headers: Mapping[str, str]
-    ) -> dict[str, str]:
+    async def _authorized(self, method: str, url: str) -> dict[str, str]:
         """Return the headers that authorize a request. Raises our errors where no token is had."""
         now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
         dated = {"x-ms-date": now, "x-ms-version": _VERSION}
@@ -178,7 +172,7 @@ class StorageService:
         text = f"{now}\n"
         if self._kind == "queue":
             named = "".join(f"{name}:{value}\n" for name, value in dated.items())
-            text = f"{method}\n\n{headers['Content-Type']}\n\n{named}"
+            text = f"{method}\n\n{self._headers['Content-Type']}\n\n{named}"
         comp = [f"?{part}" for part in address.query.split("&") if part.startswith("comp=")]
         text += f"/{account}{address.path}{''.join(comp)}"
         key = base64.b64decode(self._parts["AccountKey"])

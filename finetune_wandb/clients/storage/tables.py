@@ -8,11 +8,13 @@ transactions" of the Table service REST reference, version 2019-02-02; held by c
 against Azurite.
 """
 
+import contextlib
 import hashlib
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -20,8 +22,8 @@ import msgspec
 import orjson
 
 from finetune_wandb.clients.http import Answer, error_for
-from finetune_wandb.clients.storage.service import Storage, made_first
-from finetune_wandb.model.errors import AppError, ConflictError, MissingError, UnavailableError
+from finetune_wandb.clients.storage.service import Storage, StorageService, made_first
+from finetune_wandb.model.errors import ConflictError, MissingError, UnavailableError
 
 ANY: Final = "*"
 """In place of an etag: whatever the stored row holds."""
@@ -56,15 +58,14 @@ class Table:
     """One table. A table that does not exist yet has no rows. Every method raises our errors."""
 
     def __init__(self, storage: Storage, name: str) -> None:
-        self._service = storage.tables
+        self._service = StorageService(storage, "table", name, _HEADERS)
         self._name = name
 
     async def read(self, partition: str, row: str) -> dict[str, Any] | None:
         """Return a row as the service's JSON object, its etag as `odata.etag`; None for none."""
-        try:
-            return await self._send("GET", self._path(partition, row), _row)
-        except MissingError:
-            return None
+        with contextlib.suppress(MissingError):
+            return await self._service.request("GET", self._name + _keys(partition, row), _row)
+        return None
 
     async def query(
         self, where: str = "", *, columns: tuple[str, ...] = (), most: int | None = None
@@ -82,7 +83,7 @@ class Table:
             query = {name: value for name, value in (asked | place).items() if value}
             path = f"{self._name}()?{urlencode(query, quote_via=quote, safe='$')}".rstrip("?")
             try:
-                rows, place = await self._send("GET", path, _page)
+                rows, place = await self._service.request("GET", path, _page)
             except MissingError:
                 return found[:most]
             found += rows
@@ -90,7 +91,13 @@ class Table:
                 return found[:most]
 
     async def put(
-        self, row: Mapping[str, Any], *, over: str | None = None, merge: bool = False
+        self,
+        partition: str,
+        row: str,
+        columns: dict[str, Any],
+        *,
+        over: str | None = None,
+        merge: bool = False,
     ) -> str:
         """Write a row and return its etag.
 
@@ -98,13 +105,15 @@ class Table:
         that does not find it gets a ConflictError. None: whatever is there, or nothing.
         With `merge`, other columns of the stored row stay as they are.
         """
-        verb, path = "PATCH" if merge else "PUT", self._path(row["PartitionKey"], row["RowKey"])
-        if over == "":
-            verb, path = "POST", self._name
+        verb, path = "POST", self._name
+        if over != "":
+            verb = "PATCH" if merge else "PUT"
+            path += _keys(partition, row)
         condition = {"If-Match": over} if over else {}
-        body = orjson.dumps(row)
+        body = orjson.dumps({"PartitionKey": partition, "RowKey": row, **columns})
         return await self._written(
-            lambda: self._send(verb, path, _etag, condition, body), is_new=not over
+            lambda: self._service.request(verb, path, _etag, headers=condition, body=body),
+            is_new=not over,
         )
 
     async def write(self, writes: list[RowWrite]) -> list[str]:
@@ -116,21 +125,17 @@ class Table:
         kind = {"Content-Type": f"multipart/mixed; boundary={batch}"}
         target = f"{self._service.endpoint}/{self._name}"
         body = _batch(writes, target, batch, changes)
-
-        def etags(answer: Answer) -> list[str]:
-            return _etags(answer, len(writes), self._name)
-
+        etags = partial(_etags, count=len(writes), table=self._name)
         return await self._written(
-            lambda: self._send("POST", "$batch", etags, kind, body),
+            lambda: self._service.request("POST", "$batch", etags, headers=kind, body=body),
             is_new=any(not write.etag for write in writes),
         )
 
     async def delete(self, partition: str, row: str) -> None:
         """Remove a row; a no-op where there is none."""
-        try:
-            await self._send("DELETE", self._path(partition, row), _etag, {"If-Match": ANY})
-        except MissingError:
-            return
+        path = self._name + _keys(partition, row)
+        with contextlib.suppress(MissingError):
+            await self._service.request("DELETE", path, _etag, headers={"If-Match": ANY})
 
     async def _written[T](self, write: Callable[[], Awaitable[T]], *, is_new: bool) -> T:
         """Write; a table that may get its first row is made where it is not there."""
@@ -138,24 +143,11 @@ class Table:
         try:
             if not is_new:
                 return await write()
-            return await made_first(lambda: self._send("POST", "Tables", _etag, {}, name), write)
+            return await made_first(
+                lambda: self._service.request("POST", "Tables", _etag, body=name), write
+            )
         except MissingError as error:
             raise ConflictError("the row is gone", subject=self._name, code=error.code) from None
-
-    async def _send[T](
-        self,
-        method: str,
-        path: str,
-        read: Callable[[Answer], T],
-        headers: dict[str, str] | None = None,
-        body: bytes | None = None,
-    ) -> T:
-        return await self._service.request(
-            method, path, read, headers=_HEADERS | (headers or {}), body=body, subject=self._name
-        )
-
-    def _path(self, partition: str, row: str) -> str:
-        return f"{self._name}({_keys(partition, row)})"
 
 
 def table_key(text: str) -> str:
@@ -176,16 +168,15 @@ class Rows[T]:
         self.table = Table(storage, name)
         self._decoder = msgspec.json.Decoder(kind)
 
-    async def read(self, partition: str, row: str) -> tuple[T, str] | None:
-        """Return what a row holds and its etag; None where there is none."""
+    async def read(self, partition: str, row: str) -> tuple[T | None, str]:
+        """Return what a row holds and its etag; None and an empty one where there is none."""
         found = await self.table.read(table_key(partition), table_key(row))
-        return (self._decoder.decode(found["data"]), found["odata.etag"]) if found else None
+        return (self._decoder.decode(found["data"]), found["odata.etag"]) if found else (None, "")
 
     async def put(self, partition: str, row: str, data: T, *, over: str | None = None) -> str:
         """Write a row and return its etag; `over` is what it replaces, as in `Table.put`."""
-        text = msgspec.json.encode(data).decode()
-        keys = {"PartitionKey": table_key(partition), "RowKey": table_key(row)}
-        return await self.table.put({**keys, "data": text}, over=over)
+        columns = {"data": msgspec.json.encode(data).decode()}
+        return await self.table.put(table_key(partition), table_key(row), columns, over=over)
 
     async def delete(self, partition: str, row: str) -> None:
         """Remove a row; a no-op where there is none."""
@@ -211,7 +202,7 @@ def _quoted(text: str) -> str:
 
 def _keys(partition: str, row: str) -> str:
     first, second = quote(_quoted(partition), safe=""), quote(_quoted(row), safe="")
-    return f"PartitionKey='{first}',RowKey='{second}'"
+    return f"(PartitionKey='{first}',RowKey='{second}')"
 
 
 def _batch(writes: list[RowWrite], target: str, batch: str, changes: str) -> bytes:
@@ -220,7 +211,7 @@ def _batch(writes: list[RowWrite], target: str, batch: str, changes: str) -> byt
     for number, write in enumerate(writes):
         if write.etag:
             verb = "PATCH" if write.merge else "PUT"
-            line = f"{verb} {target}({_keys(write.partition, write.row)})"
+            line = f"{verb} {target}{_keys(write.partition, write.row)}"
             condition = f"If-Match: {write.etag}"
         else:
             line, condition = f"POST {target}", "Prefer: return-no-content"
@@ -242,21 +233,17 @@ def _etags(answer: Answer, count: int, table: str) -> list[str]:
     """Return the etags of a transaction's answer. Raises our error for the row that failed."""
     statuses = [int(status) for status in _STATUS.findall(answer.body)]
     failed = next((status for status in statuses if status >= 400), None)
+    if failed in (409, 412):
+        raise ConflictError("another writer came first", subject=table, code=str(failed))
     if failed is not None:
-        raise _failure(failed, answer, table)
+        body = answer.body[answer.body.find(b"{") : answer.body.rfind(b"}") + 1]
+        raise error_for(Answer(failed, answer.headers, body), _SERVICE, table)
     etags = [etag.decode() for etag in _ETAG.findall(answer.body)]
     if len(statuses) != count or len(etags) != count:
         raise UnavailableError(
             f"{_SERVICE} answered a transaction in part", subject=table, code="Batch"
         )
     return etags
-
-
-def _failure(status: int, answer: Answer, table: str) -> AppError:
-    if status in (409, 412):
-        return ConflictError("another writer came first", subject=table, code=str(status))
-    body = answer.body[answer.body.find(b"{") : answer.body.rfind(b"}") + 1]
-    return error_for(Answer(status, answer.headers, body), _SERVICE, table)
 
 
 def _etag(answer: Answer) -> str:

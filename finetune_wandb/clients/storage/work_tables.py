@@ -37,8 +37,8 @@ class WorkTable:
         self._rows = Rows(storage, "work", dict[str, Any])
 
     async def read(self, work: Work) -> Work | None:
-        found = await self._rows.read(_OPEN, work.key)
-        return replace(_work_of(found[0]), etag=found[1]) if found else None
+        data, etag = await self._rows.read(_OPEN, work.key)
+        return replace(_work_of(data), etag=etag) if data else None
 
     async def claim(self, work: Work) -> None:
         await self._rows.put(_OPEN, work.key, _data_of(work), over=work.etag)
@@ -57,7 +57,7 @@ class WorkTable:
         await self._rows.delete(_OPEN, work.key)
 
     async def is_aside(self, work: Work) -> bool:
-        return await self._rows.read(_ASIDE, work.key) is not None
+        return (await self._rows.read(_ASIDE, work.key))[0] is not None
 
     async def list_aside(self) -> list[Work]:
         return [_work_of(data) for data in await self._rows.rows(_ASIDE)]
@@ -93,7 +93,7 @@ class ProblemTable:
         """
         for _ in range(_TRIES):
             now = self._clock()
-            known, etag = await self._rows.read(*_place(problem)) or (None, "")
+            known, etag = await self._rows.read(*_place(problem))
             if known and now - known.last_at > _KEEP_PROBLEMS_S:
                 known = None
             noted = replace(
@@ -164,8 +164,7 @@ class ResyncTable:
 
     async def read_head(self, resync_id: str) -> Resync | None:
         """Return what was asked for, without the items."""
-        found = await self._heads.read(resync_id, _HEAD)
-        return found[0] if found else None
+        return (await self._heads.read(resync_id, _HEAD))[0]
 
     async def remove(self, resync_id: str) -> None:
         """Forget a re-sync with all its items."""
@@ -175,8 +174,7 @@ class ResyncTable:
         await self._heads.delete(resync_id, _HEAD)
 
     async def read_item(self, resync_id: str, name: str) -> ResyncItem | None:
-        found = await self._items.read(resync_id, name)
-        return found[0] if found else None
+        return (await self._items.read(resync_id, name))[0]
 
     async def add_item(self, resync_id: str, item: ResyncItem) -> None:
         """Add an item; one that is there already keeps its progress."""
@@ -190,13 +188,14 @@ class ResyncTable:
         await self._items.delete(resync_id, name)
 
     async def running(self, fingerprint: str) -> str:
-        found = await self._latest.read(_RUNNING, fingerprint)
-        return found[0].id if found else ""
+        known, _ = await self._latest.read(_RUNNING, fingerprint)
+        return known.id if known else ""
 
     async def claim(self, fingerprint: str, resync: Resync, *, instead_of: str) -> str:
-        known, etag = await self._latest.read(_RUNNING, fingerprint) or (None, "")
-        if (known.id if known else "") != instead_of:
-            return await self.running(fingerprint)
+        known, etag = await self._latest.read(_RUNNING, fingerprint)
+        latest = known.id if known else ""
+        if latest != instead_of:
+            return latest
         row = _Latest(id=resync.id, created_at=resync.created_at, fingerprint=fingerprint)
         try:
             await self._latest.put(_RUNNING, fingerprint, row, over=etag)

@@ -50,9 +50,8 @@ async def test_resync_is_read_when_another_release_stored_it(storage: Storage) -
     await table.write(stored)
     # Another release of the app may have written more fields.
     rows = Rows(storage, "resyncs", dict)
-    found = await rows.read(stored.id, "-head")
-    assert found is not None
-    row = found[0]
+    row, _ = await rows.read(stored.id, "-head")
+    assert row is not None
     await rows.put(stored.id, "-head", row | {"later": 1, "request": row["request"] | {"x": 2}})
     assert await table.read_head(stored.id) == stored
     await table.remove(stored.id)
