@@ -83,7 +83,7 @@ class Http:
         self,
         transport: Transport,
         service: str,
-        explain: Callable[[Answer, str], AppError | None] | None = None,
+        explain: Callable[[Answer, str], AppError | None] = lambda answer, subject: None,
         *,
         timeout_s: float | None = None,
     ) -> None:
@@ -193,9 +193,7 @@ class Http:
             raise unreachable(error, subject, self._service) from None
 
     def _error(self, answer: Answer, subject: str) -> AppError:
-        if self._explain and (known := self._explain(answer, subject)):
-            return known
-        return error_for(answer, self._service, subject)
+        return self._explain(answer, subject) or error_for(answer, self._service, subject)
 
 
 def _payload(body: bytes | Path | None) -> Any:

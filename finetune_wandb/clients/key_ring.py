@@ -29,10 +29,7 @@ class KeyRing:
     """KeysPort. One per process. Values are kept by secret and version, which never change."""
 
     def __init__(
-        self,
-        keys: KeyStore,
-        vault: KeyVault,
-        clock: Callable[[], float] = time.monotonic,
+        self, keys: KeyStore, vault: KeyVault, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._keys = keys
         self._vault = vault

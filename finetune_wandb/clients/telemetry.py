@@ -7,7 +7,7 @@ and a share of the others. Imported only when on.
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from opentelemetry import metrics, trace
@@ -105,9 +105,11 @@ def start(environ: Mapping[str, str]) -> OpenTelemetry:
         }
     )
     tracers, loggers = TracerProvider(resource=resource), LoggerProvider(resource=resource)
-    readers = []
+    ratio, readers = 1.0, []
+    with suppress(ValueError):
+        ratio = min(max(float(environ.get("OTEL_TRACES_SAMPLER_ARG", "1")), 0.0), 1.0)
     for spans, numbers, logs in _exporters(environ):
-        tracers.add_span_processor(FailuresKept(spans, _ratio(environ)))
+        tracers.add_span_processor(FailuresKept(spans, ratio))
         readers.append(PeriodicExportingMetricReader(numbers))
         loggers.add_log_record_processor(BatchLogRecordProcessor(logs))
     meters = MeterProvider(resource=resource, metric_readers=readers)
@@ -123,13 +125,6 @@ def log_handler(loggers: LoggerProvider) -> logging.Handler:
     handler = LoggingHandler(logging.INFO, loggers)
     handler.addFilter(lambda record: not f"{record.name}.".startswith(_EXPORTERS))
     return handler
-
-
-def _ratio(environ: Mapping[str, str]) -> float:
-    try:
-        return min(max(float(environ.get("OTEL_TRACES_SAMPLER_ARG", "1")), 0.0), 1.0)
-    except ValueError:
-        return 1.0
 
 
 def _exporters(environ: Mapping[str, str]) -> Iterator[tuple[SpanExporter, MetricExporter, Any]]:

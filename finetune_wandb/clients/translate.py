@@ -23,8 +23,6 @@ from finetune_wandb.model.errors import (
     UnavailableError,
 )
 
-_NOT_READY = frozenset({"PrincipalNotFound"})
-"""The directory does not know a new identity yet."""
 _REFUSED = frozenset(
     {
         "ScopeLocked",
@@ -74,19 +72,15 @@ def translate(error: Exception, subject: str, service: str) -> AppError:
         return RejectedError(
             f"{service}: {type(error).__name__}", subject=subject, code=type(error).__name__
         )
-    if isinstance(error, HttpResponseError) and error.status_code is not None:
-        return _by_status(error, error.status_code, subject, service)
     if isinstance(error, TimeoutError):
         return UnavailableError(f"{service} did not answer in time", subject=subject)
-    # No status: no connection, a broken answer, or no token to ask with.
-    return unreachable(error, subject, service)
-
-
-def _by_status(error: Any, status: int, subject: str, service: str) -> AppError:
-    code = error_code(error)
+    if not isinstance(error, HttpResponseError) or error.status_code is None:
+        # No connection, a broken answer, or no token to ask with.
+        return unreachable(error, subject, service)
+    status, code = error.status_code, error_code(error)
     message = f"{service} answered {status} {code}".rstrip()
-    pause = retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
-    if code in _NOT_READY:
+    pause = retry_after(getattr(error.response, "headers", None) or {})
+    if code == "PrincipalNotFound":  # the directory does not know a new identity yet
         return NotReadyError(message, subject=subject, code=code, retry_after=pause)
     if code in _REFUSED or (status != 429 and code.endswith(_LIMITS)):
         return RejectedError(message, subject=subject, code=code)

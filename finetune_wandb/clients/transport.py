@@ -100,11 +100,14 @@ class Transport:
         proxy = self._proxies.get(asked.scheme)
         if not proxy or proxy_bypass(asked.hostname or ""):
             return {}
-        if asked.scheme != "https":
+        parts = urlsplit(proxy)
+        login, at, host = parts.netloc.rpartition("@")
+        if asked.scheme != "https" or not at:
             return {"proxy": proxy}
         # aiohttp's errors repeat the address of a proxy that refuses a tunnel.
-        address, headers = _without_password(proxy)
-        return {"proxy": address, "proxy_headers": headers}
+        basic = base64.b64encode(unquote(login).encode()).decode()
+        address = urlunsplit(parts._replace(netloc=host))
+        return {"proxy": address, "proxy_headers": {"Proxy-Authorization": f"Basic {basic}"}}
 
     @cached_property
     def _proxies(self) -> dict[str, str]:
@@ -189,12 +192,3 @@ class _SandboxCredential:
 
     async def close(self) -> None:
         """Nothing is held open."""
-
-
-def _without_password(proxy: str) -> tuple[str, dict[str, str]]:
-    parts = urlsplit(proxy)
-    login, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return proxy, {}
-    basic = base64.b64encode(unquote(login).encode()).decode()
-    return urlunsplit(parts._replace(netloc=host)), {"Proxy-Authorization": f"Basic {basic}"}

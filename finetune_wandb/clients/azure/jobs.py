@@ -121,7 +121,16 @@ class Jobs:
         return self._scopes.get(account.endpoint, self._scope)
 
     def _url(self, account: RelayAccount, path: str) -> str:
-        return self._transport.url(f"{_base_url(account)}/{path}")
+        """Return the address of a path. Raises RejectedError for an endpoint not of Azure."""
+        host = (urlsplit(account.endpoint).hostname or "").lower()
+        if not account.endpoint.startswith("https://") or not _HOST.fullmatch(host):
+            raise RejectedError(
+                "the account's endpoint is not an Azure OpenAI address",
+                subject=str(account.id),
+                code="endpoint",
+                remedy="check the endpoint of the account in the Azure portal",
+            )
+        return self._transport.url(f"https://{host}/openai/v1/{path}")
 
     async def _headers(self, scope: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {await self._transport.token(scope)}"}
@@ -129,19 +138,6 @@ class Jobs:
 
 def _path_of(job: str) -> str:
     return f"fine_tuning/jobs/{quote(job, safe='')}"
-
-
-def _base_url(account: RelayAccount) -> str:
-    """Return where the account's API begins. Raises RejectedError for an endpoint not of Azure."""
-    host = (urlsplit(account.endpoint).hostname or "").lower()
-    if not account.endpoint.startswith("https://") or not _HOST.fullmatch(host):
-        raise RejectedError(
-            "the account's endpoint is not an Azure OpenAI address",
-            subject=str(account.id),
-            code="endpoint",
-            remedy="check the endpoint of the account in the Azure portal",
-        )
-    return f"https://{host}/openai/v1"
 
 
 def _explain(answer: Answer, subject: str) -> AppError | None:

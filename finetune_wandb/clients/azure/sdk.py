@@ -51,7 +51,10 @@ class SeamTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core loads
             status = answer.status_code
             return answer
         finally:
-            self._seam.on_call(_service(asked), status)
+            # The service's domain stands for it, without the name of one resource.
+            host = urlsplit(asked).hostname or ""
+            domain = host if host.startswith("management.") else host.partition(".")[2]
+            self._seam.on_call(domain or host, status)
             # Policies above compare and log the URL that was meant.
             request.url = asked
 
@@ -69,9 +72,3 @@ class BoundedRetryPolicy(AsyncRetryPolicy[Any, Any]):
         if pause is not None and pause > LONGEST_PAUSE_S:
             return False
         return bool(super().is_retry(settings, response))
-
-
-def _service(url: str) -> str:
-    """Return which service a URL belongs to: its domain, without the name of one resource."""
-    host = urlsplit(url).hostname or ""
-    return host if host.startswith("management.") else host.partition(".")[2] or host

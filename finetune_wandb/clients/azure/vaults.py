@@ -41,8 +41,7 @@ class VaultResources:
         self._places: dict[str, tuple[str, str]] = {}
 
     async def find(self, vault: VaultAddress) -> Vault:
-        """A subscription that cannot be listed is an error only when the vault is in none of the
-        others."""
+        """A subscription that cannot be listed matters only when no other one has the vault."""
         if place := self._places.get(vault.host):
             subscription, group = place
             try:
@@ -112,7 +111,18 @@ class Roles:
         """Return the assignments at a scope and above it; some services add those below."""
         with translated(scope, _SERVICE):
             listed = self._client(scope).role_assignments.list_for_scope(scope)
-            return tuple([_assignment_of(item) async for item in listed])
+            return tuple(
+                [
+                    RoleAssignment(
+                        id=item.id or "",
+                        scope=(item.scope or "").lower(),
+                        role_id=(item.role_definition_id or "").rsplit("/", 1)[-1].lower(),
+                        principal_id=(item.principal_id or "").lower(),
+                        description=item.description or "",
+                    )
+                    async for item in listed
+                ]
+            )
 
     async def assign(
         self, scope: str, role_id: str, principal_id: str, description: str
@@ -169,11 +179,20 @@ class KeyVault:
     async def read_version(self, secret: SecretRef, version: str | None) -> SecretVersion:
         with translated(str(secret), _KEY_VAULT):
             found = await self._client(secret.vault).get_secret(secret.name, version)
-            if found.value is None or not found.properties.version:
+            properties = found.properties
+            if found.value is None or not properties.version:
                 # A proxy's answer with status 200. Versions never change: taken for one, it would
                 # be kept as the key's value for as long as this process lives.
                 raise UnavailableError("Key Vault's answer holds no secret", subject=str(secret))
-            return _version_of(found)
+            return SecretVersion(
+                version=properties.version,
+                enabled=properties.enabled is not False,
+                not_before=properties.not_before,
+                expires=properties.expires_on,
+                # Files put into a vault often end in a line break, which does not belong to the key.
+                value=Secret(found.value.strip()),
+                tags=dict(properties.tags or {}),
+            )
 
     async def write_version(
         self, secret: SecretRef, value: Secret, *, expires: datetime, tags: Mapping[str, str]
@@ -239,27 +258,4 @@ def _vault_of(found: Any, address: VaultAddress) -> Vault:
         public_access=(properties.public_network_access or "Enabled").lower() != "disabled",
         firewall=bool(network and text_of(network.default_action).lower() == "deny"),
         trusted_services=not network or text_of(network.bypass).lower() != "none",
-    )
-
-
-def _version_of(found: Any) -> SecretVersion:
-    properties = found.properties
-    return SecretVersion(
-        version=properties.version,
-        enabled=properties.enabled is not False,
-        not_before=properties.not_before,
-        expires=properties.expires_on,
-        # Files put into a vault often end in a line break, which does not belong to the key.
-        value=Secret(found.value.strip()),
-        tags=dict(properties.tags or {}),
-    )
-
-
-def _assignment_of(item: Any) -> RoleAssignment:
-    return RoleAssignment(
-        id=item.id or "",
-        scope=(item.scope or "").lower(),
-        role_id=(item.role_definition_id or "").rsplit("/", 1)[-1].lower(),
-        principal_id=(item.principal_id or "").lower(),
-        description=item.description or "",
     )

@@ -145,7 +145,7 @@ class KeyTable:
     """KeyStore over Azure Tables."""
 
     def __init__(
-        self, storage: Storage, on_write: Callable[[KeyRecord], None] | None = None
+        self, storage: Storage, on_write: Callable[[KeyRecord], None] = lambda record: None
     ) -> None:
         """`on_write` gets every record that this process has written."""
         self._rows = Rows(storage, "keys", KeyRecord)
@@ -164,8 +164,7 @@ class KeyTable:
         plain = replace(record, etag="")
         etag = await self._rows.put(*record.secret.key, plain, over=record.etag)
         written = replace(record, etag=etag)
-        if self._on_write is not None:
-            self._on_write(written)
+        self._on_write(written)
         return written
 
     async def append_change(self, change: KeyChange) -> None:

@@ -41,7 +41,6 @@ _REMEDY: Final = (
 )
 _SCOPE: Final = "https://storage.azure.com/.default"
 _VERSION: Final = "2019-02-02"
-_SHORTHAND: Final = "usedevelopmentstorage=true"
 _EMULATOR: Final = (
     "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey="
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
@@ -64,7 +63,7 @@ class StorageAddress:
 def read_address(source: Mapping[str, str]) -> StorageAddress:
     """Return the storage account that the host's settings name. Raises SettingsError for none."""
     if connection := source.get(_NAME, ""):
-        is_short = connection.strip().rstrip(";").lower() == _SHORTHAND
+        is_short = connection.strip().rstrip(";").lower() == "usedevelopmentstorage=true"
         return StorageAddress(connection_string=_EMULATOR if is_short else connection)
     account = source.get(f"{_NAME}__accountName", "")
     table, queue = (
