@@ -139,10 +139,8 @@ def error_code(error: Any) -> str:
     body = getattr(error, "error", None)
     inner = getattr(body, "innererror", None)
     code = inner.get("code") if isinstance(inner, dict) else None
-    code = code or getattr(body, "code", None)
-    if not code:
-        headers = getattr(getattr(error, "response", None), "headers", None) or {}
-        code = headers.get("x-ms-error-code") or getattr(error, "error_code", None)
+    headers = getattr(error.response, "headers", None) or {}
+    code = code or getattr(body, "code", None) or headers.get("x-ms-error-code")
     # Anything longer than a code is not one.
     text = text_of(code)
     return text if len(text) <= 100 else ""

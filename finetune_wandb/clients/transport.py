@@ -143,10 +143,7 @@ class Transport:
         return client
 
     async def token(self, scope: str) -> str:
-        """Return a bearer token for `scope`, from the cache until five minutes before its end.
-
-        Raises our errors.
-        """
+        """Return a bearer token, kept until five minutes before its end. Raises our errors."""
         async with self._token_locks.setdefault(scope, asyncio.Lock()):
             token, expires = self._tokens.get(scope, ("", 0.0))
             if expires - time.time() <= _TOKEN_MARGIN_S:

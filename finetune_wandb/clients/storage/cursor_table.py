@@ -34,7 +34,6 @@ _CHUNK: Final = 60_000
 """A binary column holds 64 KiB."""
 _SMALL: Final = 8000
 """Bytes that are stored as they are."""
-_COMPRESSED: Final = b"\x78"
 _MOST_TEXT: Final = 32_000
 """Characters of a text column: 64 KiB of UTF-16."""
 _LONG: Final = 1000
@@ -283,4 +282,4 @@ def _joined(row: Mapping[str, Any], name: str) -> bytes:
         parts.append(base64.b64decode(part, validate=True))
     data = b"".join(parts)
     # JSON as it is, or compressed, which no JSON begins like.
-    return zlib.decompress(data) if data[:1] == _COMPRESSED else data
+    return zlib.decompress(data) if data[:1] == b"\x78" else data

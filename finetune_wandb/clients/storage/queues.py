@@ -22,9 +22,6 @@ from finetune_wandb.model.messages import Message
 from finetune_wandb.model.queues import QUEUES, QueueCount, SetAside
 
 _POISON: Final = "-poison"
-_AT_ONCE: Final = 16
-_BATCH: Final = 32
-_HIDE_S: Final = 300
 
 
 class Queue:
@@ -76,7 +73,7 @@ class Queues:
         self._poison = {name: Queue(storage, f"{name}{_POISON}") for name in names}
 
     async def send(self, messages: Iterable[Message], *, delay_s: float = 0) -> None:
-        limit = asyncio.Semaphore(_AT_ONCE)
+        limit = asyncio.Semaphore(16)
 
         async def one(message: Message) -> None:
             async with limit:
@@ -97,7 +94,7 @@ class Queues:
 
     async def poisoned(self) -> AsyncIterator[SetAside]:
         for queue in self._poison.values():
-            while batch := await queue.receive(_BATCH, hide_s=_HIDE_S):
+            while batch := await queue.receive(32, hide_s=300):
                 for message in batch:
                     yield message
 
