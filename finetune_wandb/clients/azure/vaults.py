@@ -189,7 +189,7 @@ class KeyVault:
                 enabled=properties.enabled is not False,
                 not_before=properties.not_before,
                 expires=properties.expires_on,
-                # Files put into a vault often end in a line break, which does not belong to the key.
+                # Files put into a vault often end in a line break, which is not part of the key.
                 value=Secret(found.value.strip()),
                 tags=dict(properties.tags or {}),
             )

@@ -99,7 +99,7 @@ class Storage:
 
 
 class StorageService:
-    """Authorized requests for one table or queue of the account, each try with a fresh signature."""
+    """Authorized requests for one table or queue, each try with a fresh signature."""
 
     def __init__(
         self, storage: Storage, kind: Literal["table", "queue"], name: str, headers: dict[str, str]

@@ -31,7 +31,7 @@ _LONGEST_RESULTS: Final = 30_000
 
 
 class WorkTable:
-    """MessagePort over Azure Tables: messages that were begun and did not end, or were set aside."""
+    """MessagePort over Azure Tables: messages that were begun, and those that were set aside."""
 
     def __init__(self, storage: Storage) -> None:
         self._rows = Rows(storage, "work", dict[str, Any])
