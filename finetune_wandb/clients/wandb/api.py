@@ -111,48 +111,43 @@ class WandbApi:
     """The endpoints under one base URL."""
 
     def __init__(
-        self, transport: Transport, base_url: str, *, timeout_s: float | None = None
+        self,
+        transport: Transport,
+        base_url: str,
+        *,
+        timeout_s: float | None = None,
+        agent: str = USER_AGENT,
+        repeat: bool = True,
     ) -> None:
-        """`timeout_s` bounds each try; None leaves the session's own limits."""
-        self.base_url = base_url
+        """`timeout_s` bounds each try; None leaves the session's own limits. `repeat` off sends
+        each document once, for what must not be done twice."""
+        self.base_url, self._agent, self._repeat = base_url, agent, repeat
         self._graphql = Http(transport, "W&B", partial(_explain, _OF_GRAPHQL), timeout_s=timeout_s)
         self._files = Http(transport, "W&B", partial(_explain, _OF_STREAM), timeout_s=timeout_s)
 
     async def ask(
-        self,
-        document: str,
-        variables: Mapping[str, Any],
-        *,
-        key: KeySource,
-        subject: str,
-        agent: str = USER_AGENT,
-        repeat: bool = True,
+        self, document: str, variables: Mapping[str, Any], *, key: KeySource, subject: str = ""
     ) -> dict[str, Any]:
         """Post a GraphQL document and return the answer's `data`.
 
-        `repeat` off sends it once, for what must not be done twice. Raises DeniedError (code 401:
-        the key is refused; 403: it has no right; `blocked`: W&B did not say no, something on the
-        way did), RejectedError (code `entity`, `project`, `deleted`, `missing`, `graphql`, or the
-        status), MissingError (code `run`), or a TemporaryError.
+        Raises our errors about `subject`, by default the server: DeniedError (code 401: the key is
+        refused; 403: it has no right; `blocked`: W&B did not say no, something on the way did),
+        RejectedError (code `entity`, `project`, `deleted`, `missing`, `graphql`, or the status),
+        MissingError (code `run`), or a TemporaryError.
         """
+        subject = subject or self.base_url
         return await self._graphql.request(
             "POST",
             f"{self.base_url}/graphql",
             lambda answer: _data(answer, subject),
-            headers=lambda: _headers(key, agent),
+            headers=lambda: self._headers(key),
             body=orjson.dumps({"query": document, "variables": variables}),
             subject=subject,
-            repeat=repeat,
+            repeat=self._repeat,
         )
 
     async def stream[T](
-        self,
-        path: str,
-        body: bytes,
-        read: Callable[[Answer], T],
-        *,
-        key: KeySource,
-        subject: str,
+        self, path: str, body: bytes, read: Callable[[Answer], T], *, key: KeySource, subject: str
     ) -> T:
         """Post a `file_stream` body for the run `path` and return what `read` makes of the answer.
 
@@ -163,20 +158,19 @@ class WandbApi:
             "POST",
             f"{self.base_url}/files/{path}/file_stream",
             read,
-            headers=lambda: _headers(key, USER_AGENT),
+            headers=lambda: self._headers(key),
             body=body,
             subject=subject,
         )
 
-
-async def _headers(key: KeySource, agent: str) -> dict[str, str]:
-    value = key if isinstance(key, Secret) else await key()
-    basic = base64.b64encode(b"api:" + value.reveal().encode()).decode()
-    return {
-        "Authorization": f"Basic {basic}",
-        "Content-Type": "application/json",
-        "User-Agent": agent,
-    }
+    async def _headers(self, key: KeySource) -> dict[str, str]:
+        value = key if isinstance(key, Secret) else await key()
+        basic = base64.b64encode(b"api:" + value.reveal().encode()).decode()
+        return {
+            "Authorization": f"Basic {basic}",
+            "Content-Type": "application/json",
+            "User-Agent": self._agent,
+        }
 
 
 def _data(answer: Answer, subject: str) -> dict[str, Any]:
