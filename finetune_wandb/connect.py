@@ -37,7 +37,7 @@ from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.telemetry import NoTelemetry, Telemetry
-from finetune_wandb.relay.artifacts.log import ArtifactLog
+from finetune_wandb.relay.artifacts import ArtifactLog
 from finetune_wandb.relay.passes.finder import Finder
 from finetune_wandb.relay.ports import RelayPorts, options_of
 

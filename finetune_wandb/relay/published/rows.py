@@ -95,10 +95,14 @@ def _minute(minute: int) -> str:
 
 
 def _text(message: str) -> str:
-    """Return a message as one line of a length that a console takes."""
-    text = message
+    """Return a message as one line."""
     if not message.isprintable() or "  " in message or message != message.strip():
-        text = " ".join(message.split())
+        message = " ".join(message.split())
+    return shortened(message)
+
+
+def shortened(text: str) -> str:
+    """Return a text of a length that W&B's console and tables take."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
 
 
