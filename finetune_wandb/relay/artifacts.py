@@ -40,9 +40,8 @@ from finetune_wandb.relay.data_set import COLUMNS, table_rows
 from finetune_wandb.relay.passes.memory import Memory, can_load
 from finetune_wandb.relay.passes.place import RunPlace
 from finetune_wandb.relay.ports import RelayPorts
-from finetune_wandb.relay.published.metrics import number_in
 from finetune_wandb.relay.published.results import ResultCount, read_records
-from finetune_wandb.relay.published.rows import checkpoint_table
+from finetune_wandb.relay.published.rows import checkpoint_table, number_in
 from finetune_wandb.relay.published.sources import list_checkpoints
 
 _AT_ONCE: Final = 4

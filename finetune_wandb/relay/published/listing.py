@@ -17,8 +17,7 @@ import msgspec
 from finetune_wandb.model.errors import MissingError, RejectedError
 from finetune_wandb.model.relay.cursor import Kept
 from finetune_wandb.model.relay.ports import Listing
-from finetune_wandb.relay.published.metrics import metrics_of
-from finetune_wandb.relay.published.rows import Event, moment, parse_event
+from finetune_wandb.relay.published.rows import Event, metrics_of, moment, parse_event
 
 LATE_S: Final = 30.0
 """An event may be listed so many seconds after its time and is still seen by the next live read.
@@ -165,14 +164,11 @@ class _Walk:
             return False
         self._left -= 1
         found, known, seen = self._found, self._known, self._seen
-        last, up, down = self._at, self._up, self._down
         page = await self._read(self._last or None)
         found.unusable += page.unusable
         start = len(self._ids)
         for item in page.items:
-            name = item.get("id")
-            if not isinstance(name, str):
-                name = ""
+            name = given if isinstance(given := item.get("id"), str) else ""
             is_known = name and known and _mark(name) in known
             event = None if is_known else parse_event(item)
             at = moment(item.get("created_at")) if event is None else event.at
@@ -180,10 +176,10 @@ class _Walk:
                 self._ids.append(name)
                 self._times.append(at)
             if at is not None:
-                if last is not None:
-                    up += at > last
-                    down += at < last
-                last = at
+                if self._at is not None:
+                    self._up += at > self._at
+                    self._down += at < self._at
+                self._at = at
             if event is None:
                 found.unusable += not is_known
                 continue
@@ -198,7 +194,6 @@ class _Walk:
                 or not event.metrics.keys() <= first.metrics.keys()
             ):
                 found.events.append(event)
-        self._at, self._up, self._down = last, up, down
         if not page.has_more:
             self._more = False
             return False
@@ -215,7 +210,7 @@ class _Walk:
     def result(self, *, full: bool) -> EventRead:
         """Return what was read, with the hints for the next read."""
         found, hints, ids, times = self._found, self._hints, self._ids, self._times
-        found.events.sort(key=_by_time)
+        found.events.sort(key=lambda one: (one.at or 0.0, -1 if one.step is None else one.step))
         found.unfinished = self._more
         rest = self._last if self._more else ""
         order = self.order or hints.order
@@ -254,7 +249,3 @@ class _Walk:
 
 def _mark(name: str) -> int:
     return zlib.crc32(name.encode("utf-8", "replace"))
-
-
-def _by_time(event: Event) -> tuple[float, int]:
-    return (event.at or 0.0, event.step if event.step is not None else -1)
