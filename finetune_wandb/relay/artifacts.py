@@ -149,11 +149,10 @@ class ArtifactLog:
         if rows:
             with tempfile.TemporaryDirectory() as folder:
                 table = table_file("checkpoints", columns, rows, Path(folder) / "checkpoints")
-                made = _artifact("checkpoints", "checkpoints", run.run_id, {}, (table,))
+                made = _artifact("checkpoints", run.run_id, {}, table)
                 await self._artifacts.log(run, made, key=key)
         if model := _model(job, facts):
-            files = (json_file("model.json", model),)
-            made = _artifact("model", "model", run.run_id, model, files)
+            made = _artifact("model", run.run_id, model, json_file("model.json", model))
             await self._artifacts.log(run, made, key=key)
         return job, facts
 
@@ -167,19 +166,19 @@ class ArtifactLog:
         place = (account.key, file_id)
         lock = self._reading.setdefault(place, asyncio.Lock())
         with tempfile.TemporaryDirectory() as folder:
-            fetch = None
             async with lock:
-                if known := self._known.get(place):
-                    fetch = partial(self._read_again, account, known.facts, Path(folder))
-                else:
-                    known = await self._read(account, file_id, Path(folder))
-                    if "sha256" in known.facts:
-                        if len(self._known) >= _MOST_KNOWN:
-                            self._known.pop(next(iter(self._known)))
-                        self._known[place] = known
-            files = tuple(_moved(one, Path(folder)) for one in known.files)
-            used = _artifact("dataset", "dataset", file_id, known.facts, files)
-            await self._artifacts.log(run, replace(used, used=True, fetch=fetch), key=key)
+                before = self._known.get(place)
+                known = before or await self._read(account, file_id, Path(folder))
+                if "sha256" in known.facts:
+                    self._known[place] = known
+                if len(self._known) > _MOST_KNOWN:
+                    self._known.pop(next(iter(self._known)))
+            fetch = partial(self._read_again, account, known.facts, Path(folder))
+            files = (_moved(one, Path(folder)) for one in known.files)
+            used = _artifact("dataset", file_id, known.facts, *files)
+            await self._artifacts.log(
+                run, replace(used, used=True, fetch=fetch if before else None), key=key
+            )
         return known.facts
 
     async def _read(self, account: RelayAccount, file_id: str, folder: Path) -> _DataSet:
@@ -206,9 +205,7 @@ class ArtifactLog:
 
     async def _read_again(self, account: RelayAccount, facts: _Facts, folder: Path) -> None:
         """Read a data set that W&B does not hold in this project."""
-        if not self._with_content:
-            return
-        if (await self._read(account, facts["id"], folder)).facts != facts:
+        if self._with_content and (await self._read(account, facts["id"], folder)).facts != facts:
             raise MissingError("a data set of the job is gone", subject=facts["id"])
 
     async def _result(
@@ -228,17 +225,14 @@ class ArtifactLog:
             files.append(copy.file("results.csv", path))
         # A dot, since a dash and a number name the run that replaces a deleted one.
         name = f"{run.run_id}.{number + 1}" if number else run.run_id
-        return _artifact("results", "result", name, facts, tuple(files))
+        return replace(_artifact("results", name, facts, *files), type="result")
 
     async def _described(self, account: RelayAccount, file_id: str) -> _Facts:
         answer = await self._ports.jobs.describe_file(account, file_id)
-        facts: _Facts = {"id": file_id}
         name, size = answer.get("filename"), answer.get("bytes")
-        if isinstance(name, str) and name:
-            facts["name"] = name
-        if type(size) is int and size >= 0:
-            facts["bytes"] = size
-        return facts
+        named = {"name": name} if isinstance(name, str) and name else {}
+        sized = {"bytes": size} if type(size) is int and size >= 0 else {}
+        return {"id": file_id, **named, **sized}
 
     async def _note(
         self, account: RelayAccount, job: Job, run: RunPath, facts: dict[str, Any], key: RunKey
@@ -310,15 +304,13 @@ def _failed(job: str, error: AppError) -> ArtifactOutcome:
     return ArtifactOutcome(job, error.message, again=isinstance(error, TemporaryError))
 
 
-def _artifact(
-    kind: str, type_: str, of: str, facts: Mapping[str, Any], files: tuple[ArtifactFile, ...]
-) -> Artifact:
+def _artifact(kind: str, of: str, facts: Mapping[str, Any], *files: ArtifactFile) -> Artifact:
     """Return the artifact of this kind; ids that W&B takes only in part stay apart."""
     name = f"{kind}-{_BAD_IN_NAME.sub('_', of)}"
     if len(name) > _LONGEST_NAME or not name.endswith(of):
         mark = f"-{zlib.crc32(of.encode('utf-8', 'replace')):08x}"
         name = name[: _LONGEST_NAME - len(mark)] + mark
-    return Artifact(name=name, type=type_, files=files, metadata=facts)
+    return Artifact(name=name, type=kind, files=files, metadata=facts)
 
 
 def _model(job: Job, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,6 @@ _MAX_DEPTH: Final = 16
 _INT64: Final = 2**63
 _LONGEST: Final = 8000
 """Characters of one message; W&B drops lines that are far too long."""
-_STAMP: Final = len("2026-11-24T00:00:00.000000")
 
 
 def step_of(value: object) -> int | None:
@@ -214,16 +213,10 @@ class Event:
 
 def parse_event(item: Mapping[str, Any]) -> Event | None:
     """Return what an event says, or None where nothing in it can be used."""
-    data = item.get("data")
-    step: int | None = None
-    total: int | None = None
-    metrics: dict[str, Number] = {}
-    not_finite = False
-    if isinstance(data, dict):
-        total = step_of(data.get("total_steps"))
-        step = step_of(data.get("step"))
-        if step is not None:
-            metrics, not_finite = read_metrics(data)
+    given = item.get("data")
+    data = given if isinstance(given, dict) else {}
+    step, total = step_of(data.get("step")), step_of(data.get("total_steps"))
+    metrics, not_finite = ({}, False) if step is None else read_metrics(data)
     message = item.get("message")
     text = _text(message) if isinstance(message, str) else ""
     if not metrics and not text:
@@ -247,7 +240,7 @@ def console_line(event: Event, at: float) -> str:
     Source: facts/wandb.md 2.1 (recorded from wandb 0.31.0): UTC without a zone, then the text;
     `ERROR ` leads a line of the error stream.
     """
-    stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:_STAMP]
+    stamp = datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
     return f"{'ERROR ' if event.is_error else ''}{stamp} {redacted(event.message)}"
 
 
