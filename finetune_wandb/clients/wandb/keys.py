@@ -9,12 +9,7 @@ from typing import Any, Final
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.api import USER_AGENT, WandbApi
 from finetune_wandb.model.accounts.key import KeyOwner, ListedKey, MintedKey
-from finetune_wandb.model.errors import (
-    DeniedError,
-    PermanentError,
-    RejectedError,
-    UnavailableError,
-)
+from finetune_wandb.model.errors import DeniedError, PermanentError, RejectedError, UnavailableError
 from finetune_wandb.model.secret import Secret
 
 SDK_AGENT: Final = f"W&B Public Client 0.31.0 {USER_AGENT}"

@@ -102,9 +102,7 @@ class Pacing:
 class WandbSink:
     """SinkPort over HTTP."""
 
-    def __init__(
-        self, transport: Transport, base_url: str, *, pacing: Pacing | None = None
-    ) -> None:
+    def __init__(self, transport: Transport, base_url: str, pacing: Pacing | None = None) -> None:
         self._api = WandbApi(transport, base_url)
         self._pacing = pacing or Pacing()
 
@@ -146,12 +144,8 @@ class WandbSink:
         return await self._api.stream(path, body, read, key=in_turn, subject=str(run))
 
     async def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> None:
-        variables = {
-            **_place(run),
-            "title": alert.title,
-            "text": alert.text,
-            "severity": alert.level,
-        }
+        said = {"title": alert.title, "text": alert.text, "severity": alert.level}
+        variables = {**_place(run), **said}
         await self._api.ask(_ALERT, variables, key=key.current, subject=str(run))
 
 

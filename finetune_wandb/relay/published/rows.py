@@ -12,7 +12,7 @@ docs/run-contents.md lists them.
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -278,11 +278,9 @@ def parse_checkpoint(item: Mapping[str, Any]) -> Checkpoint | None:
     return Checkpoint(step, model if isinstance(model, str) else "", metrics_of(metrics))
 
 
-def checkpoint_table(
-    checkpoints: Iterable[Checkpoint],
-) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]:
+def checkpoint_table(found: Iterable[Checkpoint]) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
     """Return columns and rows, in step order: step, deployable model, then every metric."""
-    known = sorted(checkpoints, key=lambda one: one[:2])
+    known = sorted(found, key=lambda one: one[:2])
     names = sorted({name for one in known for name in one.metrics})
     rows = tuple((*one[:2], *(one.metrics.get(name) for name in names)) for one in known)
     return ("step", "model", *names), rows
