@@ -68,15 +68,15 @@ _LONGEST: Final = 8000
 
 def step_of(value: object) -> int | None:
     """Return a training step given as int, float or text; None where it is not a whole number."""
+    if type(value) is int:
+        return value if 0 <= value < _INT64 else None
     if isinstance(value, str):
         try:
             # As a whole number first: a float holds only 53 bits of one.
-            value = int(value) if _WHOLE.match(value) else number_in(value)
+            return step_of(int(value) if _WHOLE.match(value) else number_in(value))
         except ValueError:
             return None  # more digits than Python reads
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 <= value < _INT64 else None
+    return step_of(int(value)) if isinstance(value, float) and value.is_integer() else None
 
 
 def number_in(text: str) -> float | None:
@@ -240,8 +240,9 @@ def console_line(event: Event, at: float) -> str:
     Source: facts/wandb.md 2.1 (recorded from wandb 0.31.0): UTC without a zone, then the text;
     `ERROR ` leads a line of the error stream.
     """
-    stamp = datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
-    return f"{'ERROR ' if event.is_error else ''}{stamp} {redacted(event.message)}"
+    stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
+    start = "ERROR " if event.is_error else ""
+    return f"{start}{stamp.removesuffix('+00:00')} {redacted(event.message)}"
 
 
 def _text(message: str) -> str:
