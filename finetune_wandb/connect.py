@@ -32,7 +32,7 @@ from finetune_wandb.flows.key import NativeJobs
 from finetune_wandb.keys.new_key import RotationPorts
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.telemetry import NoTelemetry, Telemetry
-from finetune_wandb.relay.artifacts.log import ArtifactLog
+from finetune_wandb.relay.artifacts import ArtifactLog
 from finetune_wandb.relay.passes.finder import Finder
 from finetune_wandb.relay.ports import RelayPorts, options_of
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from finetune_wandb.model.settings import Settings
     from finetune_wandb.model.telemetry import Telemetry
     from finetune_wandb.model.work import Problem, Work
-    from finetune_wandb.relay.artifacts.log import ArtifactLog
+    from finetune_wandb.relay.artifacts import ArtifactLog
     from finetune_wandb.relay.passes.finder import Finder
     from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 

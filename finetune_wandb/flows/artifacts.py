@@ -6,7 +6,7 @@ from typing import Final
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.messages import ArtifactMessage
 from finetune_wandb.model.work import Problem, Source
-from finetune_wandb.relay.artifacts.log import ArtifactOutcome
+from finetune_wandb.relay.artifacts import ArtifactOutcome
 
 log = logging.getLogger(__name__)
 

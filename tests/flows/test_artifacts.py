@@ -13,7 +13,7 @@ from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, Un
 from finetune_wandb.model.messages import ArtifactMessage, read_artifacts
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.work import Problem
-from finetune_wandb.relay.artifacts.log import ArtifactLog
+from finetune_wandb.relay.artifacts import ArtifactLog
 from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes
 

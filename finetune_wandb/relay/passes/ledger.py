@@ -8,7 +8,7 @@ with 100,000 relayed steps costs a tick the same few bytes as one with 100.
 from collections.abc import Iterable, KeysView
 from typing import Any
 
-from finetune_wandb.relay.published.metrics import Number
+from finetune_wandb.relay.published.rows import Number
 
 
 class Steps:

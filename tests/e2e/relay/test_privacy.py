@@ -13,7 +13,7 @@ from finetune_wandb.clients.wandb.artifacts import Artifacts
 from finetune_wandb.model.messages import RelayMessage
 from finetune_wandb.model.relay.job import reduce_job
 from finetune_wandb.model.relay.redact import MASK, redacted, redacted_value
-from finetune_wandb.relay.artifacts.log import ArtifactLog
+from finetune_wandb.relay.artifacts import ArtifactLog
 from finetune_wandb.relay.passes.select import messages
 from finetune_wandb.relay.ports import RelayOptions
 from tests.e2e.relay.stage import START, Stage, job, message, metric

@@ -13,7 +13,7 @@ import pytest
 from finetune_wandb.model.errors import ConflictError, UnavailableError
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.relay.job import parse_job
-from finetune_wandb.relay.artifacts.log import ArtifactLog, ArtifactOutcome
+from finetune_wandb.relay.artifacts import ArtifactLog, ArtifactOutcome
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
