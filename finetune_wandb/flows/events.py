@@ -19,7 +19,8 @@ from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.work import Problem
 
 if TYPE_CHECKING:
-    from finetune_wandb.flows.app import App, ProblemPort
+    from finetune_wandb.clients.storage.problem_table import ProblemTable
+    from finetune_wandb.flows.app import App
     from finetune_wandb.model.accounts.report import AccountReport
     from finetune_wandb.model.accounts.vault import RoleAssignment
     from finetune_wandb.model.errors import NoticeError
@@ -47,7 +48,7 @@ class RefusedEvents:
 
     def __init__(
         self,
-        problems: ProblemPort,
+        problems: ProblemTable,
         clock: Callable[[], float],
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:

@@ -257,7 +257,7 @@ class FakeQueue:
 
 
 class FakeWork:
-    """MessagePort over dictionaries."""
+    """WorkTable over dictionaries."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Work] = {}
@@ -301,7 +301,7 @@ class FakeWork:
 
 
 class FakeProblems:
-    """ProblemPort over a dictionary: the same problem again is counted."""
+    """ProblemTable over a dictionary: the same problem again is counted."""
 
     def __init__(self) -> None:
         self.noted: dict[tuple[str, str, str], Problem] = {}

@@ -26,7 +26,7 @@ class HostDiedError(BaseException):
 
 
 class Resyncs:
-    """ResyncPort in memory. Dies before the write whose number is `dies_at` (from 1)."""
+    """ResyncTable in memory. Dies before the write whose number is `dies_at` (from 1)."""
 
     def __init__(self) -> None:
         self.heads: dict[str, Resync] = {}

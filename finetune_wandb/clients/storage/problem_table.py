@@ -17,7 +17,7 @@ _TRIES: Final = 8
 
 
 class ProblemTable:
-    """ProblemPort over Azure Tables. The same problem again is counted, not repeated."""
+    """The same problem again is counted, not repeated."""
 
     def __init__(self, storage: Storage, clock: Callable[[], float] = time.time) -> None:
         """`clock` gives unix seconds."""

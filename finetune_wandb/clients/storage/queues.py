@@ -91,7 +91,7 @@ class Queue:
 
 
 class Queues:
-    """QueuePort: sends each message to its own queue, counts what waits, reads poison queues."""
+    """Sends each message to its own queue, counts what waits, reads poison queues."""
 
     def __init__(self, storage: Storage, names: Sequence[str] = QUEUES) -> None:
         self._queues = {name: Queue(storage, name) for name in names}

@@ -24,7 +24,7 @@ _TOO_LONG: Final = 30_000
 
 
 class ResyncTable:
-    """ResyncPort over Azure Tables."""
+    """Re-syncs and their items."""
 
     def __init__(self, storage: Storage) -> None:
         self._rows = JsonRows(storage, TABLE)

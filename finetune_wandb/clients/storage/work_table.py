@@ -20,7 +20,7 @@ only what another sender put on a queue can be cut."""
 
 
 class WorkTable:
-    """MessagePort over Azure Tables."""
+    """Messages that were begun and did not end, and those that were set aside."""
 
     def __init__(self, storage: Storage) -> None:
         self._rows = JsonRows(storage, TABLE)
