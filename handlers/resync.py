@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import azure.functions as func
+import msgspec
 import orjson
 
 from finetune_wandb.flows.app import App
@@ -26,7 +27,7 @@ from finetune_wandb.model.resync import (
     is_done,
 )
 from handlers.problem_details import RequestError, json_answer
-from handlers.status_view import remedy_for
+from handlers.status import remedy_for
 
 MOST_BYTES: Final = 16_384
 LONGEST_WAIT_S: Final = 200.0
@@ -55,7 +56,7 @@ async def answer(request: func.HttpRequest, app: App) -> func.HttpResponse:
     wait = _wait(request.params.get("wait"))
     wanted = request_from_body(_body(request), subscriptions=app.settings.azure_subscription_ids)
     await _check_job(wanted, app)
-    resync = await start(wanted, app, requested_by=_caller(request, app))
+    resync = await start(wanted, app, requested_by=caller(request, app))
     location = f"{request.url.partition('?')[0].rstrip('/')}/{resync.id}"
     shown = await read_view(resync.id, app)
     started = app.clock()
@@ -115,7 +116,7 @@ def _wait(text: str | None) -> float:
     return value
 
 
-def _caller(request: func.HttpRequest, app: App) -> str:
+def caller(request: func.HttpRequest, app: App) -> str:
     """Return the caller's name as App Service Authentication gives it."""
     if not app.signed_in:
         return ""
@@ -273,5 +274,5 @@ def _result(result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "remedy": remedy_for(cause, result.get("remedy", ""))} if cause else result
 
 
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+def _moment(seconds: float) -> Any:
+    return msgspec.to_builtins(datetime.fromtimestamp(seconds, UTC))

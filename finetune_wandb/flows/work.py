@@ -15,29 +15,23 @@ from typing import Final
 
 from finetune_wandb.flows import resync
 from finetune_wandb.flows.app import App
-from finetune_wandb.model import queues
 from finetune_wandb.model.errors import AppError, ConflictError, NoticeError
 from finetune_wandb.model.messages import READERS, Message
-from finetune_wandb.model.queues import SetAside
 from finetune_wandb.model.work import (
     BEAT_S,
     MOST_DEATHS,
+    QUEUES,
     REMEMBER_S,
     Problem,
-    Source,
+    SetAside,
     Work,
+    problem_of,
     work_of,
 )
 
 log = logging.getLogger(__name__)
 
 _BY_TICK: Final = frozenset({"timer", "beat", "missing"})
-_SOURCES: Final = {
-    queues.RECONCILE: Source.RECONCILE_ACCOUNT,
-    queues.RELAY: Source.RELAY_JOBS,
-    queues.BACKFILL: Source.BACKFILL_JOBS,
-    queues.ARTIFACTS: Source.JOB_ARTIFACTS,
-}
 _REST_S: Final = 30.0
 """A second round begins this much later: away from the neighbors that died in the first."""
 _ADVICE: Final = (
@@ -169,7 +163,7 @@ async def _take_in(poisoned: SetAside, rest_s: float, app: App) -> None:
         return
     if is_sent_by_tick(message):
         problem = Problem(
-            source=_SOURCES[work.queue],
+            source=QUEUES[work.queue],
             subject=message.subject,
             cause="a message that a tick had sent was given up",
             remedy="none is needed for its jobs: every tick sends them again",
@@ -199,14 +193,9 @@ async def set_aside(work: Work, error: AppError, app: App) -> None:
     message: Message | None = None
     with contextlib.suppress(NoticeError):
         message = READERS[work.queue](work.body)
-    problem = Problem(
-        source=_SOURCES[work.queue],
-        subject=message.subject if message else error.subject,
-        cause=cause.message,
-        remedy=remedy,
-        first_at=app.clock(),
-        last_at=app.clock(),
-    )
+    now = app.clock()
+    problem = problem_of(cause, QUEUES[work.queue], message.subject if message else "")
+    problem = replace(problem, first_at=now, last_at=now)
     if message is not None and is_sent_by_tick(message):
         await app.problems.note(problem)
         return

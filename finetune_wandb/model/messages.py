@@ -12,8 +12,8 @@ import msgspec
 
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
-from finetune_wandb.model.queues import ARTIFACTS, BACKFILL, RECONCILE, RELAY
 from finetune_wandb.model.secret import SecretRef, secret_at
+from finetune_wandb.model.work import ARTIFACTS, BACKFILL, RECONCILE, RELAY
 
 _Moment = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
 """Unix seconds."""
