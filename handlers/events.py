@@ -5,7 +5,7 @@ anything else, so only named, checked parts are used and bodies are never logged
 read when the messages that are sent here are handled.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.events import accounts_concerned
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
-from finetune_wandb.model.messages import AccountMessage, Message, key_message
+from finetune_wandb.model.messages import Message, account_messages, key_message
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.work import Source, problem_of
 
@@ -76,8 +76,13 @@ async def handle(event: func.EventGridEvent | func.CloudEvent, source: Source, a
         try:
             notice = read_notice(event)
             kind = f" of {notice.type[:100]}"
-            decide = _of_account if source == Source.ACCOUNT_EVENT else _of_vault
-            messages = await decide(notice, app)
+            decide = _accounts if source == Source.ACCOUNT_EVENT else _accounts_or_secret
+            concerned = await decide(notice, app)
+            trigger, now = notice.type, app.clock()
+            if isinstance(concerned, SecretRef):
+                messages = [key_message(concerned, trigger=trigger, now=now)]
+            else:
+                messages = account_messages(concerned, trigger=trigger, now=now)
         except NoticeError as error:
             subject = f"{error.subject}{kind}"[:200]
             await app.refused_events.note(problem_of(error, source, subject, remedy=_REMEDY))
@@ -112,27 +117,21 @@ def read_notice(event: func.EventGridEvent | func.CloudEvent) -> Notice:
     )
 
 
-def _looks(accounts: Iterable[ids.AccountId], notice: Notice, app: App) -> list[Message]:
-    now = app.clock()
-    return [AccountMessage(account=str(one), trigger=notice.type, sent_at=now) for one in accounts]
-
-
-async def _of_account(notice: Notice, app: App) -> list[Message]:
+async def _accounts(notice: Notice, app: App) -> list[ids.AccountId]:
     """Decide on a write, a deletion, or a role assignment that was removed.
 
     Takes Resource Manager's events and the newer Resource Notifications.
     """
     if notice.type in _NOTIFICATION:
         resource = notice.object("resourceinfo") or notice.object("resourcedetails")
-        account = _account(str(resource.get("id") or notice.subject), app)
-        return _looks([account], notice, app)
+        return [_account(str(resource.get("id") or notice.subject), app)]
     if notice.type not in _RESOURCE:
         raise NoticeError("an event of a type that the app does not handle", subject="type")
     _known_subscription(notice.topic or notice.subject, app, "topic")
     operation = notice.text("operationname").lower()
     resource_id = notice.text("resourceuri") or notice.subject
     if operation == _ROLE_DELETED:
-        return _looks(await _left_without(resource_id, app), notice, app)
+        return await _left_without(resource_id, app)
     if operation not in _ACCOUNT_OPERATIONS:
         raise NoticeError("an operation that the app does not handle", subject="operationName")
     if "/microsoft.resources/deployments/" in resource_id.lower():
@@ -140,7 +139,7 @@ async def _of_account(notice: Notice, app: App) -> list[Message]:
         # account's own, which is the one to act on (azure-docs issue 12166).
         return []
     account = _account(resource_id, app)
-    return [] if await _is_own_write(notice, app) else _looks([account], notice, app)
+    return [] if await _is_own_write(notice, app) else [account]
 
 
 def _account(text: str, app: App) -> ids.AccountId:
@@ -182,10 +181,10 @@ async def _left_without(assignment: str, app: App) -> list[ids.AccountId]:
     return await accounts_concerned(host, app)
 
 
-async def _of_vault(notice: Notice, app: App) -> list[Message]:
+async def _accounts_or_secret(notice: Notice, app: App) -> list[ids.AccountId] | SecretRef:
     """Decide on a new or expiring version of a secret, or a changed access policy."""
     if notice.type == _POLICY:
-        return _looks(await accounts_concerned(_vault(notice, app).host, app), notice, app)
+        return await accounts_concerned(_vault(notice, app).host, app)
     if notice.type not in _SECRET:
         raise NoticeError("an event of a type that the app does not handle", subject="type")
     vault = _vault(notice, app)
@@ -197,7 +196,7 @@ async def _of_vault(notice: Notice, app: App) -> list[Message]:
             remedy="filter the event subscription by the secret's name, or add the secret to"
             " ALLOWED_SECRETS",
         )
-    return [key_message(SecretRef(vault, name), trigger=notice.type, now=app.clock())]
+    return SecretRef(vault, name)
 
 
 def _vault(notice: Notice, app: App) -> ids.VaultAddress:

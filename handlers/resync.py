@@ -13,8 +13,7 @@ import msgspec
 import orjson
 
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.resync import start
-from finetune_wandb.flows.resync_jobs import NO_JOB, NO_JOB_REMEDY
+from finetune_wandb.flows.resync import no_such_job, start
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import AppError, MissingError, NoticeError
 from finetune_wandb.model.resync import (
@@ -82,7 +81,7 @@ async def _check_job(request: ResyncRequest, app: App) -> None:
             async with asyncio.timeout(_LOOK_S):
                 await app.relay.jobs.read_job(account, request.job)
     except MissingError as error:
-        raise MissingError(NO_JOB, subject="job", remedy=NO_JOB_REMEDY) from error
+        raise no_such_job("job") from error
     except (AppError, TimeoutError):
         return
 

@@ -4,7 +4,7 @@ import logging
 from itertools import batched
 from typing import Final
 
-from finetune_wandb.flows import resync_jobs
+from finetune_wandb.flows import resync
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.outcomes import report_job
 from finetune_wandb.model.accounts.account import RelayAccount
@@ -12,7 +12,7 @@ from finetune_wandb.model.errors import AppError, MissingError, TemporaryError
 from finetune_wandb.model.messages import ArtifactMessage, RelayMessage, key_message
 from finetune_wandb.model.relay.job import Job, parse_job
 from finetune_wandb.model.relay.state import CLOSED
-from finetune_wandb.model.work import Problem, Source
+from finetune_wandb.model.work import Source, problem_of
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.closing import JOB_DELETED, close_runs
 from finetune_wandb.relay.passes.heartbeat import beat_runs
@@ -36,7 +36,7 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
     account = await app.accounts.find_for_relay(message.target)
     if account is None:
         if message.resync:
-            await resync_jobs.jobs_left(message, _NOT_RELAYED, app)
+            await resync.jobs_left(message, _NOT_RELAYED, app)
         return []
     if message.trigger == "beat":
         named = [str(raw.get("id")) for raw in message.jobs]
@@ -58,8 +58,11 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
         listed_at=message.sent_at if message.trigger == "timer" else None,
     )
     outcomes += failures
-    if any(outcome.key_refused for outcome in outcomes):
-        await _send_key(account, app)
+    if any(outcome.key_refused for outcome in outcomes) and app.rejected_keys.is_due(
+        account.secret, app.clock()
+    ):
+        trigger = "W&B refused the key in use"
+        await app.queues.send([key_message(account.secret, trigger=trigger, now=app.clock())])
     finished = [outcome.job for outcome in outcomes if outcome.wants_artifacts]
     for some in batched(finished, _ARTIFACT_JOBS, strict=False):
         await app.queues.send([ArtifactMessage(account=message.account, jobs=list(some))])
@@ -69,16 +72,8 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
             # The run was made anew: the timer has to follow the job to its end again.
             app.finder.forget(account.key, outcome.job)
     if message.resync:
-        await resync_jobs.jobs_done(message, outcomes, app)
+        await resync.jobs_done(message, outcomes, app)
     return outcomes
-
-
-async def _send_key(account: RelayAccount, app: App) -> None:
-    """Have the account's key looked at, unless that was asked for a moment ago."""
-    if not app.rejected_keys.is_due(account.secret, app.clock()):
-        return
-    trigger = "W&B refused the key in use"
-    await app.queues.send([key_message(account.secret, trigger=trigger, now=app.clock())])
 
 
 async def _read_jobs(
@@ -101,25 +96,13 @@ async def _read_jobs(
                     await close_runs(account, app.relay, JOB_DELETED, now=now, jobs=[job_id])
                     continue
                 # The next tick lists the job again.
+                why, remedy = error.message, error.remedy
+                may_pass = isinstance(error, TemporaryError)
                 failures.append(
-                    JobOutcome(
-                        job_id,
-                        "unread",
-                        error=error.message,
-                        remedy=error.remedy,
-                        temporary=isinstance(error, TemporaryError),
-                    )
+                    JobOutcome(job_id, "unread", error=why, remedy=remedy, temporary=may_pass)
                 )
-                await app.problems.note(
-                    Problem(
-                        source=Source.RELAY_JOBS,
-                        subject=job_id,
-                        cause=error.message,
-                        remedy=error.remedy,
-                    )
-                )
+                await app.problems.note(problem_of(error, Source.RELAY_JOBS, job_id))
                 continue
-        job = parse_job(raw)
-        if job is not None:
+        if job := parse_job(raw):
             jobs.append(job)
     return jobs, failures

@@ -18,7 +18,7 @@ from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.key import KeyMint, KeyReport
 from finetune_wandb.model.accounts.ports import AccountStore
 from finetune_wandb.model.errors import AppError, MissingError
-from finetune_wandb.model.messages import AccountMessage, KeyMessage
+from finetune_wandb.model.messages import KeyMessage, account_messages
 from finetune_wandb.model.relay.job import TERMINAL
 from finetune_wandb.model.relay.ports import CursorsPort, JobsPort
 from finetune_wandb.model.secret import SecretRef
@@ -58,14 +58,15 @@ async def handle(message: KeyMessage, app: App) -> KeyReport:
 async def _send_dependents(report: KeyReport, app: App) -> None:
     """Send the accounts that use this key and were not checked since it was looked at."""
     since = report.record.checked_at
-    await app.queues.send(
-        AccountMessage(account=str(entry.id), trigger="key", sent_at=app.clock())
+    accounts = [
+        entry.id
         for entry in await app.accounts.list_all()
         if entry.secret == report.record.secret
         and entry.in_scope
         and not entry.deleted
         and (since is None or entry.checked_at < since)
-    )
+    ]
+    await app.queues.send(account_messages(accounts, trigger="key", now=app.clock()))
 
 
 async def _look(message: KeyMessage, app: App) -> KeyReport:
@@ -128,22 +129,18 @@ class NativeJobs:
 
         Raises TemporaryError when the app's own tables cannot be read.
         """
-        for account in await self._accounts.list_for_relay():
-            if account.secret == mint.secret and await self._any_runs(account, mint):
-                return True
-        return False
-
-    async def _any_runs(self, account: RelayAccount, mint: KeyMint) -> bool:
         switched_at = mint.switched_at.timestamp() if mint.switched_at else float("inf")
-        for cursor in await self._cursors.list_cursors(account.key):
-            old = cursor.created_at is None or cursor.created_at <= switched_at
-            if (
-                cursor.relay_state == "skipped"
-                and old
-                and cursor.status not in TERMINAL
-                and await self._runs(account, cursor.job)
-            ):
-                return True
+        for account in await self._accounts.list_for_relay():
+            if account.secret != mint.secret:
+                continue
+            for cursor in await self._cursors.list_cursors(account.key):
+                if (
+                    cursor.relay_state == "skipped"
+                    and (cursor.created_at is None or cursor.created_at <= switched_at)
+                    and cursor.status not in TERMINAL
+                    and await self._runs(account, cursor.job)
+                ):
+                    return True
         return False
 
     async def _runs(self, account: RelayAccount, job: str) -> bool:

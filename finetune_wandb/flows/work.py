@@ -22,7 +22,6 @@ from finetune_wandb.model.work import (
     MOST_DEATHS,
     QUEUES,
     REMEMBER_S,
-    Problem,
     SetAside,
     Work,
     problem_of,
@@ -162,13 +161,11 @@ async def _take_in(poisoned: SetAside, rest_s: float, app: App) -> None:
         await set_aside(work, error, app)
         return
     if is_sent_by_tick(message):
-        problem = Problem(
-            source=QUEUES[work.queue],
-            subject=message.subject,
-            cause="a message that a tick had sent was given up",
+        given_up = AppError(
+            "a message that a tick had sent was given up",
             remedy="none is needed for its jobs: every tick sends them again",
         )
-        await app.problems.note(problem)
+        await app.problems.note(problem_of(given_up, QUEUES[work.queue], message.subject))
         return
     known = await app.work.read(work)
     # One that is at work, done, or waits for its second round has only the same text.

@@ -5,7 +5,7 @@ that cannot be read raises NoticeError naming the field that is wrong.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, ClassVar, Final, Self, cast
 
 import msgspec
@@ -100,6 +100,13 @@ class KeyMessage(
 def key_message(secret: SecretRef, *, trigger: str, now: float) -> KeyMessage:
     """Return the message that has this secret looked at. `now` is in unix seconds."""
     return KeyMessage(vault=secret.vault.host, secret=secret.name, trigger=trigger, sent_at=now)
+
+
+def account_messages(
+    accounts: Iterable[object], *, trigger: str, now: float
+) -> list[AccountMessage]:
+    """Return messages that have these accounts, by ARM id, looked at. `now` is in unix seconds."""
+    return [AccountMessage(account=str(one), trigger=trigger, sent_at=now) for one in accounts]
 
 
 class ResyncMessage(

@@ -4,8 +4,10 @@ Progress only grows: a job is finished once, whatever arrives twice or late.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
+
+from finetune_wandb.model.errors import AppError
 
 ItemState = Literal["pending", "done", "failed"]
 SCOPES: Final = ("all", "account", "job")
@@ -64,32 +66,28 @@ class ResyncItem:
     """What the status shows: failures with their remedies, plans of a check."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobFailure:
-    """Why a job of a re-sync could not be relayed."""
-
-    error: str
-    remedy: str = ""
+def failure(error: AppError) -> dict[str, Any]:
+    """Return an error as a result of an item."""
+    return {"error": error.message, "remedy": error.remedy}
 
 
 def finish_jobs(
-    item: ResyncItem, outcomes: Mapping[str, JobFailure | None], *, now: float
+    item: ResyncItem, outcomes: Mapping[str, AppError | None], *, now: float
 ) -> ResyncItem:
     """Return the item with these jobs finished; None says that all went well.
 
     Jobs that are finished already are left as they are.
     """
     new = {job: outcomes[job] for job in item.left if job in outcomes}
-    failures = {job: why for job, why in new.items() if why is not None}
+    failures = [{"job": job, **failure(why)} for job, why in new.items() if why is not None]
     left = tuple(job for job in item.left if job not in new)
     failed = item.failed + len(failures)
-    shown = [{"job": job, **asdict(why)} for job, why in failures.items()]
     return replace(
         item,
         left=left,
         done=item.done + len(new) - len(failures),
         failed=failed,
-        results=[*item.results, *shown][:MOST_RESULTS],
+        results=[*item.results, *failures][:MOST_RESULTS],
         state="pending" if left else "failed" if failed else "done",
         finished_at=now if new and not left else item.finished_at,
     )
