@@ -35,16 +35,8 @@ class AppError(Exception):
 class TemporaryError(AppError):
     """Trying again can help. `retry_after` is in seconds, None when the service named no time."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        subject: str = "",
-        code: str = "",
-        remedy: str = "",
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message, subject=subject, code=code, remedy=remedy)
+    def __init__(self, message: str, *, retry_after: float | None = None, **more: str) -> None:
+        super().__init__(message, **more)
         self.retry_after = retry_after
 
 

@@ -50,7 +50,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
-class _OfAccount(Message, frozen=True, kw_only=True, omit_defaults=True):
+class _OfAccount(Message, frozen=True, kw_only=True):
     account: str
 
     def __post_init__(self) -> None:
@@ -65,18 +65,14 @@ class _OfAccount(Message, frozen=True, kw_only=True, omit_defaults=True):
         return self.account
 
 
-class AccountMessage(
-    _OfAccount, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="account"
-):
+class AccountMessage(_OfAccount, frozen=True, kw_only=True, tag_field="kind", tag="account"):
     """Check one account and, where allowed, apply its plan."""
 
     queue: ClassVar[str] = RECONCILE
     apply: bool = True
 
 
-class KeyMessage(
-    Message, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="key"
-):
+class KeyMessage(Message, frozen=True, kw_only=True, tag_field="kind", tag="key"):
     """Prove the newest version of one secret."""
 
     queue: ClassVar[str] = RECONCILE
@@ -109,18 +105,14 @@ def account_messages(
     return [AccountMessage(account=str(one), trigger=trigger, sent_at=now) for one in accounts]
 
 
-class ResyncMessage(
-    Message, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="resync"
-):
+class ResyncMessage(Message, frozen=True, kw_only=True, tag_field="kind", tag="resync"):
     """Spread a re-sync over its accounts."""
 
     queue: ClassVar[str] = RECONCILE
     resync: _Text
 
 
-class RequeueMessage(
-    Message, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="requeue"
-):
+class RequeueMessage(Message, frozen=True, kw_only=True, tag_field="kind", tag="requeue"):
     """Put the messages in the poison queues back on their queues."""
 
     queue: ClassVar[str] = RECONCILE
@@ -129,7 +121,7 @@ class RequeueMessage(
 ReconcileMessage = AccountMessage | KeyMessage | ResyncMessage | RequeueMessage
 
 
-class RelayMessage(_OfAccount, frozen=True, kw_only=True, omit_defaults=True):
+class RelayMessage(_OfAccount, frozen=True, kw_only=True):
     """Relay some jobs of one account, given as the listing showed them or by id alone."""
 
     queue: ClassVar[str] = RELAY
@@ -140,13 +132,13 @@ class RelayMessage(_OfAccount, frozen=True, kw_only=True, omit_defaults=True):
     """Name of the re-sync's item, to report under."""
 
 
-class BackfillMessage(RelayMessage, frozen=True, kw_only=True, omit_defaults=True):
+class BackfillMessage(RelayMessage, frozen=True, kw_only=True):
     """The same for jobs that no live job should wait for."""
 
     queue: ClassVar[str] = BACKFILL
 
 
-class ArtifactMessage(_OfAccount, frozen=True, kw_only=True, omit_defaults=True):
+class ArtifactMessage(_OfAccount, frozen=True, kw_only=True):
     """Log the artifacts of finished jobs of one account."""
 
     queue: ClassVar[str] = ARTIFACTS

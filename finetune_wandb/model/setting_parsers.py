@@ -14,29 +14,48 @@ from finetune_wandb.model.errors import NoticeError
 Prices = Mapping[str, Mapping[str, float]]
 _MOST_USD = 1e9
 """Upper limit of a price per hour or per thousand tokens."""
+_LONGEST = 100_000
+"""Days or hours; a date much further away cannot be computed."""
 ALERTS = ("failed", "stalled", "diverging", "gap", "cost", "pause")
 
 
-def text(value: str) -> str:
-    return value
+def checked(is_right: Callable[[str], bool], wrong: str) -> Callable[[str], str]:
+    """Return a reader of text that `is_right` takes; `wrong` says what is wrong with any other."""
+
+    def parse(value: str) -> str:
+        if not is_right(value):
+            raise ValueError(wrong)
+        return value
+
+    return parse
 
 
-def list(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
+secret_name = checked(ids.is_secret_name, "is not a secret name (1-127 letters, digits, hyphens)")
+entity = checked(
+    lambda value: not value or ids.is_entity_name(value),
+    "is not a W&B team or user (1-128 letters, digits, _ . -)",
+)
+project = checked(
+    ids.is_project_name,
+    "is not a W&B project name (1-128 characters, none of / \\ # ? % :)",
+)
 
 
-def lower_list(value: str) -> tuple[str, ...]:
-    return tuple(part.lower() for part in list(value))
+def _entries(
+    value: str, is_right: Callable[[str], bool] = bool, wrong: str = ""
+) -> tuple[str, ...]:
+    """Return the parts of a list in lower case; its errors name the place, from 1."""
+    found = tuple(part.strip().lower() for part in value.split(",") if part.strip())
+    for place, part in enumerate(found, start=1):
+        if not is_right(part):
+            raise ValueError(f"entry {place} is not {wrong}")
+    return found
 
 
 def subscriptions(value: str) -> tuple[str, ...]:
-    found = lower_list(value)
+    found = _entries(value, ids.is_guid, "a subscription id")
     if not found:
         raise ValueError("is empty")
-    for place, part in enumerate(found, start=1):
-        if not ids.is_guid(part):
-            # The value is not repeated: what was pasted into the wrong field may be a secret.
-            raise ValueError(f"entry {place} is not a subscription id")
     return tuple(dict.fromkeys(found))
 
 
@@ -48,21 +67,11 @@ def vault(value: str) -> ids.VaultAddress:
 
 
 def vault_names(value: str) -> tuple[str, ...]:
-    found = lower_list(value)
-    for place, part in enumerate(found, start=1):
-        if not ids.is_vault_name(part):
-            raise ValueError(f"entry {place} is not a vault name (a name alone, not its URL)")
-    return found
-
-
-def secret_name(value: str) -> str:
-    if not ids.is_secret_name(value):
-        raise ValueError("is not a secret name (1-127 letters, digits, hyphens)")
-    return value
+    return _entries(value, ids.is_vault_name, "a vault name (a name alone, not its URL)")
 
 
 def secret_names(value: str) -> tuple[str, ...]:
-    return tuple(secret_name(part).lower() for part in list(value))
+    return tuple(map(secret_name, _entries(value)))
 
 
 def url(value: str) -> str:
@@ -96,18 +105,6 @@ def optional_url(value: str) -> str:
     return url(value) if value else ""
 
 
-def entity(value: str) -> str:
-    if value and not ids.is_entity_name(value):
-        raise ValueError("is not a W&B team or user (1-128 letters, digits, _ . -)")
-    return value
-
-
-def project(value: str) -> str:
-    if not ids.is_project_name(value):
-        raise ValueError("is not a W&B project name (1-128 characters, none of / \\ # ? % :)")
-    return value
-
-
 def choice(*choices: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         for choice in choices:
@@ -135,10 +132,6 @@ def time_span(value: str) -> float:
     return found
 
 
-_LONGEST = 100_000
-"""Days or hours; a date much further away cannot be computed."""
-
-
 def positive_time_span(value: str) -> float:
     found = time_span(value)
     if not found:
@@ -147,7 +140,7 @@ def positive_time_span(value: str) -> float:
 
 
 def alerts(value: str) -> tuple[str, ...]:
-    chosen = lower_list(value)
+    chosen = _entries(value)
     if chosen == ("none",):
         return ()
     if any(name not in ALERTS for name in chosen):

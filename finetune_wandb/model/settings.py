@@ -7,7 +7,7 @@ used raises SettingsProblems, which names every wrong setting at once, so that o
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from finetune_wandb.model import ids
@@ -98,7 +98,7 @@ class Settings:
     artifacts: str = _choice("on", "off")
     """Whether data set, result file, checkpoints and model of a finished job become W&B artifacts
     of its run. Off: metrics, config and summary only."""
-    best_checkpoint_metric: str = _setting("", parse.text, "the name of a metric")
+    best_checkpoint_metric: str = _setting("", str, "the name of a metric")
     """Metric that the best checkpoint is chosen by: losses low, all others high. Default: the
     first that there is of full_valid_loss, valid_loss, train_loss; for reinforcement jobs the last
     validation reward before the checkpoint, else its train_mean_reward. The default is also used,
@@ -137,10 +137,10 @@ class Settings:
     rotation_grace_hours: float = _setting("72", parse.time_span, "a number of hours")
     """How many hours an old key goes on working after it was replaced (ROTATION=mint). Default
     three days: Azure's own integration reads the key when a job begins and keeps it."""
-    relay_schedule: str = _setting("0 * * * * *", parse.text, "a six-field NCRONTAB schedule")
+    relay_schedule: str = _setting("0 * * * * *", str, "a six-field NCRONTAB schedule")
     """When metrics are relayed (NCRONTAB, UTC). Default every minute: W&B calls a run crashed
     after about five minutes of silence. Read by the host, not by the app."""
-    drift_schedule: str = _setting("0 17 * * * *", parse.text, "a six-field NCRONTAB schedule")
+    drift_schedule: str = _setting("0 17 * * * *", str, "a six-field NCRONTAB schedule")
     """When every account is checked whether or not an event came (NCRONTAB, UTC). Default hourly,
     off the full hour. Read by the host, not by the app."""
     notify_topic_endpoint: str = _setting("", parse.optional_url, "an Event Grid topic's endpoint")
@@ -189,16 +189,6 @@ _APP_URLS = {
 """Hosted W&B serves its pages elsewhere than its API; a self-hosted one serves both."""
 
 
-def names() -> tuple[str, ...]:
-    """Return every setting's name, in the order of the class."""
-    return tuple(item.name.upper() for item in fields(Settings))
-
-
-def defaults() -> dict[str, str | None]:
-    """Return each setting's default as text; None where it must be given."""
-    return {item.name.upper(): item.metadata["default"] for item in fields(Settings)}
-
-
 def read_settings(source: Mapping[str, str]) -> Settings:
     """Return the settings in `source`. Empty text counts as not given.
 
@@ -209,14 +199,13 @@ def read_settings(source: Mapping[str, str]) -> Settings:
     for item in fields(Settings):
         name = item.name.upper()
         text = (source.get(name) or "").strip()
-        default = cast("str | None", item.metadata["default"])
-        remedy = f"set {name} to {item.metadata['value']}"
-        if not text and default is None:
-            problems.append(SettingsError("is not set", subject=name, remedy=remedy))
-            continue
+        default = item.metadata["default"]
         try:
-            values[item.name] = item.metadata["parse"](text or default or "")
+            if not text and default is None:
+                raise ValueError("is not set")
+            values[item.name] = item.metadata["parse"](text or default)
         except ValueError as error:
+            remedy = f"set {name} to {item.metadata['value']}"
             problems.append(SettingsError(str(error), subject=name, remedy=remedy))
     if problems:
         raise SettingsProblems(problems)

@@ -14,10 +14,11 @@ from finetune_wandb.model.messages import read_artifacts, read_reconcile, read_r
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.relay.job import reduce_job
 from finetune_wandb.model.relay.redact import redacted
-from finetune_wandb.model.settings import Settings, SettingsProblems, names, read_settings
+from finetune_wandb.model.settings import Settings, SettingsProblems, read_settings
 from handlers.problem_details import RequestError
 from handlers.resync import request_from_body
 from handlers.status import read_query
+from tests.fakes import setting_defaults
 from tests.fuzz.inputs import any_json, bodies, damaged, fuzzed, raises_only
 from tests.fuzz.test_fuzz_jobs import JOB
 
@@ -98,7 +99,7 @@ def test_query_or_documented_error_when_parameters_are_anything(params: dict[str
 @fuzzed
 @given(
     st.dictionaries(
-        st.sampled_from(names()),
+        st.sampled_from(list(setting_defaults())),
         st.one_of(
             st.text(max_size=30),
             st.sampled_from(
