@@ -15,11 +15,12 @@ from finetune_wandb.flows import account, artifacts, jobs, key, resync, work
 from finetune_wandb.flows.app import App, Deps
 from finetune_wandb.model.errors import AppError, NoticeError
 from finetune_wandb.model.messages import (
-    READERS,
     AccountMessage,
     KeyMessage,
+    Message,
     ReconcileMessage,
     ResyncMessage,
+    read_message,
 )
 from finetune_wandb.model.work import (
     ARTIFACTS,
@@ -79,7 +80,7 @@ async def handle(raw: func.QueueMessage, queue: Queue, deps: Deps) -> None:
     app = await deps.app()
     body, source = raw.get_body(), QUEUES[queue.name]
     try:
-        message = READERS[queue.name](body)
+        message: Message = read_message(queue.name, body)
     except NoticeError as error:
         remedy = "check which sender writes to the app's queues"
         await app.problems.note(problem_of(error, source, remedy=remedy))

@@ -16,7 +16,7 @@ from typing import Final
 from finetune_wandb.flows import resync
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.errors import AppError, ConflictError, NoticeError
-from finetune_wandb.model.messages import READERS, Message
+from finetune_wandb.model.messages import Message, read_message
 from finetune_wandb.model.work import (
     BEAT_S,
     MOST_DEATHS,
@@ -156,7 +156,7 @@ async def _take_in(poisoned: SetAside, rest_s: float, app: App) -> None:
     if await app.work.is_aside(work):
         return
     try:
-        message = READERS[work.queue](work.body)
+        message: Message = read_message(work.queue, work.body)
     except NoticeError as error:
         await set_aside(work, error, app)
         return
@@ -189,7 +189,7 @@ async def set_aside(work: Work, error: AppError, app: App) -> None:
     cause = AppError(error.message, subject=error.subject, code=error.code, remedy=remedy)
     message: Message | None = None
     with contextlib.suppress(NoticeError):
-        message = READERS[work.queue](work.body)
+        message = read_message(work.queue, work.body)
     now = app.clock()
     problem = problem_of(cause, QUEUES[work.queue], message.subject if message else "")
     problem = replace(problem, first_at=now, last_at=now)

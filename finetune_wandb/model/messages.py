@@ -5,8 +5,8 @@ that cannot be read raises NoticeError naming the field that is wrong.
 """
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ClassVar, Final, Self, cast
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Final, Self
 
 import msgspec
 
@@ -146,30 +146,19 @@ class ArtifactMessage(_OfAccount, frozen=True, kw_only=True):
 
 
 _FIELD: Final = re.compile(r"field `(\w+)`|`\$\.(\w+)")
-
-
-def _reader[M](decoder: "msgspec.json.Decoder[M]") -> Callable[[bytes | str], M]:
-    def read(body: bytes | str) -> M:
-        try:
-            return decoder.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            found = _FIELD.search(str(error))
-            field = (found[1] or found[2]) if found else "body"
-            raise NoticeError("the message is malformed", subject=field) from None
-
-    return read
-
-
-read_reconcile: Final = _reader(
-    cast("msgspec.json.Decoder[ReconcileMessage]", msgspec.json.Decoder(ReconcileMessage))
-)
-read_relay: Final = _reader(msgspec.json.Decoder(RelayMessage))
-read_backfill: Final = _reader(msgspec.json.Decoder(BackfillMessage))
-read_artifacts: Final = _reader(msgspec.json.Decoder(ArtifactMessage))
-READERS: Final[dict[str, Callable[[bytes | str], Message]]] = {
-    RECONCILE: read_reconcile,
-    RELAY: read_relay,
-    BACKFILL: read_backfill,
-    ARTIFACTS: read_artifacts,
+_DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    RECONCILE: msgspec.json.Decoder(ReconcileMessage),
+    RELAY: msgspec.json.Decoder(RelayMessage),
+    BACKFILL: msgspec.json.Decoder(BackfillMessage),
+    ARTIFACTS: msgspec.json.Decoder(ArtifactMessage),
 }
-"""How to read a message, by its queue."""
+
+
+def read_message(queue: str, body: bytes | str) -> Any:
+    """Return a queue's message, of the kind that the queue carries. Raises NoticeError."""
+    try:
+        return _DECODERS[queue].decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        found = _FIELD.search(str(error))
+        field = (found[1] or found[2]) if found else "body"
+        raise NoticeError("the message is malformed", subject=field) from None

@@ -10,9 +10,9 @@ import pytest
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.artifacts import ARTIFACTS_BUDGET_S, handle
 from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, UnavailableError
-from finetune_wandb.model.messages import ArtifactMessage, read_artifacts
+from finetune_wandb.model.messages import ArtifactMessage, read_message
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
-from finetune_wandb.model.work import Problem
+from finetune_wandb.model.work import ARTIFACTS, Problem
 from finetune_wandb.relay.artifacts.log import ArtifactLog
 from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes
@@ -86,7 +86,7 @@ async def test_job_is_sent_again_later_when_another_try_can_help(
     app = await app_with(LOST)
     await handle(message(attempt), cast("App", app))
     (sent,) = app.queues.sent
-    again = read_artifacts(json.dumps(sent))
+    again = read_message(ARTIFACTS, json.dumps(sent))
     assert (again.jobs, again.attempt) == (["ftjob-1"], attempt + 1)
     assert app.queues.delays == [pause]
     assert app.problems.noted == []
@@ -135,7 +135,7 @@ async def test_message_ends_within_its_budget_when_jobs_hang() -> None:
     app.artifacts = SimpleNamespace(log=log)
     await handle(message(8, jobs=6), cast("App", app))
     assert len(app.problems.noted) == 4
-    (sent,) = (read_artifacts(json.dumps(one)) for one in app.queues.sent)
+    (sent,) = (read_message(ARTIFACTS, json.dumps(one)) for one in app.queues.sent)
     assert (sent.jobs, sent.attempt) == (["ftjob-5", "ftjob-6"], 8)
 
 

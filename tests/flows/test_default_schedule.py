@@ -7,8 +7,9 @@ import pytest
 
 from dev.devhost.timers import Schedule
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.messages import read_relay
+from finetune_wandb.model.messages import read_message
 from finetune_wandb.model.relay.job import parse_job
+from finetune_wandb.model.work import RELAY
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.finder import Finder
 from tests.fakes import FakeQueue, Once, setting_defaults
@@ -40,7 +41,7 @@ async def test_value_is_in_the_run_within_two_minutes(fault: str | None) -> None
             await finder.tick([stage.account], clock=lambda: stage.now)
         if stage.now >= due - 60 + QUEUE_S:
             for message in queue.sent:
-                jobs = read_relay(orjson.dumps(message)).jobs
+                jobs = read_message(RELAY, orjson.dumps(message)).jobs
                 await relay_account(
                     stage.account,
                     [found for raw in jobs if (found := parse_job(raw))],

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from finetune_wandb.clients.http import Answer, error_code, error_for
 from finetune_wandb.clients.storage.cursor_table import change_of, cursor_of
 from finetune_wandb.clients.translate import retry_after
+from finetune_wandb.model import work
 from finetune_wandb.model.errors import AppError, NoticeError
-from finetune_wandb.model.messages import read_artifacts, read_reconcile, read_relay
+from finetune_wandb.model.messages import read_message
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.relay.job import reduce_job
 from finetune_wandb.model.relay.redact import redacted
@@ -52,15 +53,15 @@ RESYNC = {
 @example(b'{"kind":"requeue","attempt":1e400}')
 @example(b'{"kind":"requeue","attempt":123456789012345678901234567890}')
 def test_message_or_documented_error_when_reconcile_work_is_damaged(body: bytes) -> None:
-    message = raises_only(NoticeError, lambda: read_reconcile(body))
+    message = raises_only(NoticeError, lambda: read_message(work.RECONCILE, body))
     if message is not None:
-        assert read_reconcile(message.to_json()) == message
+        assert read_message(work.RECONCILE, message.to_json()) == message
 
 
 @fuzzed
 @given(bodies(RELAY, {**RELAY, "jobs": [JOB]}))
 def test_message_or_documented_error_when_relay_work_is_damaged(body: bytes) -> None:
-    message = raises_only(NoticeError, lambda: read_relay(body))
+    message = raises_only(NoticeError, lambda: read_message(work.RELAY, body))
     for raw in message.jobs if message else ():
         reduce_job(raw)
 
@@ -68,7 +69,7 @@ def test_message_or_documented_error_when_relay_work_is_damaged(body: bytes) -> 
 @fuzzed
 @given(bodies(ARTIFACTS))
 def test_message_or_documented_error_when_artifact_work_is_damaged(body: bytes) -> None:
-    raises_only(NoticeError, lambda: read_artifacts(body))
+    raises_only(NoticeError, lambda: read_message(work.ARTIFACTS, body))
 
 
 @fuzzed
