@@ -132,14 +132,14 @@ def view(situation: Situation, query: StatusQuery, run_url_root: str) -> dict[st
     }
 
 
-def _shown(source: object, *names: str) -> dict[str, Any]:
+def picked(source: object, *names: str) -> dict[str, Any]:
     """Return these fields as JSON has them: times as ISO 8601 in UTC."""
     return {name: msgspec.to_builtins(getattr(source, name)) for name in names}
 
 
 def account_view(entry: AccountReport) -> dict[str, Any]:
     fields = ("name", "kind", "mode", "in_scope", "healthy", "findings", "plan", "steps")
-    return {"id": str(entry.id)} | _shown(entry, *fields, "entity", "project", "checked_at")
+    return {"id": str(entry.id)} | picked(entry, *fields, "entity", "project", "checked_at")
 
 
 def _run_url(cursor: Cursor, root: str) -> str:
@@ -189,22 +189,22 @@ def key_view(
     return {
         "vault": record.secret.vault.host,
         "secret": record.secret.name,
-        **_shown(record, "version", "entity", "accepted_at", "expires_at", "newest_version"),
-        **_shown(record, "newest_cause", "trigger", "refused_at", "checked_at"),
+        **picked(record, "version", "entity", "accepted_at", "expires_at", "newest_version"),
+        **picked(record, "newest_cause", "trigger", "refused_at", "checked_at"),
         "changes": [
-            _shown(one, "at", "version", "entity", "accepted", "cause", "trigger")
+            picked(one, "at", "version", "entity", "accepted", "cause", "trigger")
             for one in changes
         ],
         "rotation": mint
-        and _shown(mint, *rotation) | {"findings": msgspec.to_builtins(rotation_findings(mint))},
+        and picked(mint, *rotation) | {"findings": msgspec.to_builtins(rotation_findings(mint))},
     }
 
 
 def problem_view(item: Problem) -> dict[str, Any]:
     return {
-        **_shown(item, "source", "subject", "cause"),
+        **picked(item, "source", "subject", "cause"),
         "remedy": remedy_for(item.cause, item.remedy),
-        **_shown(item, "count", "last_at", *(["message"] if item.message else [])),
+        **picked(item, "count", "last_at", *(["message"] if item.message else [])),
     }
 
 
