@@ -90,7 +90,7 @@ async def handle(raw: func.QueueMessage, queue: Queue, deps: Deps) -> None:
     try:
         with app.telemetry.span(source, trigger=message.trigger, subject=subject):
             async with budgets.within(queue.budget_s, app, source, subject):
-                if work.is_sent_by_tick(message):
+                if message.by_tick:
                     await queue.handle(message, app)
                     return
                 async with work.begun(str(raw.id), known, app) as is_wanted:

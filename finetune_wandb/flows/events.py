@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from finetune_wandb.accounts.checks.vault import access_differs
@@ -34,14 +34,6 @@ _PAUSE_S: Final = 0.25
 OTHERS: Final = "others"
 
 
-@dataclass(slots=True, eq=False)
-class _Round:
-    """Refused events that are written together; `written` ends, or fails, for all of them."""
-
-    counts: Counter[Problem]
-    written: asyncio.Task[None]
-
-
 class RefusedEvents:
     """One per process. Writes each cause once a round, however often it came."""
 
@@ -55,8 +47,8 @@ class RefusedEvents:
         self._problems = problems
         self._clock = clock
         self._wait = wait
-        self._open: _Round | None = None
-        """The round that still takes events."""
+        self._open: tuple[Counter[Problem], asyncio.Task[None]] | None = None
+        """The round that still takes events; its task ends, or fails, for all of them."""
         self._writing = asyncio.Lock()
         self._ended_at = float("-inf")
         self._named: dict[str, set[Problem]] = {}
@@ -65,12 +57,12 @@ class RefusedEvents:
     async def note(self, problem: Problem) -> None:
         """Count a refused event; it is stored when this returns. Raises our errors, uncounted."""
         if self._open is None:
-            counts: Counter[Problem] = Counter()
-            self._open = _Round(counts, asyncio.create_task(self._write(counts)))
-        mine = self._open
-        mine.counts[self._filed(problem)] += 1
+            fresh: Counter[Problem] = Counter()
+            self._open = fresh, asyncio.create_task(self._write(fresh))
+        counts, written = self._open
+        counts[self._filed(problem)] += 1
         # A caller that is cancelled must not cancel the round of the others.
-        await asyncio.shield(mine.written)
+        await asyncio.shield(written)
 
     async def _write(self, counts: Counter[Problem]) -> None:
         async with self._writing:

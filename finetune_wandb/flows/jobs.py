@@ -6,12 +6,12 @@ from typing import Final
 
 from finetune_wandb.flows import resync
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.outcomes import report_job
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError, TemporaryError
 from finetune_wandb.model.messages import ArtifactMessage, RelayMessage, key_message
 from finetune_wandb.model.relay.job import Job, parse_job
 from finetune_wandb.model.relay.state import CLOSED
+from finetune_wandb.model.telemetry import Attribute, pairs
 from finetune_wandb.model.work import Source, problem_of
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.closing import JOB_DELETED, close_runs
@@ -106,3 +106,35 @@ async def _read_jobs(
         if job := parse_job(raw):
             jobs.append(job)
     return jobs, failures
+
+
+def report_job(outcome: JobOutcome, account: RelayAccount, app: App) -> None:
+    """Report what came of one job in one pass."""
+    telemetry = app.telemetry
+    state = outcome.relay_state
+    attributes: dict[str, Attribute] = {
+        "azure.account.id": account.key,
+        "finetune.job.id": outcome.job,
+        "relay.state": state,
+        "relay.values": outcome.values,
+    }
+    with telemetry.span("relay job", **attributes) as span:
+        if outcome.error:
+            span.fail(outcome.error)
+    telemetry.count("relay.passes", 1, state=state, failed=bool(outcome.error))
+    if outcome.values:
+        telemetry.count("relay.values", outcome.values, account=account.name)
+        if outcome.lag_s is not None:
+            telemetry.measure("relay.lag", outcome.lag_s, account=account.name)
+    line = pairs(
+        state=state,
+        account=account.key,
+        values=outcome.values,
+        lag_s=None if outcome.lag_s is None else round(outcome.lag_s, 1),
+        error=outcome.error,
+        remedy=outcome.remedy,
+    )
+    if outcome.error:
+        log.warning("job %s: %s", outcome.job, line)
+    elif outcome.values or state == "complete":
+        log.info("job %s: %s", outcome.job, line)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.outcomes import pairs
 from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.state import RelayState
 from finetune_wandb.model.secret import SecretRef
+from finetune_wandb.model.telemetry import pairs
 from finetune_wandb.model.work import Problem, QueueCount, Work
 
 log = logging.getLogger(__name__)

@@ -30,7 +30,6 @@ from finetune_wandb.model.work import (
 
 log = logging.getLogger(__name__)
 
-_BY_TICK: Final = frozenset({"timer", "beat", "missing"})
 _REST_S: Final = 30.0
 """A second round begins this much later: away from the neighbors that died in the first."""
 _ADVICE: Final = (
@@ -44,11 +43,6 @@ _NOT_BEGUN: Final = AppError(
     "its message went to the poison queue twice and left no cause: the app's process ended first",
     remedy="look at the app's log for what ended it",
 )
-
-
-def is_sent_by_tick(message: Message) -> bool:
-    """Return whether the next tick sends the same work again."""
-    return message.trigger in _BY_TICK
 
 
 @contextlib.asynccontextmanager
@@ -160,7 +154,7 @@ async def _take_in(poisoned: SetAside, rest_s: float, app: App) -> None:
     except NoticeError as error:
         await set_aside(work, error, app)
         return
-    if is_sent_by_tick(message):
+    if message.by_tick:
         given_up = AppError(
             "a message that a tick had sent was given up",
             remedy="none is needed for its jobs: every tick sends them again",
@@ -193,7 +187,7 @@ async def set_aside(work: Work, error: AppError, app: App) -> None:
     now = app.clock()
     problem = problem_of(cause, QUEUES[work.queue], message.subject if message else "")
     problem = replace(problem, first_at=now, last_at=now)
-    if message is not None and is_sent_by_tick(message):
+    if message is not None and message.by_tick:
         await app.problems.note(problem)
         return
     await app.work.set_aside(replace(work, problem=problem))

@@ -35,6 +35,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Id of the re-sync this belongs to, empty for none."""
 
     @property
+    def by_tick(self) -> bool:
+        """Whether a tick sent it; then the next tick sends the same work again."""
+        return self.trigger in ("timer", "beat", "missing")
+
+    @property
     def subject(self) -> str:
         """What the message is about, as the status shows it."""
         return self.resync or self.queue

@@ -224,7 +224,7 @@ def test_alerts_search_for_what_the_code_logs() -> None:
 
 
 def test_alert_finds_the_lag_in_the_line_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    from finetune_wandb.flows.outcomes import report_job
+    from finetune_wandb.flows.jobs import report_job
     from finetune_wandb.model.telemetry import NoTelemetry
     from finetune_wandb.relay.passes.job_pass import JobOutcome
 
