@@ -71,25 +71,20 @@ _POLICY: Final = (
 async def answer(request: func.HttpRequest, app: App) -> func.HttpResponse:
     """Answer GET /api/dashboard. Raises RequestError, and TemporaryError for the tables."""
     query = read_query(request.params, limit=LIMIT, most=MOST_ON_PAGE)
-    situation, resyncs = await asyncio.gather(read_situation(app), _resyncs(app))
+    situation, latest = await asyncio.gather(read_situation(app), app.resyncs.latest())
+    found = await asyncio.gather(*(app.resyncs.read(one) for one, _ in latest[:_MOST_RESYNCS]))
     curves = await _curves(query.cut(_ranked(situation, query)), app)
     text = page(
         situation,
         query,
         curves=curves,
-        resyncs=resyncs,
+        resyncs=[resync_view(*one, now=app.clock()) for one in found if one],
         run_root=app.settings.run_url_root,
         now=app.clock(),
         user=caller(request, app),
     )
     headers = {"Content-Security-Policy": _POLICY, "X-Frame-Options": "DENY"}
     return tagged_answer(request, text.encode("utf-8", "replace"), "text/html", headers)
-
-
-async def _resyncs(app: App) -> list[dict[str, Any]]:
-    latest = (await app.resyncs.latest())[:_MOST_RESYNCS]
-    found = await asyncio.gather(*(app.resyncs.read(resync_id) for resync_id, _ in latest))
-    return [resync_view(*one, now=app.clock()) for one in found if one]
 
 
 async def _curves(cursors: list[Cursor], app: App) -> dict[tuple[str, str], dict[str, Any]]:

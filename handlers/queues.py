@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import azure.functions as func
 
-from finetune_wandb.flows import account, artifacts, jobs, key, resync, work
+from finetune_wandb.flows import account, jobs, key, resync, work
 from finetune_wandb.flows.app import App, Deps
 from finetune_wandb.model.errors import AppError, NoticeError
 from finetune_wandb.model.messages import (
@@ -70,7 +70,7 @@ BY_NAME: Final = {
         Queue(RECONCILE, reconcile, budgets.RECONCILE_S),
         Queue(RELAY, jobs.handle, budgets.RELAY_S),
         Queue(BACKFILL, jobs.handle, budgets.RELAY_S),
-        Queue(ARTIFACTS, artifacts.handle, budgets.ARTIFACTS_S),
+        Queue(ARTIFACTS, jobs.log_artifacts, budgets.ARTIFACTS_S),
     )
 }
 

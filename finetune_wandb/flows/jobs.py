@@ -1,4 +1,7 @@
-"""Some jobs of one account: bring their runs up to date, and send on what follows from that."""
+"""Some jobs of one account: bring their runs up to date, and send on what follows from that.
+
+The artifacts of finished jobs have messages of their own: logging them is slow.
+"""
 
 import logging
 from itertools import batched
@@ -12,7 +15,8 @@ from finetune_wandb.model.messages import ArtifactMessage, RelayMessage, key_mes
 from finetune_wandb.model.relay.job import Job, parse_job
 from finetune_wandb.model.relay.state import CLOSED
 from finetune_wandb.model.telemetry import Attribute, pairs
-from finetune_wandb.model.work import Source, problem_of
+from finetune_wandb.model.work import Problem, Source, problem_of
+from finetune_wandb.relay.artifacts.log import ArtifactOutcome
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.closing import JOB_DELETED, close_runs
 from finetune_wandb.relay.passes.heartbeat import beat_runs
@@ -25,6 +29,11 @@ _NOT_RELAYED: Final = MissingError(
 )
 _ARTIFACT_JOBS: Final = 8
 """Jobs of one artifact message: what they may take fits into a function's time."""
+ARTIFACTS_BUDGET_S: Final = 480.0
+"""A message ends by itself after this time; jobs that are left go on with a later message."""
+_MOST_ATTEMPTS: Final = 8
+_FIRST_PAUSE_S: Final = 30.0
+"""Doubled with each attempt: eight of them outlast two hours without W&B."""
 
 
 async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
@@ -138,3 +147,42 @@ def report_job(outcome: JobOutcome, account: RelayAccount, app: App) -> None:
         log.warning("job %s: %s", outcome.job, line)
     elif outcome.values or state == "complete":
         log.info("job %s: %s", outcome.job, line)
+
+
+async def log_artifacts(message: ArtifactMessage, app: App) -> list[ArtifactOutcome]:
+    """Log the jobs' artifacts. A job whose artifacts fail keeps its metrics; the cause is shown
+    until a later try succeeds.
+
+    Jobs for which another try can help are sent again, later. Raises our errors when storage does
+    not answer, so that the message comes again.
+    """
+    account = await app.accounts.find_for_relay(message.target)
+    if account is None:
+        return []
+    outcomes = await app.artifacts.log(account, message.jobs, budget_s=ARTIFACTS_BUDGET_S)
+    again: list[str] = []
+    waiting: list[str] = []
+    for outcome in outcomes:
+        problem = Problem(
+            source=Source.JOB_ARTIFACTS,
+            subject=outcome.job,
+            cause="artifacts were not logged",
+            remedy=f"{outcome.error}; re-sync the job with force to try again",
+        )
+        if not outcome.error:
+            await app.problems.clear(problem)
+            continue
+        log.warning("job %s: artifacts: %s", outcome.job, outcome.error)
+        if not outcome.begun:
+            waiting.append(outcome.job)
+        elif outcome.again and message.attempt < _MOST_ATTEMPTS:
+            again.append(outcome.job)
+        else:
+            await app.problems.note(problem)
+    if waiting:
+        same = ArtifactMessage(account=message.account, jobs=waiting, attempt=message.attempt)
+        await app.queues.send([same], delay_s=_FIRST_PAUSE_S)
+    if again:
+        later = ArtifactMessage(account=message.account, jobs=again, attempt=message.attempt + 1)
+        await app.queues.send([later], delay_s=_FIRST_PAUSE_S * 2**message.attempt)
+    return outcomes

@@ -186,7 +186,14 @@ async def handle_account(message: AccountMessage, app: App) -> None:
                 results.append(await _send_jobs(resync, item, app))
                 continue
             report = await account.handle(message, app)
-            results.append(_report_view(report))
+            results.append(
+                {
+                    "healthy": report.healthy,
+                    "findings": msgspec.to_builtins(open_findings(report.findings)),
+                    "plan": msgspec.to_builtins(report.plan),
+                    "steps": msgspec.to_builtins(report.steps),
+                }
+            )
             if resync.request.applies and _is_broken(report, resync):
                 failed = True
                 results += [
@@ -208,15 +215,6 @@ async def handle_account(message: AccountMessage, app: App) -> None:
         results=results,
     )
     await app.resyncs.write_item(resync.id, finished)
-
-
-def _report_view(report: AccountReport) -> dict[str, Any]:
-    return {
-        "healthy": report.healthy,
-        "findings": msgspec.to_builtins(open_findings(report.findings)),
-        "plan": msgspec.to_builtins(report.plan),
-        "steps": msgspec.to_builtins(report.steps),
-    }
 
 
 def _is_broken(report: AccountReport, resync: Resync) -> bool:
