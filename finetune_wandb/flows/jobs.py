@@ -48,8 +48,7 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
             await resync.jobs_left(message, _NOT_RELAYED, app)
         return []
     if message.trigger == "beat":
-        named = [str(raw.get("id")) for raw in message.jobs]
-        await beat_runs(account, named, ports=app.relay, clock=app.clock)
+        await beat_runs(account, message.job_ids, ports=app.relay, clock=app.clock)
         return []
     jobs, failures = await _read_jobs(message, account, app)
     if not account.native_seen and any(job.wandb is not None for job in jobs):

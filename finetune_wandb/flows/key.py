@@ -5,6 +5,7 @@ one that was interrupted resumes.
 """
 
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -112,6 +113,7 @@ async def _rotates(secret: SecretRef, app: App) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
 class NativeJobs:
     """Looks whether jobs that carry their own W&B integration still work with a key that was rotated.
 
@@ -119,10 +121,9 @@ class NativeJobs:
     these jobs alone, so Azure is asked what has become of them. In doubt they are running.
     """
 
-    def __init__(self, accounts: AccountStore, cursors: CursorsPort, jobs: JobsPort) -> None:
-        self._accounts = accounts
-        self._cursors = cursors
-        self._jobs = jobs
+    accounts: AccountStore
+    cursors: CursorsPort
+    jobs: JobsPort
 
     async def use_old_key(self, mint: KeyMint) -> bool:
         """Return whether a job of an account that uses this secret still has the old key.
@@ -130,10 +131,10 @@ class NativeJobs:
         Raises TemporaryError when the app's own tables cannot be read.
         """
         switched_at = mint.switched_at.timestamp() if mint.switched_at else float("inf")
-        for account in await self._accounts.list_for_relay():
+        for account in await self.accounts.list_for_relay():
             if account.secret != mint.secret:
                 continue
-            for cursor in await self._cursors.list_cursors(account.key):
+            for cursor in await self.cursors.list_cursors(account.key):
                 if (
                     cursor.relay_state == "skipped"
                     and (cursor.created_at is None or cursor.created_at <= switched_at)
@@ -145,7 +146,7 @@ class NativeJobs:
 
     async def _runs(self, account: RelayAccount, job: str) -> bool:
         try:
-            return (await self._jobs.read_job(account, job)).get("status") not in TERMINAL
+            return (await self.jobs.read_job(account, job)).get("status") not in TERMINAL
         except MissingError:
             return False
         except AppError:

@@ -152,20 +152,23 @@ async def _accounts(resync: Resync, app: App) -> list[str]:
             except AppError as error:
                 remedy = error.remedy or "grant the app's identity Reader on the subscription"
                 denied = AppError(error.message, remedy=remedy)
-                await _fail(resync, f"subscription {subscription}", "", denied, app)
+                item = ResyncItem(name=f"subscription {subscription}", account="")
+                await _end(resync, item, [failure(denied)], app, failed=True)
     return sorted(accounts.values())
 
 
-async def _fail(resync: Resync, name: str, account_id: str, error: AppError, app: App) -> None:
-    item = ResyncItem(
-        name=name,
-        account=account_id,
-        state="failed",
-        failed=1,
+async def _end(
+    resync: Resync, item: ResyncItem, results: list[dict[str, Any]], app: App, *, failed: bool
+) -> None:
+    ended = replace(
+        item,
+        state="failed" if failed else "done",
+        done=int(not failed),
+        failed=int(failed),
         finished_at=app.clock(),
-        results=[failure(error)],
+        results=results,
     )
-    await app.resyncs.write_item(resync.id, item)
+    await app.resyncs.write_item(resync.id, ended)
 
 
 async def handle_account(message: AccountMessage, app: App) -> None:
@@ -186,14 +189,13 @@ async def handle_account(message: AccountMessage, app: App) -> None:
                 results.append(await _send_jobs(resync, item, app))
                 continue
             report = await account.handle(message, app)
-            results.append(
-                {
-                    "healthy": report.healthy,
-                    "findings": msgspec.to_builtins(open_findings(report.findings)),
-                    "plan": msgspec.to_builtins(report.plan),
-                    "steps": msgspec.to_builtins(report.steps),
-                }
-            )
+            found = {
+                "healthy": report.healthy,
+                "findings": open_findings(report.findings),
+                "plan": report.plan,
+                "steps": report.steps,
+            }
+            results.append(msgspec.to_builtins(found))
             if resync.request.applies and _is_broken(report, resync):
                 failed = True
                 results += [
@@ -206,15 +208,7 @@ async def handle_account(message: AccountMessage, app: App) -> None:
         except AppError as error:
             failed = True
             results.append(failure(error))
-    finished = replace(
-        item,
-        state="failed" if failed else "done",
-        done=int(not failed),
-        failed=int(failed),
-        finished_at=app.clock(),
-        results=results,
-    )
-    await app.resyncs.write_item(resync.id, finished)
+    await _end(resync, item, results, app, failed=failed)
 
 
 def _is_broken(report: AccountReport, resync: Resync) -> bool:
@@ -256,25 +250,19 @@ async def _send_jobs(resync: Resync, item: ResyncItem, app: App) -> dict[str, An
     found = select.messages(
         account, jobs, sent_at=app.clock(), trigger="resync", kind=BackfillMessage
     )
-    messages = [
-        msgspec.structs.replace(
-            message,
-            resync=resync.id,
-            item=f"{_prefix(target)}{number:05d}",
-            force=resync.request.force,
+    messages: dict[str, BackfillMessage] = {}
+    for number, message in enumerate(found):
+        name, left = f"{_prefix(target)}{number:05d}", tuple(message.job_ids)
+        messages[name] = msgspec.structs.replace(
+            message, resync=resync.id, item=name, force=resync.request.force
         )
-        for number, message in enumerate(found)
-    ]
-    for message in messages:
-        left = tuple(str(job["id"]) for job in message.jobs)
-        one = ResyncItem(name=message.item, account=item.account, total=len(left), left=left)
+        one = ResyncItem(name=name, account=item.account, total=len(left), left=left)
         await app.resyncs.write_item(resync.id, one)
-    names = {message.item for message in messages}
     for one in await _job_items(resync, target, app):
-        if one.name not in names:  # of a listing that broke off: none of these was sent
+        if one.name not in messages:  # of a listing that broke off: none of these was sent
             await app.resyncs.remove_item(resync.id, one.name)
     await app.resyncs.write_item(resync.id, replace(item, listed=True))
-    await app.queues.send(messages)
+    await app.queues.send(messages.values())
     return counts
 
 
@@ -337,7 +325,7 @@ async def jobs_done(message: RelayMessage, outcomes: list[JobOutcome], app: App)
     found = {one.job: one for one in outcomes}
     final: dict[str, AppError | None] = {}
     again: list[str] = []
-    for job in _jobs_of(message):
+    for job in message.job_ids:
         one = found.get(job)
         if one is None:
             final[job] = AppError("the job cannot be read")
@@ -348,10 +336,6 @@ async def jobs_done(message: RelayMessage, outcomes: list[JobOutcome], app: App)
         else:
             final[job] = None
     await _finish(message, final, again, app)
-
-
-def _jobs_of(message: RelayMessage) -> list[str]:
-    return [str(raw.get("id")) for raw in message.jobs]
 
 
 def _may_pass(outcome: JobOutcome) -> bool:
@@ -365,7 +349,7 @@ def _may_pass(outcome: JobOutcome) -> bool:
 
 async def jobs_left(message: RelayMessage, error: AppError, app: App) -> None:
     """Count the jobs of a message that could not be worked on at all as failed."""
-    await _finish(message, dict.fromkeys(_jobs_of(message), error), [], app)
+    await _finish(message, dict.fromkeys(message.job_ids, error), [], app)
 
 
 async def _finish(
@@ -393,10 +377,11 @@ async def give_up(message: Message, error: AppError, app: App) -> None:
     if isinstance(message, RelayMessage):
         await jobs_left(message, error, app)
     elif isinstance(message, ResyncMessage):
-        await _fail(resync, "accounts", "", error, app)
+        spread = ResyncItem(name="accounts", account="")
+        await _end(resync, spread, [failure(error)], app, failed=True)
         await app.resyncs.write(replace(resync, spread=True))
     elif isinstance(message, AccountMessage):
         name = _item_name(message.account)
         item = await app.resyncs.read_item(resync.id, name)
         if item is not None and item.state == "pending":
-            await _fail(resync, name, message.account, error, app)
+            await _end(resync, item, [failure(error)], app, failed=True)

@@ -136,6 +136,10 @@ class RelayMessage(_OfAccount, frozen=True, kw_only=True):
     item: str = ""
     """Name of the re-sync's item, to report under."""
 
+    @property
+    def job_ids(self) -> list[str]:
+        return [str(job.get("id")) for job in self.jobs]
+
 
 class BackfillMessage(RelayMessage, frozen=True, kw_only=True):
     """The same for jobs that no live job should wait for."""

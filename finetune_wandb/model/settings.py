@@ -80,13 +80,6 @@ def _subscriptions(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _vault(value: str) -> ids.VaultAddress:
-    try:
-        return ids.parse_vault_url(value)
-    except NoticeError as error:
-        raise ValueError(error.message) from None
-
-
 def _vault_names(value: str) -> tuple[str, ...]:
     return _entries(value, ids.is_vault_name, "a vault name (a name alone, not its URL)")
 
@@ -200,7 +193,9 @@ class Settings:
     )
     """Subscriptions whose accounts are looked after, in lower case. Events about any other are
     refused. No default: which accounts may be changed is never guessed."""
-    key_vault_url: ids.VaultAddress = _setting(None, _vault, "https://NAME.vault.azure.net")
+    key_vault_url: ids.VaultAddress = _setting(
+        None, ids.parse_vault_url, "https://NAME.vault.azure.net"
+    )
     """The vault that holds the W&B key."""
     wandb_secret_name: str = _setting("wandb-api-key", _secret_name, "the name of the secret")
     """The secret whose value is the W&B key."""
@@ -342,7 +337,7 @@ def read_settings(source: Mapping[str, str]) -> Settings:
             if not text and default is None:
                 raise ValueError("is not set")
             values[item.name] = item.metadata["parse"](text or default)
-        except ValueError as error:
+        except (ValueError, NoticeError) as error:
             remedy = f"set {name} to {item.metadata['value']}"
             problems.append(SettingsError(str(error), subject=name, remedy=remedy))
     if problems:
