@@ -45,7 +45,10 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
             await _close(before, reason, message, app)
     if report.retry_after_s is not None:
         await app.queues.send([message.deferred()], delay_s=report.retry_after_s)
-    await _send_key_news(report, app)
+    secret = report.secret
+    if report.in_scope and secret and notify.is_untold(await app.reconcile.keys.read(secret)):
+        # Subscribers are notified of what this look found out about the key.
+        await app.queues.send([key_message(secret, trigger="account pass", now=app.clock())])
     _report(stored, app)
     return stored
 
@@ -76,15 +79,6 @@ async def _close(entry: AccountReport, reason: Reason, message: AccountMessage, 
     if closed.waiting and message.attempt < _MOST_ATTEMPTS:
         pause = min(_FIRST_PAUSE_S * 2**message.attempt, _LONGEST_PAUSE_S)
         await app.queues.send([message.deferred()], delay_s=pause)
-
-
-async def _send_key_news(report: AccountReport, app: App) -> None:
-    """Have subscribers notified of what the look at an account found out about its key."""
-    if not report.in_scope or report.secret is None:
-        return
-    if notify.is_untold(await app.reconcile.keys.read(report.secret)):
-        message = key_message(report.secret, trigger="account pass", now=app.clock())
-        await app.queues.send([message])
 
 
 def _report(report: AccountReport, app: App) -> None:

@@ -107,7 +107,7 @@ async def accounts_concerned(host: str | None, app: App) -> list[AccountId]:
     for address, entries in by_vault.items():
         if host in (None, address.host):
             try:
-                found += await _differing(address, entries, app)
+                found.extend(await _differing(address, entries, app))
             except AppError:
                 found += entries
     return [entry.id for entry in found]
@@ -116,8 +116,7 @@ async def accounts_concerned(host: str | None, app: App) -> list[AccountId]:
 async def _differing(
     address: VaultAddress, entries: list[AccountReport], app: App
 ) -> list[AccountReport]:
-    settings = app.settings
-    on_secret = settings.vault_role_scope == "secret"
+    on_secret = app.settings.vault_role_scope == "secret"
     vault = await app.reconcile.vaults.find(address)
     by_scope: dict[str, tuple[RoleAssignment, ...]] = {}
     found: list[AccountReport] = []
@@ -125,6 +124,6 @@ async def _differing(
         scope = vault.scope(entry.secret.name if on_secret and entry.secret else "")
         if vault.rbac and scope not in by_scope:
             by_scope[scope] = await app.reconcile.roles.list_for_scope(scope)
-        if access_differs(entry, vault, by_scope.get(scope), settings, app.now()):
+        if access_differs(entry, vault, by_scope.get(scope), app.settings, app.now()):
             found.append(entry)
     return found

@@ -93,8 +93,8 @@ async def _send_all(app: App) -> int:
                 known.pop(account.key, None)
                 batch.append(str(account))
                 if len(batch) >= _BATCH:
-                    sent += await _send(batch, app)
-                    batch = []
+                    count = await _send(batch, app)
+                    sent, batch = sent + count, []
         except AppError as error:
             log.warning("subscription %s cannot be listed: %s", subscription, error.message)
             remedy = error.remedy or "grant the app's identity Reader on the subscription"
