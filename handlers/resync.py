@@ -5,7 +5,7 @@ import math
 import re
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import azure.functions as func
 import msgspec
@@ -19,9 +19,12 @@ from finetune_wandb.model.resync import (
     MODES,
     PARTS,
     SCOPES,
+    Mode,
+    Part,
     Resync,
     ResyncItem,
     ResyncRequest,
+    Scope,
     is_done,
 )
 from handlers.problem_details import RequestError, json_answer
@@ -45,11 +48,11 @@ _Text = Annotated[str, msgspec.Meta(max_length=2048)] | None
 class _Body(msgspec.Struct):
     """The fields of a request, as they may be sent."""
 
-    scope: Literal["all", "account", "job"] = "all"
+    scope: Scope = "all"
     account: _Text = None
     job: _Text = None
-    parts: Annotated[list[Literal["integration", "jobs"]], msgspec.Meta(min_length=1)] | None = None
-    mode: Literal["check", "apply"] = "apply"
+    parts: Annotated[list[Part], msgspec.Meta(min_length=1)] | None = None
+    mode: Mode = "apply"
     since: str | None = None
     force: bool = False
 

@@ -5,8 +5,8 @@ paid at every cold start, also by functions that never need them (docs/performan
 start").
 """
 
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Final
 
 import azure.functions as func
@@ -17,11 +17,11 @@ from finetune_wandb.model.work import QUEUES, Source
 STORAGE: Final = "AzureWebJobsStorage"
 OPENAPI: Final = Path(__file__).parent / "pages" / "openapi.json"
 _ROUTES: Final = (
-    # function, route, method, file in this folder, its function
-    ("resync", "resync", "POST", "resync", "answer"),
-    ("resync_status", "resync/{id}", "GET", "resync", "answer_status"),
-    ("status", "status", "GET", "status", "answer"),
-    ("dashboard", "dashboard", "GET", "dashboard", "answer"),
+    # function, route, method, answered by
+    ("resync", "resync", "POST", "handlers.resync:answer"),
+    ("resync_status", "resync/{id}", "GET", "handlers.resync:answer_status"),
+    ("status", "status", "GET", "handlers.status:answer"),
+    ("dashboard", "dashboard", "GET", "handlers.dashboard:answer"),
 )
 
 
@@ -81,9 +81,7 @@ def _queue(bp: func.Blueprint, queue: str, source: Source, deps: Deps) -> None:
         await queues.handle(message, queues.BY_NAME[queue], deps)
 
 
-def _http(
-    bp: func.Blueprint, name: str, route: str, method: str, file: str, answer: str, deps: Deps
-) -> None:
+def _http(bp: func.Blueprint, name: str, route: str, method: str, answer: str, deps: Deps) -> None:
     # A route without methods takes them all: the host's own refusal has no body.
     @bp.function_name(name)
     @bp.route(route=route, auth_level=func.AuthLevel.FUNCTION)
@@ -99,9 +97,7 @@ def _http(
             app = await deps.app()
             path = req.url.partition("?")[0].rpartition("/api/")[2]
             async with budgets.within(budgets.HTTP_S, app, "http", path[:200]):
-                found: func.HttpResponse = await getattr(import_module(f"handlers.{file}"), answer)(
-                    req, app
-                )
+                found: func.HttpResponse = await resolve_name(answer)(req, app)
                 return found
         except AppError as error:
             return problem(error)

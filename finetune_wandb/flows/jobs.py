@@ -24,9 +24,6 @@ from finetune_wandb.relay.passes.job_pass import JobOutcome
 
 log = logging.getLogger(__name__)
 
-_NOT_RELAYED: Final = MissingError(
-    "the account is not relayed", remedy="see its findings in /api/status"
-)
 _ARTIFACT_JOBS: Final = 8
 """Jobs of one artifact message: what they may take fits into a function's time."""
 ARTIFACTS_BUDGET_S: Final = 480.0
@@ -45,7 +42,9 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
     account = await app.accounts.find_for_relay(message.target)
     if account is None:
         if message.resync:
-            await resync.jobs_left(message, _NOT_RELAYED, app)
+            remedy = "see its findings in /api/status"
+            why = MissingError("the account is not relayed", remedy=remedy)
+            await resync.jobs_left(message, why, app)
         return []
     if message.trigger == "beat":
         await beat_runs(account, message.job_ids, ports=app.relay, clock=app.clock)
@@ -178,10 +177,9 @@ async def log_artifacts(message: ArtifactMessage, app: App) -> list[ArtifactOutc
             again.append(outcome.job)
         else:
             await app.problems.note(problem)
-    if waiting:
-        same = ArtifactMessage(account=message.account, jobs=waiting, attempt=message.attempt)
-        await app.queues.send([same], delay_s=_FIRST_PAUSE_S)
-    if again:
-        later = ArtifactMessage(account=message.account, jobs=again, attempt=message.attempt + 1)
-        await app.queues.send([later], delay_s=_FIRST_PAUSE_S * 2**message.attempt)
+    tries = message.attempt
+    for jobs, attempt, pause in ((waiting, tries, 1), (again, tries + 1, 2**tries)):
+        if jobs:
+            later = ArtifactMessage(account=message.account, jobs=jobs, attempt=attempt)
+            await app.queues.send([later], delay_s=_FIRST_PAUSE_S * pause)
     return outcomes

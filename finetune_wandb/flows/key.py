@@ -23,7 +23,7 @@ from finetune_wandb.model.messages import KeyMessage, account_messages
 from finetune_wandb.model.relay.job import TERMINAL
 from finetune_wandb.model.relay.ports import CursorsPort, JobsPort
 from finetune_wandb.model.secret import SecretRef
-from finetune_wandb.model.work import Problem, Source
+from finetune_wandb.model.work import Source, problem_of
 
 log = logging.getLogger(__name__)
 
@@ -97,14 +97,11 @@ async def _rotates(secret: SecretRef, app: App) -> bool:
         mint = await rotate(secret, ports=app.rotation, settings=app.settings)
     except AppError as error:
         log.warning("rotation of %s: %s", secret, error.message)
-        await app.problems.note(
-            Problem(
-                source=Source.ROTATION,
-                subject=str(secret),
-                cause="the table of rotations cannot be used",
-                remedy="check the app's rights on its storage account; the next look tries again",
-            )
+        lost = AppError(
+            "the table of rotations cannot be used",
+            remedy="check the app's rights on its storage account; the next look tries again",
         )
+        await app.problems.note(problem_of(lost, Source.ROTATION, str(secret)))
         return False
     if mint is None:
         return False

@@ -310,9 +310,7 @@ async def _due(
 
 def _covered(raw: dict[str, Any], since: float | None) -> bool:
     created = raw.get("created_at")
-    if since is None or not isinstance(created, (int, float)):
-        return True
-    return created >= since
+    return since is None or not isinstance(created, int | float) or created >= since
 
 
 async def _job_items(resync: Resync, account: ids.AccountId, app: App) -> list[ResyncItem]:

@@ -5,14 +5,16 @@ Progress only grows: a job is finished once, whatever arrives twice or late.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from finetune_wandb.model.errors import AppError
 
-ItemState = Literal["pending", "done", "failed"]
-SCOPES: Final = ("all", "account", "job")
-PARTS: Final = ("integration", "jobs")
-MODES: Final = ("check", "apply")
+Scope = Literal["all", "account", "job"]
+Part = Literal["integration", "jobs"]
+Mode = Literal["check", "apply"]
+SCOPES: Final = get_args(Scope)
+PARTS: Final = get_args(Part)
+MODES: Final = get_args(Mode)
 MOST_RESULTS: Final = 40
 """How many failures an item keeps; more of the same do not help."""
 
@@ -53,7 +55,7 @@ class ResyncItem:
     name: str
     """`account ID` or `jobs ID number`; unique in its re-sync."""
     account: str
-    state: ItemState = "pending"
+    state: Literal["pending", "done", "failed"] = "pending"
     total: int = 1
     done: int = 0
     failed: int = 0
