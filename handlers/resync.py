@@ -40,8 +40,6 @@ _FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,23}")
 """A plausible field name: without the digits and the length that every key has."""
 _WRONG_FIELD: Final = re.compile(r"`\$\.(\w+)[^`]*`$")
 _JOB: Final = re.compile(r"^[^\s/\\?#%\x00-\x1f\x7f]{1,200}$")
-
-
 _Text = Annotated[str, msgspec.Meta(max_length=2048)] | None
 
 

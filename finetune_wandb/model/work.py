@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from finetune_wandb.model.errors import AppError
 
@@ -133,7 +133,7 @@ class Work:
         return not self.done_at and not waits and not self.is_alive(now)
 
 
-def work_of(queue: str, body: bytes, **more: Any) -> Work:
+def work_of(queue: str, body: bytes) -> Work:
     """Return the work of a message on this queue."""
     key = hashlib.blake2b(queue.encode() + b" " + body, digest_size=20).hexdigest()
-    return Work(key=key, queue=queue, body=body, **more)
+    return Work(key=key, queue=queue, body=body)
