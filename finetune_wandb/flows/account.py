@@ -10,10 +10,10 @@ from typing import Final
 from finetune_wandb.accounts import notify
 from finetune_wandb.accounts.reconcile import reconcile_account
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.outcomes import report_account
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.messages import AccountMessage, key_message
+from finetune_wandb.model.telemetry import pairs
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE, Reason, close_runs
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,11 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
             await _close(before, reason, message, app)
     if report.retry_after_s is not None:
         await app.queues.send([message.deferred()], delay_s=report.retry_after_s)
-    await _send_key_news(report, app)
-    report_account(stored, app)
+    secret = report.secret
+    if report.in_scope and secret and notify.is_untold(await app.reconcile.keys.read(secret)):
+        # Subscribers are notified of what this look found out about the key.
+        await app.queues.send([key_message(secret, trigger="account pass", now=app.clock())])
+    _report(stored, app)
     return stored
 
 
@@ -78,10 +81,20 @@ async def _close(entry: AccountReport, reason: Reason, message: AccountMessage, 
         await app.queues.send([message.deferred()], delay_s=pause)
 
 
-async def _send_key_news(report: AccountReport, app: App) -> None:
-    """Have subscribers notified of what the look at an account found out about its key."""
-    if not report.in_scope or report.secret is None:
-        return
-    if notify.is_untold(await app.reconcile.keys.read(report.secret)):
-        message = key_message(report.secret, trigger="account pass", now=app.clock())
-        await app.queues.send([message])
+def _report(report: AccountReport, app: App) -> None:
+    """Log and count what one pass over an account found and did."""
+    for finding in report.findings:
+        if finding.severity != "ok":
+            app.telemetry.count(
+                "account.findings", 1, cause=finding.cause, severity=finding.severity
+            )
+    blocked = [one.cause for one in report.findings if one.severity == "blocked"]
+    failed = [step.step.kind for step in report.steps if step.state == "failed"]
+    log.log(
+        logging.WARNING if blocked or failed else logging.INFO,
+        "account %s: %s, %d steps, %s",
+        report.key,
+        "healthy" if report.healthy else "not healthy",
+        len(report.steps),
+        pairs(mode=report.mode, blocked=",".join(blocked), failed=",".join(failed)),
+    )

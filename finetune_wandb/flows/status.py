@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.outcomes import pairs
 from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport
-from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.state import RelayState
 from finetune_wandb.model.secret import SecretRef
-from finetune_wandb.model.work import Problem, Work
+from finetune_wandb.model.telemetry import pairs
+from finetune_wandb.model.work import Problem, QueueCount, Work
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +73,7 @@ async def read_situation(app: App) -> Situation:
         app.queues.counts(),
     )
     aside = await app.work.list_aside()
+    kept = Counter(work.queue for work in aside)
     changes = await asyncio.gather(
         *(app.reconcile.keys.list_changes(one.secret, most=_MOST_CHANGES) for one in keys)
     )
@@ -84,7 +84,8 @@ async def read_situation(app: App) -> Situation:
         key_changes={one.secret: found for one, found in zip(keys, changes, strict=True)},
         mints={one.secret: one for one in mints},
         problems=[*map(_shown, aside), *problems],
-        queues=[_with_aside(count, aside) for count in queues],
+        # Until the poison queue is looked at, a message is both in it and in the table.
+        queues=[replace(one, poison=max(one.poison, kept[one.name])) for one in queues],
     )
 
 
@@ -92,12 +93,6 @@ def _shown(work: Work) -> Problem:
     """Return why a message was set aside, with the message."""
     problem = work.problem or Problem(source=work.queue, subject=work.queue, cause="set aside")
     return replace(problem, message=work.body[:_LONGEST_MESSAGE].decode(errors="replace"))
-
-
-def _with_aside(count: QueueCount, aside: list[Work]) -> QueueCount:
-    # Until the poison queue is looked at, a message is both in it and in the table.
-    kept = sum(work.queue == count.name for work in aside)
-    return replace(count, poison=max(count.poison, kept))
 
 
 async def report_levels(app: App) -> None:

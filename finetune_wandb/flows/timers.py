@@ -10,8 +10,8 @@ from finetune_wandb.flows import work
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import report_levels
 from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.messages import AccountMessage, key_message
-from finetune_wandb.model.work import Problem, Source
+from finetune_wandb.model.messages import account_messages, key_message
+from finetune_wandb.model.work import Problem, Source, problem_of
 from finetune_wandb.relay.passes.finder import Found
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ async def tick(app: App) -> Found:
     try:
         await work.look_after(app)
     except AppError as lost:
-        await app.problems.note(_relay_problem(_WORK, lost))
+        await app.problems.note(problem_of(lost, Source.RELAY_TIMER, _WORK))
     if app.finder.failing is None:
         app.finder.failing = {
             (item.subject, item.cause)
@@ -37,9 +37,9 @@ async def tick(app: App) -> Found:
         }
     found = await app.finder.tick(await app.accounts.list_for_relay(), clock=app.clock)
     for account, error in found.oddities.items():
-        await app.problems.note(_relay_problem(account, error))
+        await app.problems.note(problem_of(error, Source.RELAY_TIMER, account))
     for account, error in found.failures.items():
-        if await app.problems.note(_relay_problem(account, error)):
+        if await app.problems.note(problem_of(error, Source.RELAY_TIMER, account)):
             log.warning("account %s: its jobs cannot be listed: %s", account, error.message)
     for account, cause in found.recovered:
         await app.problems.clear(Problem(source=Source.RELAY_TIMER, subject=account, cause=cause))
@@ -51,12 +51,6 @@ async def tick(app: App) -> Found:
         len(found.failures),
     )
     return found
-
-
-def _relay_problem(account: str, error: AppError) -> Problem:
-    return Problem(
-        source=Source.RELAY_TIMER, subject=account, cause=error.message, remedy=error.remedy
-    )
 
 
 async def drift(app: App) -> int:
@@ -112,8 +106,5 @@ async def _send_all(app: App) -> int:
 
 
 async def _send(accounts: list[str], app: App) -> int:
-    await app.queues.send(
-        AccountMessage(account=account, trigger="drift", sent_at=app.clock())
-        for account in accounts
-    )
+    await app.queues.send(account_messages(accounts, trigger="drift", now=app.clock()))
     return len(accounts)

@@ -20,8 +20,7 @@ from finetune_wandb.model.relay.ports import (
     RunKey,
     SinkPort,
 )
-from finetune_wandb.model.setting_parsers import Prices
-from finetune_wandb.model.settings import Settings
+from finetune_wandb.model.settings import Prices, Settings
 
 WHOLE_JOBS: Final = 8
 """Jobs that are over are relayed so many together: all that each published may be in memory."""

@@ -35,6 +35,7 @@ from tests.fakes.nouns import (
     account,
     account_id,
     relay_account,
+    setting_defaults,
     settings,
     version,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "account",
     "account_id",
     "relay_account",
+    "setting_defaults",
     "settings",
     "version",
     "world",

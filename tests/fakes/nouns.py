@@ -1,6 +1,6 @@
 """Names and nouns that tests share: ids, places, keys, and what one reads of them."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -41,6 +41,11 @@ def settings(**more: str) -> Settings:
     return read_settings(
         {"AZURE_SUBSCRIPTION_IDS": SUBSCRIPTION, "KEY_VAULT_URL": VAULT.url} | more
     )
+
+
+def setting_defaults() -> dict[str, str | None]:
+    """Return each setting's default as text, in order; None where it must be given."""
+    return {item.name.upper(): item.metadata["default"] for item in fields(Settings)}
 
 
 def account_id(name: str = "alpha") -> AccountId:

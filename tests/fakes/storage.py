@@ -18,11 +18,10 @@ from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError, UnavailableError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.messages import Message
-from finetune_wandb.model.queues import SetAside
 from finetune_wandb.model.relay.cursor import Cursor, JobSeen
 from finetune_wandb.model.relay.state import RelayState
 from finetune_wandb.model.secret import SecretRef
-from finetune_wandb.model.work import Problem, Work
+from finetune_wandb.model.work import Problem, SetAside, Work
 from tests.fakes.gate import Gate, Open
 
 if TYPE_CHECKING:
@@ -257,7 +256,7 @@ class FakeQueue:
 
 
 class FakeWork:
-    """MessagePort over dictionaries."""
+    """WorkTable over dictionaries."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Work] = {}
@@ -301,7 +300,7 @@ class FakeWork:
 
 
 class FakeProblems:
-    """ProblemPort over a dictionary: the same problem again is counted."""
+    """ProblemTable over a dictionary: the same problem again is counted."""
 
     def __init__(self) -> None:
         self.noted: dict[tuple[str, str, str], Problem] = {}

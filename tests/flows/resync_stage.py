@@ -9,11 +9,12 @@ import orjson
 
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.errors import MissingError
-from finetune_wandb.model.messages import AccountMessage, Message, RelayMessage, read_relay
+from finetune_wandb.model.messages import AccountMessage, Message, RelayMessage, read_message
 from finetune_wandb.model.relay.cursor import JobSeen
 from finetune_wandb.model.relay.ports import Listing
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.telemetry import NoTelemetry
+from finetune_wandb.model.work import RELAY
 from finetune_wandb.relay.ports import RelayOptions
 from tests.fakes import relay_account
 
@@ -26,7 +27,7 @@ class HostDiedError(BaseException):
 
 
 class Resyncs:
-    """ResyncPort in memory. Dies before the write whose number is `dies_at` (from 1)."""
+    """ResyncTable in memory. Dies before the write whose number is `dies_at` (from 1)."""
 
     def __init__(self) -> None:
         self.heads: dict[str, Resync] = {}
@@ -189,7 +190,7 @@ class Stage:
     def messages(self) -> list[RelayMessage]:
         """Take what was sent to the relay's queue."""
         taken, self.relay_queue.sent = self.relay_queue.sent, []
-        return [read_relay(orjson.dumps(message)) for message in taken]
+        return [read_message(RELAY, orjson.dumps(message)) for message in taken]
 
     def spread(self) -> None:
         self.resyncs.heads[ID] = replace(self.head, spread=True)

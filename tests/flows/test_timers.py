@@ -10,9 +10,10 @@ import pytest
 from finetune_wandb.flows.timers import drift, tick
 from finetune_wandb.model.errors import DeniedError, UnavailableError
 from finetune_wandb.model.ids import AccountId
-from finetune_wandb.model.messages import read_reconcile
+from finetune_wandb.model.messages import read_message
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.telemetry import NoTelemetry
+from finetune_wandb.model.work import RECONCILE
 from finetune_wandb.relay.passes.finder import Found
 from tests.fakes import (
     LONG_AGO,
@@ -77,7 +78,7 @@ class Stage:
         yield account_id("alpha")
 
     def sent(self) -> list[str]:
-        messages = [read_reconcile(orjson.dumps(one)) for one in self.queue.sent]
+        messages = [read_message(RECONCILE, orjson.dumps(one)) for one in self.queue.sent]
         return [message.subject for message in messages]
 
 

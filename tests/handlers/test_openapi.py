@@ -11,18 +11,19 @@ from finetune_wandb.flows.status import Situation
 from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord, MintState
 from finetune_wandb.model.accounts.report import AccountReport, Finding, Severity
 from finetune_wandb.model.ids import parse_account_id
-from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.state import RelayState
 from finetune_wandb.model.resync import MODES, PARTS, SCOPES, Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.settings import ApplyMode
-from handlers import dashboard, openapi, resync, status
-from handlers.problem_details import problem
+from finetune_wandb.model.work import QueueCount
+from handlers import dashboard, resync, status
+from handlers.problem_details import RequestError, problem
 from handlers.resync import view as resync_view
+from handlers.triggers import OPENAPI
 from tests.handlers.stage import ACCOUNT, NOW, VAULT
 
-DOCUMENT = orjson.loads(openapi.answer().get_body())
+DOCUMENT = orjson.loads(OPENAPI.read_bytes())
 SCHEMAS = DOCUMENT["components"]["schemas"]
 MOMENT = datetime.fromtimestamp(NOW, UTC)
 
@@ -121,7 +122,7 @@ def resync_shown() -> dict[str, Any]:
 
 
 def refusal() -> dict[str, Any]:
-    answer = problem(400, "must be a date", field="since", remedy="write a date")
+    answer = problem(RequestError(400, "must be a date", field="since", remedy="write a date"))
     return dict(orjson.loads(answer.get_body()))
 
 

@@ -20,8 +20,8 @@ from finetune_wandb.model.messages import (
     ReconcileMessage,
     RelayMessage,
 )
-from finetune_wandb.model.settings import defaults, names
 from handlers.triggers import blueprint
+from tests.fakes import setting_defaults as defaults
 from tests.infra.bicep import INFRA, ROOT, entries, read, string, strings, text, walk
 
 CODE = [*ROOT.glob("*.py")] + [
@@ -84,7 +84,7 @@ def test_default_settings_are_the_code_s() -> None:
 
 def test_settings_of_the_app_are_exactly_those_it_reads() -> None:
     listed = json.loads((INFRA / "app-settings.json").read_text())
-    assert set(listed) | set(_settings_block()) == set(names())
+    assert set(listed) | set(_settings_block()) == set(defaults())
 
 
 def test_settings_without_default_are_computed() -> None:
@@ -104,13 +104,13 @@ def test_parameter_default_is_the_setting_s_when_it_is_passed_on() -> None:
 def test_sample_lists_the_same_settings() -> None:
     sample = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
     host = {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"}
-    assert set(sample) - host == set(names())
+    assert set(sample) - host == set(defaults())
 
 
 def test_platform_settings_are_read_by_host_or_code() -> None:
     file = read("modules/app.bicep")
     platform = set(entries(file.variables["platformSettings"]))
-    assert not platform & set(names())
+    assert not platform & set(defaults())
     # Flex Consumption refuses these.
     assert not platform & {
         "FUNCTIONS_WORKER_RUNTIME",
@@ -220,7 +220,7 @@ def test_alerts_search_for_what_the_code_logs() -> None:
 
 
 def test_alert_finds_the_lag_in_the_line_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    from finetune_wandb.flows.outcomes import report_job
+    from finetune_wandb.flows.jobs import report_job
     from finetune_wandb.model.telemetry import NoTelemetry
     from finetune_wandb.relay.passes.job_pass import JobOutcome
 

@@ -8,7 +8,7 @@ service REST reference, version 2019-02-02; held by contract tests against Azuri
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable
 from functools import partial
 from typing import Final
 from urllib.parse import quote
@@ -19,7 +19,7 @@ from finetune_wandb.clients.http import Answer
 from finetune_wandb.clients.storage.service import Storage, StorageService, made_first
 from finetune_wandb.model.errors import MissingError, UnavailableError
 from finetune_wandb.model.messages import Message
-from finetune_wandb.model.queues import QUEUES, QueueCount, SetAside
+from finetune_wandb.model.work import QUEUES, QueueCount, SetAside
 
 _POISON: Final = "-poison"
 
@@ -66,9 +66,9 @@ class Queue:
 
 
 class Queues:
-    """QueuePort: sends each message to its own queue, counts what waits, reads poison queues."""
+    """Sends each message to its own queue, counts what waits, reads poison queues."""
 
-    def __init__(self, storage: Storage, names: Sequence[str] = QUEUES) -> None:
+    def __init__(self, storage: Storage, names: Collection[str] = QUEUES) -> None:
         self._queues = {name: Queue(storage, name) for name in names}
         self._poison = {name: Queue(storage, f"{name}{_POISON}") for name in names}
 

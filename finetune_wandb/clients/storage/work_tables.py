@@ -31,7 +31,7 @@ _LONGEST_RESULTS: Final = 30_000
 
 
 class WorkTable:
-    """MessagePort over Azure Tables: messages that were begun, and those that were set aside."""
+    """Messages that were begun and did not end, and those that were set aside."""
 
     def __init__(self, storage: Storage) -> None:
         self._rows = Rows(storage, "work", dict[str, Any])
@@ -41,18 +41,22 @@ class WorkTable:
         return replace(_work_of(data), etag=etag) if data else None
 
     async def claim(self, work: Work) -> None:
+        """Write a row over the version that was read, or a new one. Raises ConflictError."""
         await self._rows.put(_OPEN, work.key, _data_of(work), over=work.etag)
 
     async def write(self, work: Work) -> None:
+        """Write a row, whatever was there."""
         await self._rows.put(_OPEN, work.key, _data_of(work))
 
     async def remove(self, work: Work) -> None:
         await self._rows.delete(_OPEN, work.key)
 
     async def list_open(self) -> list[Work]:
+        """Return what was begun and did not end, or ended after a crash."""
         return [_work_of(data) for data in await self._rows.rows(_OPEN)]
 
     async def set_aside(self, work: Work) -> None:
+        """Keep a message with its cause until it is put back."""
         await self._rows.put(_ASIDE, work.key, _data_of(work))
         await self._rows.delete(_OPEN, work.key)
 
@@ -79,7 +83,7 @@ def _work_of(data: dict[str, Any]) -> Work:
 
 
 class ProblemTable:
-    """ProblemPort over Azure Tables. The same problem again is counted, not repeated."""
+    """The same problem again is counted, not repeated."""
 
     def __init__(self, storage: Storage, clock: Callable[[], float] = time.time) -> None:
         """`clock` gives unix seconds."""
@@ -138,7 +142,7 @@ class _Latest:
 
 
 class ResyncTable:
-    """ResyncPort over Azure Tables: one partition a re-sync, its head and one row an item.
+    """One partition a re-sync: its head and one row an item.
 
     Progress is counted from the items, never kept as a number: a message that is worked on twice
     writes the same row twice. One more row for each kind of request names its latest re-sync.
@@ -188,10 +192,13 @@ class ResyncTable:
         await self._items.delete(resync_id, name)
 
     async def running(self, fingerprint: str) -> str:
+        """Return the id of the latest re-sync of this request, empty for none."""
         known, _ = await self._latest.read(_RUNNING, fingerprint)
         return known.id if known else ""
 
     async def claim(self, fingerprint: str, resync: Resync, *, instead_of: str) -> str:
+        """Make a re-sync the latest of its request and remove its predecessor, unless another
+        one became the latest meanwhile. Return the id of the latest one."""
         known, etag = await self._latest.read(_RUNNING, fingerprint)
         latest = known.id if known else ""
         if latest != instead_of:
@@ -206,10 +213,12 @@ class ResyncTable:
         return resync.id
 
     async def latest(self) -> list[tuple[str, float]]:
+        """Return id and time of the latest re-sync of each request, newest first."""
         found = [(row.id, row.created_at) for row in await self._latest.rows(_RUNNING)]
         return sorted(found, key=lambda pair: pair[1], reverse=True)
 
     async def purge(self, before: float) -> None:
+        """Remove the re-syncs that were requested before this time (unix seconds)."""
         for row in await self._latest.rows(_RUNNING):
             if row.created_at < before:
                 await self.remove(row.id)

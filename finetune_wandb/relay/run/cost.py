@@ -17,7 +17,7 @@ from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.relay.cursor import Kept
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import JobsPort
-from finetune_wandb.model.setting_parsers import Prices
+from finetune_wandb.model.settings import Prices
 from finetune_wandb.relay.published.rows import Event
 
 AUTO_PAUSE_USD: Final = 5000.0

@@ -15,7 +15,7 @@ from msgspec import field
 
 from finetune_wandb.model.relay.cursor import Kept, strict_json
 from finetune_wandb.model.relay.job import Job
-from finetune_wandb.model.setting_parsers import Prices
+from finetune_wandb.model.settings import Prices
 from finetune_wandb.relay.published.rows import Checkpoint, Event, Number, Row, metric_name
 from finetune_wandb.relay.run.cost import Meter, Usage
 

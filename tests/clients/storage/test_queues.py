@@ -21,7 +21,7 @@ from finetune_wandb.clients.storage.tables import Rows, RowWrite, Table, table_k
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import ConflictError, SettingsError, UnavailableError
 from finetune_wandb.model.messages import Message
-from finetune_wandb.model.queues import QueueCount
+from finetune_wandb.model.work import QueueCount
 from tests.clients.http_stage import answering
 from tests.clients.storage.test_cursor_table_contract import _KEY, until_listening
 

@@ -8,7 +8,7 @@ import pytest
 
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.relay.job import Job
-from finetune_wandb.model.setting_parsers import Prices
+from finetune_wandb.model.settings import Prices
 from finetune_wandb.relay.ports import RelayOptions
 from finetune_wandb.relay.published.rows import parse_event
 from finetune_wandb.relay.run.cost import Meter, Usage, price_of
