@@ -14,8 +14,7 @@ from finetune_wandb.model.relay.job import Job, parse_job
 from finetune_wandb.model.relay.state import CLOSED
 from finetune_wandb.model.work import Problem, Source
 from finetune_wandb.relay.passes.account_pass import relay_account
-from finetune_wandb.relay.passes.closing import JOB_DELETED, close_runs
-from finetune_wandb.relay.passes.heartbeat import beat_runs
+from finetune_wandb.relay.passes.closing import JOB_DELETED, beat_runs, close_runs
 from finetune_wandb.relay.passes.job_pass import JobOutcome
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,7 @@ from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError
 from finetune_wandb.model.messages import BackfillMessage, RelayMessage
 from finetune_wandb.model.resync import JobFailure, Resync, ResyncItem, ResyncRequest, finish_jobs
-from finetune_wandb.relay.passes import select
-from finetune_wandb.relay.passes.finder import closed_states
+from finetune_wandb.relay.passes.finder import closed_states, due_jobs, job_messages
 from finetune_wandb.relay.passes.job_pass import JobOutcome
 
 _FINE: Final = frozenset({"live", "ending", "complete", "skipped", "new"})
@@ -60,7 +59,7 @@ async def send_jobs(resync: Resync, item: ResyncItem, app: App) -> dict[str, Any
             force=resync.request.force,
         )
         for number, message in enumerate(
-            select.messages(account, jobs, sent_at=now, trigger="resync", kind=BackfillMessage)
+            job_messages(account, jobs, BackfillMessage, sent_at=now, trigger="resync")
         )
     ]
     for message in messages:
@@ -97,7 +96,7 @@ async def _due(
             raw = await app.relay.jobs.read_job(account, request.job)
         except MissingError as error:
             raise MissingError(NO_JOB, subject=request.job, remedy=NO_JOB_REMEDY) from error
-        return select.due_jobs([raw]), {"jobs": 1, "to_relay": 1}
+        return due_jobs([raw]), {"jobs": 1, "to_relay": 1}
     seen = {one.job: one for one in await app.relay.cursors.seen(account.key)}
     states = closed_states(skip_native=app.options.skip_native)
     closed = {job for job, one in seen.items() if one.relay_state in states}
@@ -107,7 +106,7 @@ async def _due(
         unusable += page.unusable
         covered = [raw for raw in page.items if _covered(raw, request.since)]
         listed += len(covered)
-        due += select.due_jobs(
+        due += due_jobs(
             # A parked job is tried at once: that is what was asked for.
             raw
             for raw in covered

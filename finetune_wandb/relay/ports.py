@@ -23,6 +23,8 @@ from finetune_wandb.model.relay.ports import (
 from finetune_wandb.model.setting_parsers import Prices
 from finetune_wandb.model.settings import Settings
 
+JOBS_PER_MESSAGE: Final = 20
+"""So many jobs travel, and are worked on, together."""
 WHOLE_JOBS: Final = 8
 """Jobs that are over are relayed so many together: all that each published may be in memory."""
 _WHOLE_AT_ONCE: Final = 3

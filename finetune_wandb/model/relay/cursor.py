@@ -100,16 +100,25 @@ class Stored:
 
 class Kept(msgspec.Struct):
     """A part of a cursor's `state`, by names with defaults: a row that another version wrote still
-    loads."""
+    loads. A field of a class of ours has `load` and `dump` as this one has."""
 
     @classmethod
     def load(cls, state: Mapping[str, Any] | None) -> Self:
         """Return what `dump` wrote; a new one for None."""
-        return msgspec.convert(state or {}, cls, strict=False)
+        return msgspec.convert(state or {}, cls, strict=False, dec_hook=_load)
 
     def dump(self) -> dict[str, Any]:
-        """Return strict JSON values, shared with nothing."""
-        return {name: strict_json(value) for name, value in msgspec.to_builtins(self).items()}
+        """Return plain values, shared with nothing."""
+        found: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_dump)
+        return found
+
+
+def _load(kind: Any, dumped: Any) -> Any:
+    return kind.load(dumped)
+
+
+def _dump(part: Any) -> Any:
+    return part.dump()
 
 
 def strict_json(value: Any) -> Any:

@@ -41,7 +41,7 @@ from finetune_wandb.relay.artifacts.files import (
     read_result,
     table_rows,
 )
-from finetune_wandb.relay.passes.memory import Memory, can_load
+from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.place import RunPlace
 from finetune_wandb.relay.ports import RelayPorts
 from finetune_wandb.relay.published.rows import checkpoint_table
@@ -274,22 +274,22 @@ class ArtifactLog:
             cursor = (await self._ports.cursors.read(account.key, [job.id])).get(job.id)
             if cursor is None or cursor.run != run:
                 return
-            memory = Memory.load(cursor.state, cursor.curve)
+            memory = Memory.of(cursor)
             if not memory.ended:
                 return  # the run was lost and is being written anew
             memory.files, memory.artifacts = facts, "done"
             place = RunPlace(job, account, memory, self._ports.sink, key)
             await place.ensure(cursor, pending=False)
-            cursor.state = memory.dump()
+            memory.put_into(cursor)
             if not await self._ports.cursors.save([cursor]):
                 return
         raise ConflictError("other workers keep on writing the job first", subject=job.id)
 
 
 def _is_due(cursor: Cursor) -> bool:
-    if not can_load(cursor):
+    memory = Memory.readable(cursor)
+    if memory is None:
         return False
-    memory = Memory.load(cursor.state, cursor.curve)
     # The checkpoints that there are at a pause are what people choose from.
     is_still = memory.ended or cursor.status == "paused"
     return cursor.run is not None and is_still and memory.artifacts != "done"

@@ -37,36 +37,26 @@ class Steps:
                 return True
         return False
 
-    def add(self, step: int) -> None:
-        """Add a step that is not yet a member."""
-        if self._members is not None:
-            self._members.add(step)
-        if self._runs:
-            run = self._runs[-1]
-            if step == run[1] + run[2] and run[0] != run[1]:
-                run[1] = step
-                return
-            if run[0] == run[1] and step > run[1]:
-                run[1], run[2] = step, step - run[0]
-                return
-        self._runs.append([step, step, 1])
-
     def claim(self, step: int) -> bool:
         """Add a step; say whether it was new."""
         runs = self._runs
-        if len(runs) == 1 and self._members is None:
-            run = runs[0]
-            if step > run[1]:  # beyond the one progression there is: new, and mostly its next
-                if run[0] == run[1]:
-                    run[1], run[2] = step, step - run[0]
-                elif step == run[1] + run[2]:
+        # Beyond the one progression that there mostly is, a step is new without a search.
+        is_beyond = len(runs) == 1 and step > runs[0][1]
+        if not is_beyond:
+            if step in self:
+                return False
+            if self._members is not None:
+                self._members.add(step)
+        if runs:
+            run = runs[-1]
+            if run[0] != run[1]:
+                if step == run[1] + run[2]:
                     run[1] = step
-                else:
-                    runs.append([step, step, 1])
+                    return True
+            elif step > run[1]:
+                run[1], run[2] = step, step - run[0]
                 return True
-        if step in self:
-            return False
-        self.add(step)
+        runs.append([step, step, 1])
         return True
 
     def runs(self) -> list[list[int]]:
@@ -101,19 +91,9 @@ class Ledger:
         self.count = 0
         """How many values there are."""
 
-    def has(self, step: int, metric: str) -> bool:
-        steps = self._metrics.get(metric)
-        return steps is not None and step in steps
-
     def claim(self, step: int, metric: str) -> bool:
         """Add a value; say whether it was new."""
-        steps = self._metrics.get(metric)
-        if steps is None:
-            steps = self._metrics[metric] = Steps()
-        if not steps.claim(step):
-            return False
-        self.count += 1
-        return True
+        return bool(self.claim_new(step, {metric: 0}))
 
     def claim_new(self, step: int, values: dict[str, Number]) -> dict[str, Number]:
         """Add the values of a step; return those that were new (`values` itself when all were)."""
@@ -171,7 +151,6 @@ class Ledger:
         if dumped:
             ledger.count = dumped["count"]
             ledger._twins = dict(dumped.get("twins", {}))
-            for names, runs in dumped["groups"]:
-                for name in names:
-                    ledger._metrics[name] = Steps(runs)
+            groups = dumped["groups"]
+            ledger._metrics = {name: Steps(runs) for names, runs in groups for name in names}
         return ledger

@@ -133,7 +133,7 @@ def settle_failure(
     elif isinstance(error, (MissingError, DeniedError)) and error.code == "run":
         # One 404 or 403 proves nothing: an ingress or a lost permission answers it too.
         memory.doubted = True
-        cursor.state = memory.dump()
+        memory.put_into(cursor)
         cursor.retry_at = now + min(_DOUBT_S * 2 ** min(cursor.failures - 1, 8), _PARK_S[1])
     elif keyless:
         # Everything resumes with the next pass once a good key is in use.
@@ -150,7 +150,7 @@ def settle_failure(
 
 def _start_over(cursor: Cursor, memory: Memory, generation: int) -> None:
     """Forget what the lost run held: the next pass writes all of it into a new run."""
-    cursor.state, cursor.curve = memory.without_run(generation).dump(), {}
+    memory.without_run(generation).put_into(cursor)
     cursor.run = None
     cursor.rows = cursor.lines = cursor.values = 0
     cursor.last_step = cursor.last_value_at = cursor.ending_since = None

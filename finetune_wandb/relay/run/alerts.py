@@ -4,19 +4,18 @@ An alert has two halves, the W&B alert on the run and the notice on the topic. E
 what the one service does not take now is tried again without troubling the other.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Final
 
-from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, DeniedError, TemporaryError
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import Job
-from finetune_wandb.model.relay.ports import RunAlert, RunKey
+from finetune_wandb.model.relay.ports import RunAlert
 from finetune_wandb.relay.passes.memory import Memory
-from finetune_wandb.relay.ports import RelayOptions, RelayPorts, joined_notes
+from finetune_wandb.relay.ports import PassContext, RelayOptions, joined_notes
 from finetune_wandb.relay.run.cost import AUTO_PAUSE_USD
 from finetune_wandb.relay.run.summary import PAIRS, Summary
 
@@ -188,65 +187,53 @@ def _gaps(job: Job, summary: Summary) -> Iterator[str]:
             )
 
 
-@dataclass(slots=True)
-class Alarm:
-    """The alerts of one job in one pass: found first, raised once the values are sent."""
+async def raise_alerts(
+    job: Job,
+    cursor: Cursor,
+    memory: Memory,
+    context: PassContext,
+    *,
+    previous_status: str,
+    cost: float | None,
+) -> None:
+    """Raise the alerts that are due, on the run and as notices. `cost` is in USD.
 
-    job: Job
-    account: RelayAccount
-    memory: Memory
-    ports: RelayPorts
-    options: RelayOptions
-    key: RunKey
-    _due: list[RunAlert] = field(default_factory=list)
-
-    @property
-    def is_due(self) -> bool:
-        return bool(self._due)
-
-    def find(self, cursor: Cursor, *, now: float, previous_status: str, cost: float | None) -> None:
-        """Find the alerts that are due. Times are unix seconds, cost is in USD."""
-        summary = self.memory.summary
-        if self.job.status != "running":
-            summary.running_at = None
-        elif summary.running_at is None:
-            summary.running_at = now
-        facts = Facts(
-            now=now,
-            previous_status=previous_status,
-            summary=summary,
-            last_value_at=cursor.last_value_at,
-            value_seen_at=self.memory.value_seen_at,
-            steps=cursor.rows,
-            cost=cost,
-        )
-        self._due = due_alerts(self.job, facts, self.options, self.memory.alerted)
-
-    async def raise_due(self, cursor: Cursor, *, now: float) -> None:
-        """Raise them on the run and as notices; what cannot be raised now is due again later."""
-        assert cursor.run is not None, "only a job with a run has alerts"
-        ports, run = self.ports, cursor.run
-        for alert in self._due:
-            halves: tuple[tuple[str, str, Callable[[], Awaitable[None]]], ...] = (
-                (alert.reason, "W&B", partial(ports.sink.alert, run, alert, key=self.key)),
-                (
-                    _on_topic(alert),
-                    "the topic",
-                    partial(ports.tell, self.account, self.job, run, alert, now),
-                ),
-            )
-            for mark, place, send in halves:
-                if mark in self.memory.alerted:
-                    continue
-                problem = f"alert {alert.reason} could not be raised in {place}"
-                notes = [note for note in cursor.notes if not note.startswith(problem)]
-                is_done = True
-                try:
-                    await send()
-                except AppError as error:
-                    # Values must not wait for an alert that cannot be delivered.
-                    notes.append(f"{problem}: {error.message}")
-                    is_done = not isinstance(error, TemporaryError | DeniedError)  # rights may come
-                cursor.notes = joined_notes((), notes)
-                if is_done:
-                    self.memory.alerted.append(mark)
+    What cannot be raised now is due again later.
+    """
+    run, now, summary = cursor.run, context.clock(), memory.summary
+    assert run is not None, "only a job with a run has alerts"
+    if job.status != "running":
+        summary.running_at = None
+    elif summary.running_at is None:
+        summary.running_at = now
+    facts = Facts(
+        now=now,
+        previous_status=previous_status,
+        summary=summary,
+        last_value_at=cursor.last_value_at,
+        value_seen_at=memory.value_seen_at,
+        steps=cursor.rows,
+        cost=cost,
+    )
+    ports, account = context.ports, context.account
+    for alert in due_alerts(job, facts, context.options, memory.alerted):
+        on_run = partial(ports.sink.alert, run, alert, key=context.key)
+        on_topic = partial(ports.tell, account, job, run, alert, now)
+        for mark, place, send in (
+            (alert.reason, "W&B", on_run),
+            (_on_topic(alert), "the topic", on_topic),
+        ):
+            if mark in memory.alerted:
+                continue
+            problem = f"alert {alert.reason} could not be raised in {place}"
+            notes = [note for note in cursor.notes if not note.startswith(problem)]
+            is_done = True
+            try:
+                await send()
+            except AppError as error:
+                # Values must not wait for an alert that cannot be delivered.
+                notes.append(f"{problem}: {error.message}")
+                is_done = not isinstance(error, TemporaryError | DeniedError)  # rights may come
+            cursor.notes = joined_notes((), notes)
+            if is_done:
+                memory.alerted.append(mark)

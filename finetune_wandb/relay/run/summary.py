@@ -61,6 +61,10 @@ class Summary(Kept):
     best_checkpoint: dict[str, Any] = field(default_factory=dict)
     """Step, metric, value and deployable model of the best checkpoint."""
 
+    def dump(self) -> dict[str, Any]:
+        """Return strict JSON values: a metric may be infinite."""
+        return {name: strict_json(value) for name, value in Kept.dump(self).items()}
+
     def take_rows(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
