@@ -32,7 +32,7 @@ from finetune_wandb.model.relay.artifact import (
     table_file,
 )
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
-from finetune_wandb.model.relay.job import Job, parse_job, reduce_job
+from finetune_wandb.model.relay.job import Job, parse_job
 from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.relay.artifacts.files import (
     COLUMNS,
@@ -162,7 +162,7 @@ class ArtifactLog:
     ) -> tuple[Job, dict[str, Any]]:
         """Log a job's artifacts; return the job and the facts of its files, for the run's config."""
         jobs = self._ports.jobs
-        job = parse_job(reduce_job(await jobs.read_job(account, job_id)))
+        job = parse_job(await jobs.read_job(account, job_id))
         if job is None:
             raise MissingError("the fine-tuning API answered another object", subject=job_id)
         facts: dict[str, Any] = {}

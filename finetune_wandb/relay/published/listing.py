@@ -16,9 +16,10 @@ import msgspec
 
 from finetune_wandb.model.errors import MissingError, RejectedError
 from finetune_wandb.model.relay.cursor import Kept
+from finetune_wandb.model.relay.job import as_moment
 from finetune_wandb.model.relay.ports import Listing
 from finetune_wandb.relay.published.metrics import metrics_of
-from finetune_wandb.relay.published.rows import Event, moment, parse_event
+from finetune_wandb.relay.published.rows import Event, parse_event
 
 LATE_S: Final = 30.0
 """An event may be listed so many seconds after its time and is still seen by the next live read.
@@ -175,7 +176,7 @@ class _Walk:
                 name = ""
             is_known = name and known and _mark(name) in known
             event = None if is_known else parse_event(item)
-            at = moment(item.get("created_at")) if event is None else event.at
+            at = as_moment(item.get("created_at")) if event is None else event.at
             if name:
                 self._ids.append(name)
                 self._times.append(at)
