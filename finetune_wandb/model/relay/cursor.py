@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from finetune_wandb.model.relay.state import Happened, RelayState, state_after
+from finetune_wandb.model.relay.state import TRANSITIONS, Happened, RelayState
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Cursor:
 
     def move(self, happened: Happened) -> None:
         """Go to the state that follows what happened."""
-        self.relay_state = state_after(self.relay_state, happened)
+        self.relay_state = TRANSITIONS[self.relay_state][happened]
 
 
 @dataclass(frozen=True, slots=True)

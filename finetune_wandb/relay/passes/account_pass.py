@@ -6,7 +6,6 @@ message. docs/crash.md says what survives where.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,9 +23,7 @@ from finetune_wandb.relay.passes.closing import NATIVE, Closing
 from finetune_wandb.relay.passes.job_pass import JobOutcome, JobPass
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.place import confirm_end
-from finetune_wandb.relay.ports import WHOLE_JOBS, PassContext, RelayOptions, RelayPorts
-
-log = logging.getLogger(__name__)
+from finetune_wandb.relay.ports import WHOLE_JOBS, PassContext, RelayOptions, RelayPorts, unexpected
 
 _AT_ONCE: Final = 20
 _UNREAD_S: Final = 600.0
@@ -247,15 +244,8 @@ class _Work:
                 await step(item)
             except AppError as error:
                 item.fail(error)
-            except Exception as error:  # one job's surprise must not stop the others
-                log.exception("job %s: unexpected", item.job.id)
-                item.fail(
-                    TemporaryError(
-                        f"unexpected {type(error).__name__} while relaying",
-                        subject=item.job.id,
-                        remedy="retried with the next tick; the traceback is in the log",
-                    )
-                )
+            except Exception as error:
+                item.fail(unexpected(error, "relaying", item.job.id))
 
     async def _save(self, items: Sequence[JobPass]) -> None:
         """Save the passes' cursors; one that another worker saved first is lost.

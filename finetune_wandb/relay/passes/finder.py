@@ -7,7 +7,6 @@ from here: a crash costs two minutes, not a queue's lease.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -16,15 +15,13 @@ from typing import Any, Final
 import orjson
 
 from finetune_wandb.model.accounts.account import RelayAccount
-from finetune_wandb.model.errors import AppError, RejectedError, TemporaryError, UnavailableError
+from finetune_wandb.model.errors import AppError, RejectedError, UnavailableError
 from finetune_wandb.model.messages import BackfillMessage, RelayMessage
 from finetune_wandb.model.relay.cursor import JobSeen
 from finetune_wandb.model.relay.job import TERMINAL, as_number, is_job_id, reduce_job
 from finetune_wandb.model.relay.ports import CursorsPort, JobsPort, Listing, WorkPort
 from finetune_wandb.model.relay.state import CLOSED, RelayState
-from finetune_wandb.relay.ports import JOBS_PER_MESSAGE
-
-log = logging.getLogger(__name__)
+from finetune_wandb.relay.ports import JOBS_PER_MESSAGE, unexpected
 
 PAGE: Final = 100
 _AT_ONCE: Final = 32
@@ -126,13 +123,8 @@ class Finder:
                     await self._tick_account(account, found, clock())
                 except AppError as error:
                     found.failures[account.key] = error
-                except Exception as error:  # one account's surprise must not stop the others
-                    log.exception("account %s: unexpected", account.key)
-                    found.failures[account.key] = TemporaryError(
-                        f"unexpected {type(error).__name__} while listing jobs",
-                        subject=account.key,
-                        remedy="retried with the next tick; the traceback is in the log",
-                    )
+                except Exception as error:
+                    found.failures[account.key] = unexpected(error, "listing jobs", account.key)
 
         await asyncio.gather(*(one(account) for account in accounts))
         problems = (*found.failures.items(), *found.oddities.items())
