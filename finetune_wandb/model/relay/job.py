@@ -70,6 +70,11 @@ class Job:
     """Names of fields that were there and could not be used."""
 
     @property
+    def reason(self) -> str:
+        """Azure's code and message for a failure; empty where it gives none."""
+        return ": ".join(part for part in (self.error_code, self.error_message) if part)
+
+    @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL
 

@@ -201,13 +201,10 @@ def put_into_outbox(
 
 def final_line(job: Job, memory: Memory) -> str | None:
     """Return the console line that says why a job failed, None when there is none to say."""
-    reason = ": ".join(part for part in (job.error_code, job.error_message) if part)
-    if not job.is_terminal or not reason:
+    identity = (1 << 62) | zlib.crc32(f"{job.status} {job.reason}".encode())
+    if not job.is_terminal or not job.reason or not memory.claim_once(identity):
         return None
-    identity = (1 << 62) | zlib.crc32(f"{job.status} {reason}".encode())
-    if not memory.claim_once(identity):
-        return None
-    text = " ".join(f"Job {job.status}: {reason}".split())
+    text = " ".join(f"Job {job.status}: {job.reason}".split())
     return error_line(text, job.finished_at or job.created_at or 0.0)
 
 

@@ -5,7 +5,7 @@ what the one service does not take now is tried again without troubling the othe
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Final
@@ -53,7 +53,7 @@ def due_alerts(
 ) -> list[RunAlert]:
     """Return the alerts that are switched on and of which a half was not raised before."""
     return [
-        replace(alert, title=alert.title[:_MAX_TITLE])
+        alert
         for alert in _alerts(job, facts, options)
         if alert.kind in options.alerts and not {alert.reason, _on_topic(alert)} <= set(raised)
     ]
@@ -70,58 +70,46 @@ def _alerts(job: Job, facts: Facts, options: RelayOptions) -> Iterator[RunAlert]
     if ended_at is not None and facts.now - ended_at >= _RECENT_S:
         return  # relayed late, or once more: it is too late to act
     if job.status == "failed":
-        cause = ": ".join(part for part in (job.error_code, job.error_message) if part)
-        yield RunAlert(
-            "failed", "failed", f"{name} failed", cause or "Azure gave no reason.", "ERROR"
+        yield _alert(
+            "failed", f"{name} failed", job.reason or "Azure gave no reason.", level="ERROR"
         )
     if cause := _divergence(job, facts.summary):
-        yield RunAlert(
-            "diverging",
-            "diverging",
-            f"{name} diverges",
-            f"The job published {cause}. Consider cancelling it and lowering the learning rate.",
-        )
+        advice = "Consider cancelling it and lowering the learning rate."
+        yield _alert("diverging", f"{name} diverges", f"The job published {cause}. {advice}")
     if job.status == "running":
         yield from _silence(job, facts, options, name)
     for gap in _gaps(job, facts.summary):
-        yield RunAlert("gap", "gap", f"{name} may be overfitting", gap)
+        yield _alert("gap", f"{name} may be overfitting", gap)
     yield from _money(job, facts, options, name)
 
 
+def _alert(kind: str, title: str, text: str, *, part: str = "", level: str = "WARN") -> RunAlert:
+    """Return an alert; `part` tells those of one kind apart."""
+    return RunAlert(kind, f"{kind}:{part}" if part else kind, title[:_MAX_TITLE], text, level)
+
+
 def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator[RunAlert]:
-    cost = facts.cost
-    if cost is not None and options.cost_alert_usd and cost >= options.cost_alert_usd:
-        yield RunAlert(
-            "cost",
-            "cost",
-            f"{name} passed {options.cost_alert_usd:.0f} USD",
-            f"By the price list it has cost about {cost:.2f} USD so far.",
-        )
+    cost, most = facts.cost, options.cost_alert_usd
+    if cost is not None and most and cost >= most:
+        text = f"By the price list it has cost about {cost:.2f} USD so far."
+        yield _alert("cost", f"{name} passed {most:.0f} USD", text)
     if not job.is_reinforcement or job.is_terminal:
         return
     if cost is not None and cost >= _NEAR_PAUSE * AUTO_PAUSE_USD and job.status != "paused":
-        yield RunAlert(
-            "pause",
-            "pause:near",
-            f"{name} will be paused soon",
+        text = (
             f"It has cost about {cost:.0f} USD; Azure pauses reinforcement jobs at"
-            f" {AUTO_PAUSE_USD:.0f} USD. After a resume there is no further cap.",
+            f" {AUTO_PAUSE_USD:.0f} USD. After a resume there is no further cap."
         )
+        yield _alert("pause", f"{name} will be paused soon", text, part="near")
     if job.is_paused:
-        yield RunAlert(
-            "pause",
-            "pause:paused",
-            f"{name} is paused",
+        text = (
             f"Azure pauses reinforcement jobs at {AUTO_PAUSE_USD:.0f} USD; a person may"
-            " also have paused it. It goes on once it is resumed.",
+            " also have paused it. It goes on once it is resumed."
         )
+        yield _alert("pause", f"{name} is paused", text, part="paused")
     if facts.previous_status in ("paused", "resuming") and job.status == "running":
-        yield RunAlert(
-            "pause",
-            "pause:resumed",
-            f"{name} was resumed",
-            "The job goes on after a pause. Azure does not pause it for its cost again.",
-        )
+        text = "The job goes on after a pause. Azure does not pause it for its cost again."
+        yield _alert("pause", f"{name} was resumed", text, part="resumed")
 
 
 def _divergence(job: Job, summary: Summary) -> str:
@@ -151,14 +139,14 @@ def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterat
         if silence > _FIRST_VALUE_S:
             phase = usage.queue_state(job) or "training"
             text = f"No value yet, and no news for {silence / 3600:.0f} hours; phase: {phase}."
-            yield RunAlert("stalled", "stalled:no_value", title, text)
+            yield _alert("stalled", title, text, part="no_value")
     elif facts.value_seen_at is not None:
         silence, usual = facts.now - facts.value_seen_at, _interval(facts)
         if silence > max(options.stall_factor * usual, _LEAST_SILENCE_S):
             text = (
                 f"No new value for {silence / 60:.0f} minutes; the usual interval is {usual:.0f} s."
             )
-            yield RunAlert("stalled", "stalled", title, text)
+            yield _alert("stalled", title, text)
 
 
 def _gaps(job: Job, summary: Summary) -> Iterator[str]:
