@@ -23,7 +23,7 @@ from finetune_wandb.model.accounts.key import KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.causes import causes, checks
 from finetune_wandb.model.relay.cursor import Cursor
-from finetune_wandb.relay.run.curve import points
+from finetune_wandb.relay.run.summary import curve_points
 from handlers.resync import view as resync_view
 from handlers.status import StatusQuery, read_query, tagged_answer
 from handlers.status_view import account_view, job_view, key_view, problem_view, queue_view
@@ -239,7 +239,7 @@ def chart(curve: dict[str, Any]) -> dict[str, Any] | None:
 
     `curve` is what a cursor keeps. Each line has its `kind`, its `points`, and its `last` one.
     """
-    series = points(curve)
+    series = curve_points(curve)
     for word, train, valids in _PAIRS:
         valid: list[list[float]] = next((series[one] for one in valids if series.get(one)), [])
         given = {"train": ("training", series.get(train, [])), "valid": ("validation", valid)}

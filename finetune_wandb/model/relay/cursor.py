@@ -105,20 +105,16 @@ class Kept(msgspec.Struct):
     @classmethod
     def load(cls, state: Mapping[str, Any] | None) -> Self:
         """Return what `dump` wrote; a new one for None."""
-        return msgspec.convert(state or {}, cls, strict=False, dec_hook=_load)
+        return msgspec.convert(state or {}, cls, strict=False, dec_hook=_part)
 
     def dump(self) -> dict[str, Any]:
         """Return plain values, shared with nothing."""
-        found: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_dump)
+        found: dict[str, Any] = msgspec.to_builtins(self, enc_hook=lambda part: part.dump())
         return found
 
 
-def _load(kind: Any, dumped: Any) -> Any:
+def _part(kind: Any, dumped: Any) -> Any:
     return kind.load(dumped)
-
-
-def _dump(part: Any) -> Any:
-    return part.dump()
 
 
 def strict_json(value: Any) -> Any:

@@ -174,7 +174,14 @@ class _Work:
             if self.context.clock() - started > ports.budget_s:
                 for item, task in late.items():
                     task.cancel()
-                    item.fail(_too_slow(item, ports.budget_s))
+                    item.fail(
+                        TemporaryError(
+                            f"reading the job took longer than {ports.budget_s / 60:.0f} minutes",
+                            subject=item.job.id,
+                            remedy="retried with the next tick; check how fast the fine-tuning API"
+                            " answers",
+                        )
+                    )
                 await self._close(list(late))
                 return
             for item in late:
@@ -283,14 +290,6 @@ class _Work:
             cursor.listed_at = self.listed_at
             await self.context.ports.cursors.save([cursor])
         return JobOutcome(job.id, cursor.relay_state)
-
-
-def _too_slow(item: JobPass, budget_s: float) -> TemporaryError:
-    return TemporaryError(
-        f"reading the job took longer than {budget_s / 60:.0f} minutes",
-        subject=item.job.id,
-        remedy="retried with the next tick; check how fast the fine-tuning API answers",
-    )
 
 
 def _not_read(cursor: Cursor) -> JobOutcome:

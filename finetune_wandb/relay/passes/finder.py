@@ -78,14 +78,13 @@ class _Look:
     now: float
 
     def messages(
-        self, listed: Iterable[dict[str, Any]], kind: type[RelayMessage]
+        self, listed: Iterable[dict[str, Any]], kind: type[RelayMessage], trigger: str = "timer"
     ) -> list[RelayMessage]:
         jobs = due_jobs(listed)
-        return job_messages(self.account, jobs, kind, sent_at=self.now, trigger="timer")
+        return job_messages(self.account, jobs, kind, sent_at=self.now, trigger=trigger)
 
     def named(self, jobs: Iterable[str], trigger: str) -> list[RelayMessage]:
-        ids = [{"id": job} for job in sorted(jobs)]
-        return job_messages(self.account, ids, RelayMessage, sent_at=self.now, trigger=trigger)
+        return self.messages(({"id": job} for job in sorted(jobs)), RelayMessage, trigger)
 
 
 class Finder:
@@ -101,9 +100,7 @@ class Finder:
         page_s: float = _PAGE_S,
     ) -> None:
         """A page of a listing has `page_s` seconds."""
-        self._jobs = jobs
-        self._cursors = cursors
-        self._work = work
+        self._jobs, self._cursors, self._work = jobs, cursors, work
         self._closed = closed_states(skip_native=skip_native)
         self._skip_native = skip_native
         self._page_s = page_s

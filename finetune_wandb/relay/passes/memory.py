@@ -10,8 +10,7 @@ from finetune_wandb.model.relay.job import Job
 from finetune_wandb.relay.passes.ledger import Ledger
 from finetune_wandb.relay.published.listing import Hints
 from finetune_wandb.relay.published.rows import Event
-from finetune_wandb.relay.run.curve import Series
-from finetune_wandb.relay.run.summary import Summary
+from finetune_wandb.relay.run.summary import Series, Summary
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from finetune_wandb.relay.published.rows import (
     json_text,
 )
 from finetune_wandb.relay.published.sources import Reading
-from finetune_wandb.relay.run import curve
 from finetune_wandb.relay.run.cost import Meter
+from finetune_wandb.relay.run.summary import extend_curve
 
 HEARTBEAT: Final = b"{}"
 """Tells W&B that the run is alive, and changes nothing."""
@@ -138,7 +138,7 @@ class Sources:
                 self._waiting = batch
             room = self._take_batch(memory, taken, offset, room)
         memory.summary.take_rows(taken.fresh)
-        curve.extend(memory.curve, taken.fresh, memory.ledger.metrics)
+        extend_curve(memory.curve, taken.fresh, memory.ledger.metrics)
 
     def _take_batch(self, memory: Memory, taken: Taken, offset: int, room: int) -> int:
         """Take rows off the batch until it is empty or `room` is below zero; return what is left."""
@@ -200,9 +200,9 @@ def put_into_outbox(
 
 
 def final_line(job: Job, memory: Memory) -> str | None:
-    """Return the console line that says why a job failed, None when there is none to say."""
+    """Return the console line that says why a job ended, None when there is none to say."""
     identity = (1 << 62) | zlib.crc32(f"{job.status} {job.reason}".encode())
-    if not job.is_terminal or not job.reason or not memory.claim_once(identity):
+    if not job.reason or not memory.claim_once(identity):
         return None
     text = " ".join(f"Job {job.status}: {job.reason}".split())
     return error_line(text, job.finished_at or job.created_at or 0.0)

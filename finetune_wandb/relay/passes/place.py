@@ -24,7 +24,7 @@ from finetune_wandb.model.relay.ports import EnsuredRun, RunAttributes, RunKey, 
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.outbox import HEARTBEAT
 from finetune_wandb.relay.ports import RelayPorts
-from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_path, run_suffix
+from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_path
 
 HEARTBEAT_S: Final = 30.0
 """W&B is told unless it heard of the run this recently: with a tick a minute, gaps stay below 90 s."""
@@ -72,8 +72,8 @@ class RunPlace:
         return f"the run {taken} was there before; this job's run is {run.run_id}"
 
     def _path(self, generation: int) -> RunPath:
-        suffix = run_suffix(self.job, generation)
-        run = run_path(self.job, self.account, key_entity=self.key.entity, suffix=suffix)
+        entity = self.key.entity
+        run = run_path(self.job, self.account, key_entity=entity, generation=generation)
         if problem := path_problem(run):
             raise RejectedError(
                 problem,

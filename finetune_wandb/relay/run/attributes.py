@@ -28,25 +28,23 @@ Source: reports in W&B's issue tracker and documentation, read 2026-11-24.
 """
 _MAX_RUN_ID: Final = 64
 _BAD_IN_ID: Final = str.maketrans(dict.fromkeys(":;,#?/'\\%", "-"))
+_PORTAL: Final = "https://portal.azure.com/#resource"
 _BAD_IN_PROJECT: Final = set("/\\#?%:")
 
 
-def run_path(job: Job, account: RelayAccount, *, key_entity: str, suffix: str = "") -> RunPath:
-    """Return where a job's run belongs: the job's own word, its metadata, then the account's."""
+def run_path(job: Job, account: RelayAccount, *, key_entity: str, generation: int = 1) -> RunPath:
+    """Return where a job's run belongs: the job's own word, its metadata, then the account's.
+
+    A job with its own W&B integration has a run of the job's id from that already; a run that was
+    deleted leaves its id used up, and the next generation follows.
+    """
     own, named = job.wandb or WandbIntegration(), job.metadata.get
     project = own.project or named("wandb_project") or account.project
     entity = own.entity or named("wandb_entity") or account.entity or key_entity
+    suffix = "" if job.wandb is None else "-relay"
+    if generation > 1:
+        suffix += f"-{generation}"
     return RunPath(entity, project, run_id(job.id, suffix))
-
-
-def run_suffix(job: Job, generation: int) -> str:
-    """Return what sets a run's id apart from the job's.
-
-    A job with its own W&B integration has a run of the job's id from that already; a run that was
-    deleted leaves its id used up.
-    """
-    own = "-relay" if job.wandb is not None else ""
-    return own if generation == 1 else f"{own}-{generation}"
 
 
 def path_problem(run: RunPath) -> str:
@@ -86,7 +84,8 @@ def run_attributes(
         group=_cut(job.model, _MAX_NAME),
         job_type=JOB_TYPE,
         tags=tuple(clean),
-        notes=f"Fine-tuning job {job.id} of this [Azure account]({portal_url(account)})",
+        # Jobs have no stable address in the portal.
+        notes=f"Fine-tuning job {job.id} of this [Azure account]({_PORTAL}{account.id}/overview)",
         config=_fitting({**_config(job, account, asked), **files}),
     )
 
@@ -107,11 +106,6 @@ def _fitting(config: dict[str, Any]) -> dict[str, Any]:
         del sizes[largest], fitting[largest]
         fitting["left_out"].append(largest)
     return fitting
-
-
-def portal_url(account: RelayAccount) -> str:
-    """Return the account's page in the Azure portal; jobs have no stable address there."""
-    return f"https://portal.azure.com/#resource{account.id}/overview"
 
 
 def _config(job: Job, account: RelayAccount, asked: Mapping[str, Any]) -> dict[str, Any]:
