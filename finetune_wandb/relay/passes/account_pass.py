@@ -217,9 +217,8 @@ class _Work:
         for item in refused:
             item.settle()
         await self._save(refused)
-        await asyncio.gather(
-            *(self._one(it, JobPass.beat_anyway) for it in items if it.could_not_read)
-        )
+        failed = [item for item in items if item.error is not None]
+        await asyncio.gather(*(self._one(item, JobPass.beat_anyway) for item in failed))
         revived = [item for item in items if item.is_revived]
         await self._each(revived, JobPass.set_pending)
         await self._save([item for item in revived if item.is_open])

@@ -33,7 +33,6 @@ from finetune_wandb.relay.passes.schedule import (
 from finetune_wandb.relay.ports import PassContext, joined_notes
 from finetune_wandb.relay.published.sources import read_job, stream_rows
 from finetune_wandb.relay.run.alerts import raise_alerts
-from finetune_wandb.relay.run.cost import Meter
 
 FRESH_S: Final = 60.0
 """A request without an outbox may begin this long after its cursor was stored, see SLOWEST_S."""
@@ -116,7 +115,7 @@ class JobPass:
         return self._is_held or self.cursor != self._before
 
     @property
-    def key_refused(self) -> bool:
+    def _key_refused(self) -> bool:
         return isinstance(self.error, DeniedError) and self.error.code == "401"
 
     @property
@@ -214,16 +213,12 @@ class JobPass:
         if self._waits and not taken.rows:
             memory.attributes = _REVIVED
         values = cursor.values
-        put_into_outbox(taken, cursor, job, memory, meter=self._meter(), now=self._clock())
+        now = self._clock()
+        meter = memory.meter(job, self._options.prices, now)
+        put_into_outbox(taken, cursor, job, memory, meter=meter, now=now)
         self.sent_values += cursor.values - values
         # At once: a save from here on finds claims and request together.
-        self.memory.put_into(self.cursor)
-
-    def _meter(self) -> Meter:
-        now = self._clock()
-        return self.memory.summary.meter(
-            self.job, self._options.prices, paused_s=self.memory.paused_for(now), now=now
-        )
+        memory.put_into(cursor)
 
     @property
     def has_more(self) -> bool:
@@ -272,15 +267,12 @@ class JobPass:
             key, now = self._context.key, self._clock()
             await self._heard(await beat(self.cursor, self._ports, key, now))
 
-    @property
-    def could_not_read(self) -> bool:
-        """Whether this pass failed before anything was sent, so that W&B has not heard of the run."""
-        return self._is_reading and self.error is not None and not self.is_lost
-
     async def beat_anyway(self) -> None:
-        """Tell W&B that the run is alive after a pass that failed; its cause stays the first one."""
-        with suppress(AppError):
-            await self.beat()
+        """Tell W&B that the run is alive where a pass failed before anything was sent; its cause
+        stays the first one."""
+        if self._is_reading and not self.is_lost:
+            with suppress(AppError):
+                await self.beat()
 
     async def _heard(self, stopped: bool) -> None:
         """Answer a Stop that someone pressed on the run in W&B."""
@@ -308,8 +300,7 @@ class JobPass:
         another."""
         job, cursor, memory, context = self.job, self.cursor, self.memory, self._context
         if self._options.alerts and cursor.run is not None and not self._waits:
-            before, cost = self._previous_status, self._meter().cost
-            await raise_alerts(job, cursor, memory, context, previous_status=before, cost=cost)
+            await raise_alerts(job, cursor, memory, context, previous_status=self._previous_status)
         if is_last_look(job, cursor, memory, self._clock()):
             await confirm_end(cursor, memory, self._ports.sink, context.key)
 
@@ -335,7 +326,7 @@ class JobPass:
         cursor.model, cursor.created_at = job.model, job.created_at
         cursor.finished_at = job.finished_at
         if self.error is not None:
-            keyless = self.key_refused or self.key_missing
+            keyless = self._key_refused or self.key_missing
             settle_failure(cursor, self.memory, self.error, now=now, keyless=keyless)
             return
         unfinished = self._sources is not None and self._sources.reading.events.unfinished
@@ -360,7 +351,7 @@ class JobPass:
             values=self.sent_values,
             error=error.message if error else "",
             remedy=error.remedy if error else "",
-            key_refused=self.key_refused
+            key_refused=self._key_refused
             or (self.key_missing and not isinstance(error, TemporaryError)),
             wants_artifacts=self.wants_artifacts,
             temporary=isinstance(error, TemporaryError),

@@ -7,9 +7,11 @@ from msgspec import field
 
 from finetune_wandb.model.relay.cursor import Cursor, Kept
 from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.setting_parsers import Prices
 from finetune_wandb.relay.passes.ledger import Ledger
 from finetune_wandb.relay.published.listing import Hints
 from finetune_wandb.relay.published.rows import Event
+from finetune_wandb.relay.run.cost import Meter
 from finetune_wandb.relay.run.summary import Series, Summary
 
 log = logging.getLogger(__name__)
@@ -110,9 +112,11 @@ class Memory(Kept):
             if self.value_seen_at is not None:
                 self.value_seen_at = now  # a pause is no stall
 
-    def paused_for(self, now: float) -> float:
-        """Return how long the job was paused until now, in seconds."""
-        return self.paused_s + (max(now - self.paused_at, 0.0) if self.paused_at else 0.0)
+    def meter(self, job: Job, prices: Prices, now: float) -> Meter:
+        """Return what the job has used and what that costs, until `now` (unix seconds)."""
+        paused_s = self.paused_s + (max(now - self.paused_at, 0.0) if self.paused_at else 0.0)
+        progress = self.summary.progress(job)
+        return self.summary.usage.meter(job, prices, paused_s=paused_s, progress=progress, now=now)
 
     def claim_line(self, event: Event) -> bool:
         """Take an event's console line; say whether it is new."""

@@ -123,13 +123,6 @@ def _divergence(job: Job, summary: Summary) -> str:
     return "a training loss that grows" if grows else ""
 
 
-def _interval(facts: Facts) -> float:
-    first, last = facts.summary.first_value_at, facts.last_value_at
-    if first is None or last is None or facts.steps < 2:
-        return 0.0
-    return max(last - first, 0.0) / (facts.steps - 1)
-
-
 def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator[RunAlert]:
     title = f"{name} is stalled"
     if not facts.steps:
@@ -141,7 +134,10 @@ def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterat
             text = f"No value yet, and no news for {silence / 3600:.0f} hours; phase: {phase}."
             yield _alert("stalled", title, text, part="no_value")
     elif facts.value_seen_at is not None:
-        silence, usual = facts.now - facts.value_seen_at, _interval(facts)
+        silence, usual = facts.now - facts.value_seen_at, 0.0
+        first, last = facts.summary.first_value_at, facts.last_value_at
+        if first is not None and last is not None and facts.steps > 1:
+            usual = max(last - first, 0.0) / (facts.steps - 1)
         if silence > max(options.stall_factor * usual, _LEAST_SILENCE_S):
             text = (
                 f"No new value for {silence / 60:.0f} minutes; the usual interval is {usual:.0f} s."
@@ -182,9 +178,8 @@ async def raise_alerts(
     context: PassContext,
     *,
     previous_status: str,
-    cost: float | None,
 ) -> None:
-    """Raise the alerts that are due, on the run and as notices. `cost` is in USD.
+    """Raise the alerts that are due, on the run and as notices.
 
     What cannot be raised now is due again later.
     """
@@ -201,7 +196,7 @@ async def raise_alerts(
         last_value_at=cursor.last_value_at,
         value_seen_at=memory.value_seen_at,
         steps=cursor.rows,
-        cost=cost,
+        cost=memory.meter(job, context.options.prices, now).cost,
     )
     ports, account = context.ports, context.account
     for alert in due_alerts(job, facts, context.options, memory.alerted):

@@ -16,7 +16,6 @@ from msgspec import Struct, field
 
 from finetune_wandb.model.relay.cursor import Kept, strict_json
 from finetune_wandb.model.relay.job import Job
-from finetune_wandb.model.setting_parsers import Prices
 from finetune_wandb.relay.published.metrics import Number, metric_name
 from finetune_wandb.relay.published.rows import Checkpoint, Event, Row
 from finetune_wandb.relay.run.cost import Meter, Usage
@@ -190,12 +189,6 @@ class Summary(Kept):
     def _top_step(self) -> int:
         return max(step for step, _ in self.last.values())
 
-    def meter(self, job: Job, prices: Prices, *, paused_s: float, now: float) -> Meter:
-        """Return what the job has used and what that costs, until `now` (unix seconds)."""
-        return self.usage.meter(
-            job, prices, paused_s=paused_s, progress=self.progress(job), now=now
-        )
-
     def render(self, job: Job, *, rows: int, last_at: float | None, meter: Meter) -> dict[str, Any]:
         """Return the whole summary as W&B shows it. Durations are in seconds, cost is in USD."""
         shown: dict[str, Any] = {name: value for name, (_, value) in self.last.items()}
@@ -272,7 +265,7 @@ class Series(Struct):
     points: list[list[Number]] = field(default_factory=list)
     last: list[Number] | None = None
 
-    def _take(self, points: Sequence[tuple[int, float]]) -> None:
+    def take(self, points: Sequence[tuple[int, float]]) -> None:
         for point in points:
             if self.count % self.every == 0:
                 self.points.append(_short(point))
@@ -294,7 +287,7 @@ def extend_curve(curve: dict[str, Series], rows: Sequence[Row], metrics: Contain
             if (value := row.values.get(name)) is not None and -_LARGEST < value < _LARGEST
         ]
         if points:
-            curve.setdefault(name, Series())._take(points)
+            curve.setdefault(name, Series()).take(points)
 
 
 def _short(point: tuple[int, float]) -> list[Number]:
