@@ -40,23 +40,23 @@ class Steps:
     def claim(self, step: int) -> bool:
         """Add a step; say whether it was new."""
         runs = self._runs
+        if not runs:
+            runs.append([step, step, 1])
+            return True
+        run = runs[-1]
+        first, last, stride = run
         # Beyond the one progression that there mostly is, a step is new without a search.
-        is_beyond = len(runs) == 1 and step > runs[0][1]
-        if not is_beyond:
+        if step <= last or len(runs) > 1:
             if step in self:
                 return False
             if self._members is not None:
                 self._members.add(step)
-        if runs:
-            run = runs[-1]
-            if run[0] != run[1]:
-                if step == run[1] + run[2]:
-                    run[1] = step
-                    return True
-            elif step > run[1]:
-                run[1], run[2] = step, step - run[0]
-                return True
-        runs.append([step, step, 1])
+        if first != last and step == last + stride:
+            run[1] = step
+        elif first == last and step > last:
+            run[1], run[2] = step, step - first
+        else:
+            runs.append([step, step, 1])
         return True
 
     def runs(self) -> list[list[int]]:
