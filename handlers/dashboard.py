@@ -22,7 +22,7 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import Situation, is_bad, needs_action, read_situation
 from finetune_wandb.model.causes import causes, checks
 from finetune_wandb.model.relay.cursor import Cursor
-from finetune_wandb.relay.run.curve import points
+from finetune_wandb.relay.run.summary import curve_points
 from handlers.resync import caller
 from handlers.resync import view as resync_view
 from handlers.status import StatusQuery, job_view, read_query, remedy_for, tagged_answer
@@ -183,7 +183,7 @@ def chart(curve: dict[str, Any]) -> dict[str, Any] | None:
 
     `curve` is what a cursor keeps. Each line has its `kind`, its `points`, and its `last` one.
     """
-    series = points(curve)
+    series = curve_points(curve)
     for word, train, valids in _PAIRS:
         valid = next((one for one in valids if series.get(one)), "")
         lines = [

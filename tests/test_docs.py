@@ -101,9 +101,11 @@ def test_every_alert_is_in_its_document_when_the_relay_can_raise_it() -> None:
     for call in ast.walk(
         ast.parse((ROOT / "finetune_wandb" / "relay" / "run" / "alerts.py").read_text())
     ):
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "RunAlert":
-            given = [arg.value if isinstance(arg, ast.Constant) else "" for arg in call.args]
-            raised.add((given[0], given[1], given[4] if len(given) > 4 else "WARN"))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "_alert":
+            kind = ast.literal_eval(call.args[0])
+            more = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+            reason = f"{kind}:{more['part']}" if "part" in more else kind
+            raised.add((kind, reason, more.get("level", "WARN")))
     rows = [
         [cell.strip(" `") for cell in line.strip("|").split(" | ")]
         for line in (ROOT / "docs" / "alerts.md").read_text().splitlines()

@@ -18,8 +18,7 @@ from finetune_wandb.model.telemetry import Attribute, pairs
 from finetune_wandb.model.work import Problem, Source, problem_of
 from finetune_wandb.relay.artifacts import ArtifactOutcome
 from finetune_wandb.relay.passes.account_pass import relay_account
-from finetune_wandb.relay.passes.closing import JOB_DELETED, close_runs
-from finetune_wandb.relay.passes.heartbeat import beat_runs
+from finetune_wandb.relay.passes.closing import JOB_DELETED, beat_runs, close_runs
 from finetune_wandb.relay.passes.job_pass import JobOutcome
 
 log = logging.getLogger(__name__)

@@ -40,8 +40,7 @@ from finetune_wandb.model.resync import (
     finish_jobs,
     is_done,
 )
-from finetune_wandb.relay.passes import select
-from finetune_wandb.relay.passes.finder import closed_states
+from finetune_wandb.relay.passes.finder import closed_states, due_jobs
 from finetune_wandb.relay.passes.job_pass import JobOutcome
 
 log = logging.getLogger(__name__)
@@ -288,7 +287,7 @@ async def _due(
             raw = await app.relay.jobs.read_job(account, request.job)
         except MissingError as error:
             raise no_such_job(request.job) from error
-        return select.due_jobs([raw]), {"jobs": 1, "to_relay": 1}
+        return due_jobs([raw]), {"jobs": 1, "to_relay": 1}
     seen = {one.job: one for one in await app.relay.cursors.seen(account.key)}
     states = closed_states(skip_native=app.options.skip_native)
     closed = {job for job, one in seen.items() if one.relay_state in states}
@@ -298,7 +297,7 @@ async def _due(
         unusable += page.unusable
         covered = [raw for raw in page.items if _covered(raw, request.since)]
         listed += len(covered)
-        due += select.due_jobs(
+        due += due_jobs(
             # A parked job is tried at once: that is what was asked for.
             raw
             for raw in covered

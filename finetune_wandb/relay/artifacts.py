@@ -34,10 +34,10 @@ from finetune_wandb.model.relay.artifact import (
     table_file,
 )
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
-from finetune_wandb.model.relay.job import Job, parse_job, reduce_job
+from finetune_wandb.model.relay.job import Job, parse_job
 from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.relay.data_set import COLUMNS, table_rows
-from finetune_wandb.relay.passes.memory import Memory, can_load
+from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.place import RunPlace
 from finetune_wandb.relay.ports import RelayPorts
 from finetune_wandb.relay.published.results import ResultCount, read_records
@@ -134,7 +134,7 @@ class ArtifactLog:
     ) -> tuple[Job, dict[str, Any]]:
         """Log a job's artifacts; return the job and the facts of its files, for the run's config."""
         jobs = self._ports.jobs
-        job = parse_job(reduce_job(await jobs.read_job(account, job_id)))
+        job = parse_job(await jobs.read_job(account, job_id))
         if job is None:
             raise MissingError("the fine-tuning API answered another object", subject=job_id)
         facts: dict[str, Any] = {}
@@ -242,13 +242,13 @@ class ArtifactLog:
             cursor = (await self._ports.cursors.read(account.key, [job.id])).get(job.id)
             if cursor is None or cursor.run != run:
                 return
-            memory = Memory.load(cursor.state, cursor.curve)
+            memory = Memory.of(cursor)
             if not memory.ended:
                 return  # the run was lost and is being written anew
             memory.files, memory.artifacts = facts, "done"
             place = RunPlace(job, account, memory, self._ports.sink, key)
             await place.ensure(cursor, pending=False)
-            cursor.state = memory.dump()
+            memory.put_into(cursor)
             if not await self._ports.cursors.save([cursor]):
                 return
         raise ConflictError("other workers keep on writing the job first", subject=job.id)
@@ -293,9 +293,9 @@ def _moved(file: ArtifactFile, folder: Path) -> ArtifactFile:
 
 
 def _is_due(cursor: Cursor) -> bool:
-    if not can_load(cursor):
+    memory = Memory.readable(cursor)
+    if memory is None:
         return False
-    memory = Memory.load(cursor.state, cursor.curve)
     # The checkpoints that there are at a pause are what people choose from.
     return (memory.ended or cursor.status == "paused") and memory.artifacts != "done"
 

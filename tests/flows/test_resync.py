@@ -9,8 +9,7 @@ from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.messages import RelayMessage, ResyncMessage
 from finetune_wandb.model.resync import ResyncItem, ResyncRequest, is_done
 from finetune_wandb.relay.passes.job_pass import JobOutcome
-from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
-from finetune_wandb.relay.ports import RelayOptions
+from finetune_wandb.relay.ports import JOBS_PER_MESSAGE, RelayOptions
 from handlers.resync import view
 from tests.flows.resync_stage import ACCOUNT, ID, HostDiedError, Stage
 

@@ -47,7 +47,7 @@ class Work:
 
     def memory(self, name: str) -> Memory:
         cursor = self.cursors.stored[self.account.key, name]
-        return Memory.load(cursor.state, cursor.curve)
+        return Memory.of(cursor)
 
 
 @pytest.mark.parametrize("with_content", [False, True])

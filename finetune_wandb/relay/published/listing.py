@@ -16,8 +16,9 @@ import msgspec
 
 from finetune_wandb.model.errors import MissingError, RejectedError
 from finetune_wandb.model.relay.cursor import Kept
+from finetune_wandb.model.relay.job import as_moment
 from finetune_wandb.model.relay.ports import Listing
-from finetune_wandb.relay.published.rows import Event, metrics_of, moment, parse_event
+from finetune_wandb.relay.published.rows import Event, metrics_of, parse_event
 
 LATE_S: Final = 30.0
 """An event may be listed so many seconds after its time and is still seen by the next live read.
@@ -166,7 +167,7 @@ class _Walk:
             name = given if isinstance(given := item.get("id"), str) else ""
             is_known = name and known and _mark(name) in known
             event = None if is_known else parse_event(item)
-            at = moment(item.get("created_at")) if event is None else event.at
+            at = as_moment(item.get("created_at")) if event is None else event.at
             if name:
                 self._met.append((name, at))
             if at is not None:

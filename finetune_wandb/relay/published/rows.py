@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from finetune_wandb.model.relay.job import MAX_TIME, as_number
+from finetune_wandb.model.relay.job import as_moment
 from finetune_wandb.model.relay.redact import redacted
 
 Number = int | float
@@ -221,17 +221,11 @@ def parse_event(item: Mapping[str, Any]) -> Event | None:
     text = _text(message) if isinstance(message, str) else ""
     if not metrics and not text:
         return None
-    at = moment(item.get("created_at"))
+    at = as_moment(item.get("created_at"))
     key = item.get("id")
     if not isinstance(key, str) or not key:
         key = repr((at, text, step, sorted(metrics.items())))
     return Event(key, at, step, metrics, text, item.get("level") == "error", not_finite, total)
-
-
-def moment(value: object) -> float | None:
-    """Return a time in unix seconds, None for what is no time that anything could print."""
-    at = value if type(value) is int else as_number(value)
-    return float(at) if at is not None and 0 <= at < MAX_TIME else None
 
 
 def console_line(event: Event, at: float) -> str:
