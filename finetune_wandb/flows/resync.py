@@ -40,7 +40,7 @@ from finetune_wandb.model.resync import (
     finish_jobs,
     is_done,
 )
-from finetune_wandb.relay.passes.finder import closed_states, due_jobs
+from finetune_wandb.relay.passes.finder import closed_states, due_jobs, job_messages
 from finetune_wandb.relay.passes.job_pass import JobOutcome
 
 log = logging.getLogger(__name__)
@@ -246,9 +246,7 @@ async def _send_jobs(resync: Resync, item: ResyncItem, app: App) -> dict[str, An
     jobs, counts = await _due(resync.request, account, app)
     if not resync.request.applies:
         return counts
-    found = select.messages(
-        account, jobs, sent_at=app.clock(), trigger="resync", kind=BackfillMessage
-    )
+    found = job_messages(account, jobs, BackfillMessage, sent_at=app.clock(), trigger="resync")
     messages: dict[str, BackfillMessage] = {}
     for number, message in enumerate(found):
         name, left = f"{_prefix(target)}{number:05d}", tuple(message.job_ids)
