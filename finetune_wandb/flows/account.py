@@ -11,7 +11,6 @@ from finetune_wandb.accounts import notify
 from finetune_wandb.accounts.reconcile import reconcile_account
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.outcomes import report_account
-from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.messages import AccountMessage, key_message
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE, Reason, close_runs
@@ -59,17 +58,8 @@ def _ends_runs(report: AccountReport) -> Reason | None:
 
 
 async def _close(entry: AccountReport, reason: Reason, message: AccountMessage, app: App) -> None:
-    account = RelayAccount(
-        id=entry.id,
-        name=entry.name,
-        endpoint=entry.endpoint,
-        region=entry.region,
-        subscription=entry.id.subscription,
-        entity=entry.entity,
-        project=entry.project,
-        # An account whose own choice of a secret was not allowed has only the default key.
-        secret=entry.secret or app.settings.default_secret,
-    )
+    # An account whose own choice of a secret was not allowed has only the default key.
+    account = entry.for_relay(entry.secret or app.settings.default_secret)
     closed = await close_runs(account, app.relay, reason, now=app.clock())
     if closed.ended:
         log.info("account %s: %d open runs ended: %s", entry.id, closed.ended, reason.text)

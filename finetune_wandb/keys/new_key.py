@@ -108,8 +108,9 @@ class RotationPorts:
     """Returns unique text."""
     wait: Callable[[float], Awaitable[None]]
     """Waits for a number of seconds."""
-    old_key_is_used: Callable[[KeyMint], Awaitable[bool]]
-    """Returns whether something outside the app is known to use the old key still."""
+    old_key_is_used: Callable[[SecretRef, datetime], Awaitable[bool]]
+    """Returns whether something outside the app that began before a moment may use the key still
+    that the secret held then."""
 
 
 class Stop(Exception):

@@ -32,6 +32,9 @@ from finetune_wandb.model.settings import Settings
 
 _CLAIM: Final = timedelta(minutes=10)
 """How long one process may work on a rotation; far longer than all its calls take."""
+_LONGEST_WAIT: Final = timedelta(days=30)
+"""After the switch. A job that is still not over, or an account whose jobs cannot be listed, then
+no longer keeps the rotation open: the old key is left to people."""
 
 
 async def rotate(secret: SecretRef, *, ports: RotationPorts, settings: Settings) -> KeyMint | None:
@@ -153,24 +156,28 @@ async def _end(rotation: Rotation, mint: KeyMint) -> KeyMint:
         # The findings of the key in use say what is wrong with it.
         raise Stop(replace(mint, cause="rotation_grace"))
     now = rotation.ports.clock()
-    if not _grace_is_over(mint, rotation.settings, now) or await rotation.ports.old_key_is_used(
-        mint
-    ):
-        if not _is_due(record, rotation.settings, now):
-            raise Stop(replace(mint, cause="old_key_used"))
-        # The key in use is due itself: nothing holds up its rotation, the old key stays.
-        await rotation.audit(mint.old_version, "old_key_left")
-        return await rotation.write(replace(mint, state="idle", cause="old_key_left"))
+    switched_at = mint.switched_at or now
     doomed = {mint.old_version: mint.old_key_id}
     if record.version != mint.version:
         # A person has rotated since: the key that the app created is an old one too.
         doomed[mint.version] = mint.key_id
+        switched_at = record.accepted_at or now
+    is_used = not _grace_is_over(
+        mint, rotation.settings, now
+    ) or await rotation.ports.old_key_is_used(rotation.secret, switched_at)
+    if (
+        is_used
+        and now - switched_at < _LONGEST_WAIT
+        and not _is_due(record, rotation.settings, now)
+    ):
+        raise Stop(replace(mint, cause="old_key_used"))
     left = ""
     for version, key_id in doomed.items():
-        # No id: a person created it.
-        if key_id and await _retire(rotation, version, key_id):
+        # No id: a person created it. A key that may be used stays, but it holds up nothing.
+        if not is_used and key_id and await _retire(rotation, version, key_id):
             await rotation.audit(version, "old_key_deleted")
         else:
+            await rotation.audit(version, "old_key_left")
             left = "old_key_left"
     return await rotation.write(replace(mint, state="idle", cause=left))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import ApplyMode
@@ -111,3 +112,18 @@ class AccountReport:
     def key(self) -> str:
         """The id in lower case."""
         return self.id.key
+
+    def for_relay(self, secret: SecretRef) -> RelayAccount:
+        """Return what the relay needs of the account, whose key is in `secret`."""
+        return RelayAccount(
+            id=self.id,
+            name=self.name,
+            endpoint=self.endpoint,
+            region=self.region,
+            subscription=self.id.subscription,
+            entity=self.entity,
+            project=self.project,
+            secret=secret,
+            native_seen=self.native_seen,
+            observed=self.mode == "observe",
+        )
