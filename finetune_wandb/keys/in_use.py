@@ -19,7 +19,7 @@ from finetune_wandb.model.accounts.key import KeyChange, KeyRecord, KeyReport
 from finetune_wandb.model.accounts.report import Finding
 from finetune_wandb.model.causes import as_warning, finding
 from finetune_wandb.model.errors import ConflictError
-from finetune_wandb.model.secret import SecretRef
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 
 _TRIES = 4
@@ -68,17 +68,22 @@ async def prove_newest(
         except ConflictError:
             # Another process wrote first: look again.
             continue
-        return _report(after, _findings(after, look, used, now), look)
+        found = look.found if look.version == after.version else used.found
+        value = found.value if found else None
+        return _report(after, _findings(after, look, used, now), look, value)
     raise ConflictError("other writers kept changing the key's record", subject=str(secret))
 
 
-def _report(record: KeyRecord, findings: list[Finding], look: Look) -> KeyReport:
+def _report(
+    record: KeyRecord, findings: list[Finding], look: Look, value: Secret | None = None
+) -> KeyReport:
     return KeyReport(
         record=record,
         findings=tuple(sorted(findings, key=lambda item: item.check != "secret")),
         newest_version=look.version,
         temporary=look.temporary,
         retry_after_s=look.retry_after,
+        value=value,
     )
 
 
@@ -162,6 +167,7 @@ _PER_VERSION = frozenset(
         "key_rejected",
         "key_wrong_entity",
         "key_read_only",
+        "key_refused",
     }
 )
 """Causes that say nothing against older versions of the secret."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord
+from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord, WriteRight
 from finetune_wandb.model.accounts.ports import KeyStore, ProverPort, SecretPort
 from finetune_wandb.model.accounts.report import Finding
 from finetune_wandb.model.accounts.vault import SecretVersion
@@ -119,18 +119,20 @@ async def prove_version(
     try:
         owner = await ports.prover.prove(found.value)
         entity, wanted = entity_for(owner, before, settings)
-        if not entity:
+        # Asked before a version is put into use; later each account's own place is asked about.
+        project = settings.wandb_project
+        right: WriteRight = "write" if entity else "refused"
+        if wanted and (not entity or found.version != before.version):
+            right = await ports.prover.write_right(found.value, wanted, project)
+        if not entity and right != "write":
             failure = finding(
                 "key_wrong_entity", **evidence, wanted=wanted, belongs_to=", ".join(owner.entities)
             )
             return Look(found.version, found, owner, failure=failure)
-        # Asked once, before a version is put into use; later its runs show whether it may write.
-        project = settings.wandb_project
-        if (
-            found.version != before.version
-            and await ports.prover.may_write(found.value, entity, project) is False
-        ):
-            failure = finding("key_read_only", **evidence, entity=entity, project=project)
+        # W&B does not list every team that a service account of an organization may write to.
+        entity = wanted
+        if right in ("read_only", "refused"):
+            failure = finding(f"key_{right}", **evidence, entity=entity, project=project)
             return Look(found.version, found, owner, failure=failure)
     except TemporaryError as error:
         failure = finding("key_unknown", **evidence, wandb=settings.wandb_base_url, code=error.code)

@@ -30,6 +30,7 @@ def test_every_cause_is_given_somewhere_in_the_code() -> None:
         f"{step}_denied"
         for step in ("enable_identity", "grant_role", "add_access_policy", "write_record")
     }
+    composed |= {f"project_{right}" for right in ("read_only", "refused")}
     unused = {code for code in causes() if f'"{code}"' not in text} - composed
     assert unused == set()
     assert composed <= set(causes())

@@ -201,7 +201,7 @@ async def test_new_key_is_deleted_when_w_and_b_never_accepts_it() -> None:
 
 async def test_new_key_is_not_stored_when_it_may_only_read() -> None:
     stage = await stage_with_a_key()
-    stage.azure.rights[FIRST, "team-a", settings().wandb_project] = False
+    stage.azure.rights[FIRST, "team-a", settings().wandb_project] = "read_only"
     await turn(stage)
     assert causes(stage) == ["mint_not_accepted"]
     assert set(stage.listed) == {"id-0"}

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.model.accounts.account import Account
-from finetune_wandb.model.accounts.key import KeyChange, KeyOwner, KeyRecord
+from finetune_wandb.model.accounts.key import KeyChange, KeyOwner, KeyRecord, WriteRight
 from finetune_wandb.model.accounts.ports import OutgoingNotice
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.accounts.vault import RoleAssignment, SecretVersion, Vault
@@ -35,8 +35,8 @@ class World:
     secrets: dict[SecretRef, list[SecretVersion]] = field(default_factory=dict)
     assignments: list[RoleAssignment] = field(default_factory=list)
     owners: dict[str, KeyOwner] = field(default_factory=dict)
-    rights: dict[tuple[str, str, str], bool] = field(default_factory=dict)
-    """By key, entity and project: W&B's answer on the right to write; left out: no answer."""
+    rights: dict[tuple[str, str, str], WriteRight] = field(default_factory=dict)
+    """By key, entity and project; left out: a key may write to its owner's entities."""
     records: dict[SecretRef, KeyRecord] = field(default_factory=dict)
     changes: list[KeyChange] = field(default_factory=list)
     notices: list[OutgoingNotice] = field(default_factory=list)

@@ -59,11 +59,15 @@ def check_routing(state: State) -> list[Finding]:
     if found or owner is None:
         return found
     entity = wish.entity or owner.entity
-    if not owner.may_write(entity):
+    place = {"entity": entity, "project": wish.project}
+    if state.right in ("read_only", "refused"):
+        return [finding(f"project_{state.right}", **place)]
+    # W&B does not list every team that a service account of an organization may write to.
+    if state.right != "write" and not owner.may_write(entity):
         return [
             finding("entity_not_writable", wanted=entity, key_belongs_to=", ".join(owner.entities))
         ]
-    return [finding("routing_ok", entity=entity, project=wish.project)]
+    return [finding("project_new" if state.right == "new_project" else "routing_ok", **place)]
 
 
 def missing_tags(state: State) -> dict[str, str]:

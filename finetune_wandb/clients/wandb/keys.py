@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.api import USER_AGENT, WandbApi
-from finetune_wandb.model.accounts.key import KeyOwner, ListedKey, MintedKey
+from finetune_wandb.model.accounts.key import KeyOwner, ListedKey, MintedKey, WriteRight
 from finetune_wandb.model.errors import (
     DeniedError,
     MissingError,
@@ -23,6 +23,10 @@ _VIEWER: Final = "query Viewer { viewer { id entity teams { edges { node { name 
 _PROJECT: Final = (
     "query IsProjectReadOnly($entity: String!, $project: String!) {"
     " project(entityName: $entity, name: $project) { readOnly } }"
+)
+_OTHERS: Final = (
+    "query ProjectsReadOnly($entity: String!) {"
+    " models(entityName: $entity, first: 20) { edges { node { readOnly } } } }"
 )
 _GENERATE: Final = (
     "mutation GenerateApiKey($description: String) {"
@@ -59,19 +63,24 @@ class KeyProver:
                 raise
             raise _silence(error.code, subject) from None
 
-    async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
+    async def write_right(self, key: Secret, entity: str, project: str) -> WriteRight:
         try:
             found = await self._ask(key, _PROJECT, {"project": project, "entity": entity})
+            if found.get("project", "") is not None:
+                return _right_of(_object(found.get("project")).get("readOnly"))
+            # W&B has no such project, or does not show it. A viewer's seat shows in the others.
+            others = _nodes((await self._ask(key, _OTHERS, {"entity": entity})).get("models"))
         except DeniedError as error:
             if error.code == "401":
                 raise _refused("401", self._api.base_url) from None
-            return False if error.code == "403" else None
+            return "refused" if error.code == "403" else "unknown"
+        except RejectedError as error:
+            return "new_project" if error.code == "project" else "unknown"
         except PermanentError:
-            # An older server, or a project that is not there: the first run shows it.
-            return None
-        shown = found.get("project")
-        read_only = shown.get("readOnly") if isinstance(shown, dict) else None
-        return None if read_only is None else read_only is not True
+            # An older server: the first run shows it.
+            return "unknown"
+        only_reads = bool(others) and all(item.get("readOnly") is True for item in others)
+        return "read_only" if only_reads else "new_project"
 
     async def _ask(self, key: Secret, query: str, variables: dict[str, str]) -> dict[str, Any]:
         return await self._api.ask(query, variables, key=key, subject=self._api.base_url)
@@ -128,6 +137,12 @@ class KeyMinter:
             agent=sdk_agent(),
             repeat=False,
         )
+
+
+def _right_of(read_only: object) -> WriteRight:
+    if read_only is None:
+        return "unknown"
+    return "read_only" if read_only is True else "write"
 
 
 def _owner(data: dict[str, Any], subject: str) -> KeyOwner:

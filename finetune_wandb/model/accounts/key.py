@@ -1,7 +1,7 @@
 """A W&B key as the app knows it: which version is in use, for whom, how that came about; and how
 far a rotation has come in which the app itself makes the new key.
 
-The value itself is only ever in `KeyInUse`, `MintedKey` and `SecretVersion`, masked.
+The value itself is only ever in `KeyInUse`, `KeyReport`, `MintedKey` and `SecretVersion`, masked.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +10,10 @@ from typing import Literal
 
 from finetune_wandb.model.accounts.report import Finding
 from finetune_wandb.model.secret import Secret, SecretRef
+
+WriteRight = Literal["write", "read_only", "refused", "new_project", "unknown"]
+"""What W&B says about a key and a project. `refused`: it shows this key nothing there.
+`new_project`: the project is made with its first run. `unknown`: W&B does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,8 @@ class KeyReport:
     temporary: bool = False
     """True: the look failed for a reason that may pass."""
     retry_after_s: float | None = None
+    value: Secret | None = None
+    """Of the version in use, where this look has read it."""
 
 
 @dataclass(frozen=True, slots=True)
