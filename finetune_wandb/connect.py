@@ -71,6 +71,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         roles=Roles(transport),
         prover=KeyProver(transport, settings.wandb_base_url),
         keys=keys,
+        own_principal=transport.principal_id,
     )
     relay = RelayPorts(
         jobs=jobs,

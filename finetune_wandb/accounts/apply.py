@@ -7,7 +7,7 @@ answers becomes the new state. A step whose need was not met is not tried.
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from finetune_wandb.accounts.checks.vault import is_foreign
+from finetune_wandb.accounts.checks.vault import is_foreign, lasting_rights
 from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, vault_key
 from finetune_wandb.accounts.read import State, failure_of
 from finetune_wandb.model.accounts.account import TAG_SECRET, TAG_VAULT, Account
@@ -56,7 +56,7 @@ async def _run(
         return state, StepOutcome(step, "failed", error.message, error.code, failure_of(error).kind)
 
 
-_ON_VAULT: frozenset[StepKind] = frozenset({"grant_role", "add_access_policy"})
+_ON_VAULT: frozenset[StepKind] = frozenset({"grant_role", "revoke_role", "add_access_policy"})
 
 
 def _is_foreign(state: State) -> bool:
@@ -106,6 +106,18 @@ async def _grant_role(state: State, step: Step, ports: ReconcilePorts) -> State:
     return replace(state, assignments=_with_assignment(state.assignments, made))
 
 
+async def _revoke_role(state: State, step: Step, ports: ReconcilePorts) -> State:
+    if all(item.is_fresh(state.now) for item in lasting_rights(state)):
+        raise NotReadyError("the narrower role was assigned a moment ago", subject=step.target)
+    await ports.roles.remove(step.target)
+    vault = state.vault
+    assert isinstance(vault, Vault), "a plan takes nothing back without a vault"
+    ports.shared.amend(
+        assignments_key(state.desired.scope(vault)), lambda kept: _without(kept, step.target)
+    )
+    return replace(state, assignments=_without(state.assignments, step.target))
+
+
 async def _add_access_policy(state: State, step: Step, ports: ReconcilePorts) -> State:
     assert isinstance(state.vault, Vault), "a plan names no policy without a vault"
     principal = _principal(state.account)
@@ -131,9 +143,16 @@ def _with_assignment[T](kept: T, made: RoleAssignment) -> T | tuple[RoleAssignme
     return (*(item for item in kept if item.id.lower() != made.id.lower()), made)
 
 
+def _without[T](kept: T, assignment: str) -> T | tuple[RoleAssignment, ...]:
+    if not isinstance(kept, tuple):
+        return kept
+    return tuple(item for item in kept if item.id != assignment)
+
+
 _STEPS: dict[StepKind, Callable[[State, Step, ReconcilePorts], Awaitable[State]]] = {
     "enable_identity": _enable_identity,
     "grant_role": _grant_role,
+    "revoke_role": _revoke_role,
     "add_access_policy": _add_access_policy,
     "write_record": _write_record,
 }

@@ -5,7 +5,11 @@ record of what it has access to.
 """
 
 from finetune_wandb.accounts.checks.account import missing_tags
-from finetune_wandb.accounts.checks.vault import description_for
+from finetune_wandb.accounts.checks.vault import (
+    description_for,
+    excess_rights,
+    lasting_rights,
+)
 from finetune_wandb.accounts.read import State
 from finetune_wandb.model.accounts.report import Finding, Step, StepKind
 from finetune_wandb.model.accounts.vault import ROLE_IDS, Vault
@@ -13,7 +17,6 @@ from finetune_wandb.model.accounts.vault import ROLE_IDS, Vault
 _NOTHING_WHILE = frozenset({"operation_under_way"})
 """Causes during which Azure takes no change to the account."""
 
-_ROLE_CAUSES = frozenset({"access_missing"})
 _POLICY_CAUSES = frozenset({"access_policy_missing", "access_policy_incomplete"})
 
 
@@ -38,8 +41,14 @@ def plan_steps(state: State, findings: tuple[Finding, ...]) -> tuple[Step, ...]:
             "description": description_for(account.id),
         }
         scope, policy = state.desired.scope(vault), {"secrets": "get, list"}
-        for cause in sorted(causes & _ROLE_CAUSES):
+        ours = [(cause, item) for cause, item in excess_rights(state) if item.is_ours]
+        if "access_missing" in causes or (ours and not lasting_rights(state)):
+            # What is taken back is replaced first.
+            cause = "access_missing" if "access_missing" in causes else ours[0][0]
             steps.append(Step("grant_role", scope, cause, needs, role | principal))
+        for cause, item in ours:
+            values = {"role": item.role, "scope": item.scope, "principal": item.principal_id}
+            steps.append(Step("revoke_role", item.id, cause, ("grant_role",), values))
         for cause in sorted(causes & _POLICY_CAUSES):
             steps.append(Step("add_access_policy", vault.id, cause, needs, policy | principal))
     if "record_missing" in causes:

@@ -96,4 +96,6 @@ class ReconcilePorts(KeyPorts):
     accounts: AccountPort
     vaults: VaultPort
     roles: RolePort
+    own_principal: Callable[[], Awaitable[str]]
+    """Object id of the app's own identity, in lower case."""
     shared: SharedReads = field(default_factory=SharedReads)

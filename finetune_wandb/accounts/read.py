@@ -63,6 +63,15 @@ class State:
     key: KeyReport | None = None
     right: WriteRight = "unknown"
     """What the key in use may do in the account's own W&B project."""
+    own_principal: str = ""
+
+    @property
+    def is_spreading(self) -> bool:
+        """Whether a role of the app itself was assigned a moment ago: a refusal means "not yet"."""
+        return isinstance(self.assignments, tuple) and any(
+            item.is_fresh(self.now) and item.principal_id == self.own_principal
+            for item in self.assignments
+        )
 
 
 async def read_state(
@@ -107,7 +116,10 @@ async def read_state(
         assignments = await shared(
             assignments_key(scope), lambda: _fact(ports.roles.list_for_scope(scope)), _is_lasting
         )
-        state = replace(state, assignments=assignments)
+        own = await _fact(ports.own_principal())
+        state = replace(
+            state, assignments=assignments, own_principal=own if isinstance(own, str) else ""
+        )
     return state
 
 

@@ -61,7 +61,6 @@ async def reconcile_account(
         findings,
         plan=plan,
         outcomes=outcomes,
-        remaining=plan_steps(after, findings),
         attempt=attempt,
     )
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from finetune_wandb.accounts.read import ReadFailure, State, failure_of
 from finetune_wandb.model.accounts.key import KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport, Finding, Step, StepOutcome
-from finetune_wandb.model.causes import finding, is_temporary
+from finetune_wandb.model.causes import as_warning, finding, is_temporary
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.settings import Settings
@@ -23,13 +23,12 @@ def build_report(
     *,
     plan: tuple[Step, ...],
     outcomes: tuple[StepOutcome, ...],
-    remaining: tuple[Step, ...],
     attempt: int,
 ) -> AccountReport:
     """Return the report of a pass whose account could be read."""
     wish = state.desired
     account = state.account
-    findings = (*findings, *(_about_outcome(item, account.id) for item in outcomes if item.reason))
+    findings = (*findings, *(_about_outcome(item, state) for item in outcomes if item.reason))
     record = state.key.record if state.key else None
     routable = wish.secret is not None and wish.routable
     temporary = [item for item in findings if is_temporary(item)]
@@ -39,7 +38,7 @@ def build_report(
         mode=wish.mode,
         findings=findings,
         in_scope=wish.in_scope,
-        healthy=not remaining and not any(item.severity == "blocked" for item in findings),
+        healthy=not any(item.severity == "blocked" for item in findings),
         settled=not temporary,
         kind=account.kind,
         region=account.region,
@@ -89,20 +88,26 @@ def unreadable_report(
     )
 
 
-def _about_outcome(outcome: StepOutcome, account: AccountId) -> Finding:
+def _about_outcome(outcome: StepOutcome, state: State) -> Finding:
+    """Return what keeps a step from being done. Rights that are too wide keep nothing from working."""
+    found = _obstacle(outcome, state)
+    return as_warning(found) if outcome.step.kind == "revoke_role" else found
+
+
+def _obstacle(outcome: StepOutcome, state: State) -> Finding:
     step = outcome.step
-    evidence = _names(account) | {
+    evidence = _names(state.account.id) | {
         "step": step.kind,
         "target": step.target,
         "code": outcome.code,
         "detail": outcome.detail,
     }
+    if outcome.reason == "temporary" or (outcome.reason == "denied" and state.is_spreading):
+        return finding("step_waiting", **evidence)
     if outcome.reason == "denied":
         return finding(f"{step.kind}_denied", **evidence)
     if outcome.reason == "missing":
         return finding("step_target_gone", **evidence)
-    if outcome.reason == "temporary":
-        return finding("step_waiting", **evidence)
     return finding(_cause_of_refusal(outcome.code), **evidence)
 
 

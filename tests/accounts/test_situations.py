@@ -265,7 +265,7 @@ SITUATIONS = [
         "policy with more than a user needs",
         with_vault(rbac=False, policies=(AccessPolicy(PRINCIPAL, frozenset({"get", "list", "set"})),)),
         settings={"VAULT_ROLE": USER},
-        warnings=("access_stronger_than_asked", "vault_policies"),
+        warnings=("access_policy_stronger", "vault_policies"),
     ),
     # record
     Situation("no record", with_account(tags={"team": "ml"}), writes=("write tags",)),

@@ -5,6 +5,7 @@ facts are not.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ class VaultResources:
             try:
                 return await self._read(vault, *place)
             except MissingError:
-                del self._places[vault.host]
+                self._places.pop(vault.host, None)
         problem: AppError | None = None
         for subscription in self._subscriptions:
             try:
@@ -161,6 +162,10 @@ class Roles:
                     description=description,
                 )
             return _assignment_of(made)
+
+    async def remove(self, assignment: str) -> None:
+        with suppress(MissingError), answered(assignment, _SERVICE):
+            await self._client(assignment).role_assignments.delete_by_id(assignment)
 
     def _client(self, scope: str) -> "AuthorizationManagementClient":
         from azure.mgmt.authorization.v2022_04_01.aio import AuthorizationManagementClient
@@ -278,4 +283,5 @@ def _assignment_of(item: Any) -> RoleAssignment:
         role_id=(item.role_definition_id or "").rsplit("/", 1)[-1].lower(),
         principal_id=(item.principal_id or "").lower(),
         description=item.description or "",
+        made_at=item.created_on,
     )

@@ -86,6 +86,10 @@ class RolePort(Protocol):
         """
         ...
 
+    async def remove(self, assignment: str) -> None:
+        """Take an assignment back, by its ARM id; a no-op for one that is not there."""
+        ...
+
 
 class ProverPort(Protocol):
     """W&B, as far as proving a key goes."""

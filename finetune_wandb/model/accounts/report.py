@@ -32,7 +32,9 @@ def open_findings(findings: Iterable[Finding]) -> list[Finding]:
     return [item for item in findings if item.severity != "ok"]
 
 
-StepKind = Literal["enable_identity", "grant_role", "add_access_policy", "write_record"]
+StepKind = Literal[
+    "enable_identity", "grant_role", "revoke_role", "add_access_policy", "write_record"
+]
 StepState = Literal["done", "skipped", "deferred", "failed"]
 StepReason = Literal["", "denied", "refused", "missing", "temporary"]
 
