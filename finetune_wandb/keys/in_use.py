@@ -70,7 +70,10 @@ async def prove_newest(
             continue
         found = look.found if look.version == after.version else used.found
         value = found.value if found else None
-        return _report(after, _findings(after, look, used, now), look, value)
+        findings = _findings(after, look, used, now)
+        if settings.rotation == "mint" and settings.apply_mode == "observe":
+            findings.append(finding("key_rotation_observed"))
+        return _report(after, findings, look, value)
     raise ConflictError("other writers kept changing the key's record", subject=str(secret))
 
 

@@ -219,9 +219,10 @@ def entity_for(owner: KeyOwner, before: KeyRecord, settings: Settings) -> tuple[
 
 
 def nearness(expires: datetime | None, now: datetime) -> str:
-    """Return how near an expiry date is: `30 days`, `7 days`, `1 days`, `over`, or empty."""
+    """Return how near an expiry date is: `30 days`, `7 days`, `1 days`, `over`, `no date`, or
+    empty."""
     if expires is None:
-        return ""
+        return "no date"
     if expires <= now:
         return "over"
     left = (expires - now).total_seconds() / 86400

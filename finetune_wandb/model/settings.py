@@ -218,6 +218,8 @@ def read_settings(source: Mapping[str, str]) -> Settings:
             values[item.name] = item.metadata["parse"](text or default or "")
         except ValueError as error:
             problems.append(SettingsError(str(error), subject=name, remedy=remedy))
+    if not problems:
+        problems = _contradictions(values)
     if problems:
         raise SettingsProblems(problems)
     # What every account uses that chooses nothing is allowed, whatever else is.
@@ -225,3 +227,14 @@ def read_settings(source: Mapping[str, str]) -> Settings:
     values["allowed_vaults"] = tuple(dict.fromkeys((own[0], *values["allowed_vaults"])))
     values["allowed_secrets"] = tuple(dict.fromkeys((own[1], *values["allowed_secrets"])))
     return Settings(**values)
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[SettingsError]:
+    """Return the problems of settings that cannot be used together."""
+    lifetime = values["rotation_lifetime_days"]
+    hours = 24 * (lifetime - min(values["rotation_before_days"], lifetime / 2))
+    if values["rotation"] == "off" or values["rotation_grace_hours"] < hours:
+        return []
+    text = "is as long as a key is used: the next rotation begins before the old key may be deleted"
+    remedy = f"set ROTATION_GRACE_HOURS to less than {hours:g}, or ROTATION_LIFETIME_DAYS to more"
+    return [SettingsError(text, subject="ROTATION_GRACE_HOURS", remedy=remedy)]

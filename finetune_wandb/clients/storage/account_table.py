@@ -12,7 +12,7 @@ import msgspec
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import ANY, Table, quoted
 from finetune_wandb.model.accounts.account import RelayAccount
-from finetune_wandb.model.accounts.report import AccountReport, Finding, Step, StepOutcome
+from finetune_wandb.model.accounts.report import AccountReport, Finding, Step, StepOutcome, Told
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.ids import AccountId, parse_account_id
 from finetune_wandb.model.secret import secret_at
@@ -30,6 +30,7 @@ _RELAY_COLUMNS = (
     "mode",
 )
 _TEXT_COLUMNS = ("endpoint", "region", "entity", "project", "kind", "principal_id")
+_TOLD = msgspec.json.Decoder(Told)
 _TOO_LONG = 32_000
 """Characters a text property may have; a row keeps its place when a list grows past it."""
 _FINDINGS = msgspec.json.Decoder(tuple[Finding, ...])
@@ -113,8 +114,8 @@ def _row_of(report: AccountReport) -> dict[str, Any]:
         "findings": _json(report.findings),
         "retry_after_s": report.retry_after_s or 0.0,
     }
-    if report.told_healthy is not None:
-        row["told_healthy"] = report.told_healthy
+    if report.told is not None:
+        row["told"] = _json(report.told)
     if not report.readable:
         # What is known of it from before stays; a pause at Azure says nothing about its health.
         return row | ({"healthy": False} if report.settled else {})
@@ -130,7 +131,7 @@ def _row_of(report: AccountReport) -> dict[str, Any]:
     }
 
 
-def _json(items: tuple[Any, ...]) -> str:
+def _json(items: Any) -> str:
     """Return a list as text that fits a property, without its last items where it does not."""
     while len(text := msgspec.json.encode(items).decode()) > _TOO_LONG:
         items = items[:-1]
@@ -151,7 +152,7 @@ def entry_of(row: Any) -> AccountReport:
         plan=_PLAN.decode(row.get("plan", "[]")),
         steps=_STEPS.decode(row.get("steps", "[]")),
         retry_after_s=row["retry_after_s"] or None,
-        told_healthy=row.get("told_healthy"),
+        told=_TOLD.decode(row["told"]) if row.get("told") else None,
         native_seen=row.get("native_seen", False),
         secret=secret_at(row["vault_host"], row["secret"]) if row.get("vault_host") else None,
         **{column: row.get(column, "") for column in _TEXT_COLUMNS},

@@ -68,6 +68,17 @@ class StepOutcome:
     """Seconds after which the service wants to be asked again; only on `deferred`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What subscribers know of an account."""
+
+    at: datetime
+    """Of the pass whose notices were sent last."""
+    healthy: bool
+    failures: tuple[str, ...] = ()
+    """Steps that failed for good, with the service's codes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountReport:
     """Everything one pass over one account found and did."""
@@ -103,8 +114,8 @@ class AccountReport:
     """Seconds after which another pass is worth while; None when only a change can help."""
     native_seen: bool = False
     """Whether a job of the account was ever seen that carries Azure's own W&B integration."""
-    told_healthy: bool | None = None
-    """The health that the last notice reported; None before the first one."""
+    told: Told | None = None
+    """What the last notices reported; None before the first one."""
 
     @property
     def name(self) -> str:
