@@ -38,6 +38,10 @@ async def save_and_notify(
     if before is not None and before.deleted and report.deleted:
         # The entry is closed already and keeps the time at which that was found.
         return replace(report, told=told)
+    if any(item.cause == "kind_not_supported" for item in report.findings):
+        # Never the app's to look after, so it is in no count; an entry of an older version is closed.
+        await accounts.write(replace(report, deleted=True))
+        return report
     with suppress(AppError):
         if _tellable(before, report):
             failed = _failures(report)

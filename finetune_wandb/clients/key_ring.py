@@ -4,7 +4,8 @@ value, from memory or the vault.
 The promise that rotation stands on: a request that asks here before it starts carries no
 version that was replaced more than `FRESH_S` (and one read of the table) ago, in any process,
 and none that was replaced at all in the process that replaced it. A version that was not
-accepted is never handed out, nor one that W&B refuses. Decides nothing about keys.
+accepted is never handed out, nor one that W&B refuses or a person disabled. Decides nothing about
+keys.
 """
 
 import time
@@ -85,6 +86,13 @@ def _accepted(secret: SecretRef, record: KeyRecord | None) -> KeyRecord:
             code=(record.newest_cause if record else "") or "key_unknown",
             remedy="store a valid W&B key in the secret; /api/status says what is wrong with the"
             " newest version",
+        )
+    if record.disabled:
+        raise DeniedError(
+            "the version in use is disabled in the vault",
+            subject=str(secret),
+            code="401",
+            remedy="enable it, or store a valid W&B key as a new version; the relay resumes with it",
         )
     if record.refused_at is not None:
         raise DeniedError(

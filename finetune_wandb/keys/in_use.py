@@ -106,10 +106,13 @@ def _next_record(
             newest_version=look.version,
             newest_cause=look.cause,
             refused_at=None,
+            disabled=False,
         )
     after = before
     if used.found is not None:
-        after = replace(after, expires_at=used.found.expires)
+        after = replace(after, expires_at=used.found.expires, disabled=False)
+    if used.disabled:
+        after = replace(after, disabled=True)
     if used.refused is not None:
         after = replace(after, refused_at=(before.refused_at or now) if used.refused else None)
     if look.temporary and look.version in ("", before.version):

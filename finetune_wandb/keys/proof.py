@@ -81,6 +81,8 @@ class LookAtUsed:
     unreadable: bool = False
     """Whether the vault no longer returns its value: disabled, or gone. A process that does not
     hold the value already cannot use it."""
+    disabled: bool = False
+    """Whether a person has disabled it: a process that holds the value must not use it either."""
 
 
 async def look_at_newest(
@@ -159,14 +161,16 @@ async def look_at_used(
             return LookAtUsed(newest.cause == "key_rejected", newest.found)
         if newest.temporary or newest.found is None:
             return LookAtUsed()
+        if newest.cause == "secret_disabled":
+            return LookAtUsed(unreadable=True, disabled=True)
         # Expired in the vault: it stays in use while W&B accepts it.
         return LookAtUsed(await is_refused(newest.found.value, ports), newest.found)
     if newest.temporary:
         return LookAtUsed()
     try:
         found = await ports.secrets.read_version(secret, before.version)
-    except (DeniedError, MissingError):
-        return LookAtUsed(unreadable=True)
+    except (DeniedError, MissingError) as error:
+        return LookAtUsed(unreadable=True, disabled=error.code == "SecretDisabled")
     except AppError:
         return LookAtUsed()
     return LookAtUsed(await is_refused(found.value, ports), found)

@@ -108,7 +108,7 @@ def _is_due(record: KeyRecord, settings: Settings, now: datetime) -> bool:
 
     A key with no expiry date is never due, and one that W&B refuses cannot create another.
     """
-    if record.refused_at or record.expires_at is None:
+    if record.refused_at or record.disabled or record.expires_at is None:
         return False
     # At most half of its life before the end, or a new key would be due at once.
     days = min(settings.rotation_before_days, settings.rotation_lifetime_days / 2)

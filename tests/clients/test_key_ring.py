@@ -88,6 +88,21 @@ async def test_recorded_version_is_given_and_not_the_newest(
     assert KEY not in repr(key)
 
 
+async def test_key_that_is_in_memory_is_not_given_when_its_version_was_disabled(
+    sandbox: Client, ring: KeyRing, records: Records, clock: Clock
+) -> None:
+    await in_use(sandbox, records, KEY)
+    await ring.key_in_use(PLACE)
+    assert records.record is not None
+    records.record = replace(records.record, disabled=True)
+    clock.now += FRESH_S
+    with pytest.raises(DeniedError, match="disabled"):
+        await ring.key_in_use(PLACE)
+    records.record = replace(records.record, disabled=False)
+    clock.now += FRESH_S
+    assert (await ring.key_in_use(PLACE)).value == Secret(KEY)
+
+
 async def test_vault_is_asked_once_and_the_table_once_a_second(
     sandbox: Client, ring: KeyRing, records: Records, clock: Clock
 ) -> None:

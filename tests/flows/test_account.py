@@ -114,3 +114,19 @@ async def test_nothing_ends_when_the_account_cannot_be_read(stage: Stage) -> Non
     stage.azure.errors["read account"] = [DeniedError("no right to read", subject=str(ALPHA))]
     await stage.look()
     assert (await stage.state())[0] == "live"
+
+
+async def test_account_of_another_kind_is_in_no_table_and_no_count() -> None:
+    stage = Stage()
+    stage.recover(kind="SpeechServices")
+    await stage.look()
+    assert stage.azure.entries == {}
+    assert stage.azure.notices == []
+
+
+async def test_entry_of_another_kind_is_closed_when_an_older_version_stored_it() -> None:
+    stage = Stage()
+    await stage.look()
+    stage.recover(kind="SpeechServices")
+    await stage.look()
+    assert stage.azure.entries[ALPHA.key].deleted

@@ -54,6 +54,8 @@ class KeyRecord:
     refused_at: datetime | None = None
     """Since when W&B refuses the version in use; None while it accepts it. It stays the version
     in use until a better one is proved, but no request carries it meanwhile."""
+    disabled: bool = False
+    """Whether a person has disabled the version in use in the vault: no request carries it then."""
     told: str = ""
     """The `news` that people were notified of last."""
     etag: str = field(default="", compare=False)
@@ -69,7 +71,7 @@ class KeyRecord:
         """What is worth telling, as text to compare; empty while nothing was looked at."""
         if not self.newest_version and not self.newest_cause:
             return ""
-        refused = "refused" if self.refused_at else ""
+        refused = "refused" if self.refused_at or self.disabled else ""
         return "|".join((self.version, self.newest_version, self.newest_cause, refused))
 
 
