@@ -38,7 +38,10 @@ async def save_and_notify(
     if before is not None and before.deleted and report.deleted:
         # The entry is closed already and keeps the time at which that was found.
         return replace(report, told=told)
-    if any(item.cause == "kind_not_supported" for item in report.findings):
+    nothing_to_keep = (
+        {"kind_not_supported"} if before else {"kind_not_supported", "account_missing"}
+    )
+    if any(item.cause in nothing_to_keep for item in report.findings):
         # Never the app's to look after, so it is in no count; an entry of an older version is closed.
         await accounts.write(replace(report, deleted=True))
         return report

@@ -4,6 +4,7 @@ What is not ready yet is put off by a delayed message; nothing here waits.
 """
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,6 +18,7 @@ from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE, R
 
 log = logging.getLogger(__name__)
 
+_CONFIRM_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 15.0
 _LONGEST_PAUSE_S: Final = 1800.0
 _MOST_ATTEMPTS: Final = 8
@@ -38,6 +40,9 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
             native_seen=before is not None and before.native_seen,
             attempt=message.attempt,
         )
+        if report.deleted and not _is_confirmed(before, message):
+            # One replica of Azure may not know a new account yet: a second read decides.
+            report = replace(report, deleted=False, settled=False, retry_after_s=_CONFIRM_S)
         stored = await notify.save_and_notify(report, accounts=app.accounts, notices=app.notices)
         # Jobs of an account that comes back go on by themselves once they are listed.
         if before is not None and message.apply and (reason := _ends_runs(report)):
@@ -47,6 +52,13 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
     await _send_key_news(report, app)
     report_account(stored, app)
     return stored
+
+
+def _is_confirmed(before: AccountReport | None, message: AccountMessage) -> bool:
+    """Return whether an earlier read did not find the account either."""
+    if before is None:
+        return message.attempt > 0
+    return before.deleted or any(item.cause == "account_missing" for item in before.findings)
 
 
 def _ends_runs(report: AccountReport) -> Reason | None:
