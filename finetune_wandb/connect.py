@@ -33,8 +33,6 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.events import RefusedEvents
 from finetune_wandb.flows.key import NativeJobs
 from finetune_wandb.keys.new_key import RotationPorts
-from finetune_wandb.model.relay.ports import RunKey
-from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.telemetry import NoTelemetry, Telemetry
 from finetune_wandb.relay.artifacts.log import ArtifactLog
@@ -77,7 +75,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         jobs=jobs,
         cursors=cursors,
         sink=WandbSink(transport, settings.wandb_base_url),
-        keys=_RunKeys(ring),
+        keys=ring,
         notices=notices,
     )
     return App(
@@ -145,17 +143,3 @@ def _call_counter(telemetry: Telemetry) -> Callable[[str, int], None]:
         telemetry.count("calls", 1, service=service, status=status)
 
     return count
-
-
-class _RunKeys:
-    """The relay's view of the key ring."""
-
-    def __init__(self, ring: "KeyRing") -> None:
-        self._ring = ring
-
-    async def run_key(self, secret: SecretRef) -> RunKey:
-        async def renew() -> Secret:
-            return (await self._ring.key_in_use(secret)).value
-
-        key = await self._ring.key_in_use(secret)
-        return RunKey(key.entity, key.value, renew)

@@ -102,20 +102,36 @@ async def _grant_role(state: State, step: Step, ports: ReconcilePorts) -> State:
     made = await ports.roles.assign(
         step.target, step.values["role_id"], _principal(state.account), step.values["description"]
     )
-    ports.shared.amend(assignments_key(step.target), lambda kept: _with_assignment(kept, made))
-    return replace(state, assignments=_with_assignment(state.assignments, made))
+    return _change_assignments(
+        state,
+        ports,
+        lambda kept: (*(item for item in kept if item.id.lower() != made.id.lower()), made),
+    )
 
 
 async def _revoke_role(state: State, step: Step, ports: ReconcilePorts) -> State:
     if all(item.is_fresh(state.now) for item in lasting_rights(state)):
         raise NotReadyError("the narrower role was assigned a moment ago", subject=step.target)
     await ports.roles.remove(step.target)
-    vault = state.vault
-    assert isinstance(vault, Vault), "a plan takes nothing back without a vault"
-    ports.shared.amend(
-        assignments_key(state.desired.scope(vault)), lambda kept: _without(kept, step.target)
+    return _change_assignments(
+        state, ports, lambda kept: tuple(item for item in kept if item.id != step.target)
     )
-    return replace(state, assignments=_without(state.assignments, step.target))
+
+
+def _change_assignments(
+    state: State,
+    ports: ReconcilePorts,
+    change: Callable[[tuple[RoleAssignment, ...]], tuple[RoleAssignment, ...]],
+) -> State:
+    """Bring what is known up to date, for this account and the others of its scope."""
+    assert isinstance(state.vault, Vault), "a plan names no role without a vault"
+
+    def changed[T](kept: T) -> T | tuple[RoleAssignment, ...]:
+        # Where nothing could be read, one assignment is not the whole.
+        return change(kept) if isinstance(kept, tuple) else kept
+
+    ports.shared.amend(assignments_key(state.desired.scope(state.vault)), changed)
+    return replace(state, assignments=changed(state.assignments))
 
 
 async def _add_access_policy(state: State, step: Step, ports: ReconcilePorts) -> State:
@@ -134,19 +150,6 @@ def _principal(account: Account) -> str:
     if not account.principal_id:
         raise NotReadyError("the identity has no principal yet", subject=account.id.key)
     return account.principal_id
-
-
-def _with_assignment[T](kept: T, made: RoleAssignment) -> T | tuple[RoleAssignment, ...]:
-    """Add to what is known; where nothing could be read, one assignment is not the whole."""
-    if not isinstance(kept, tuple):
-        return kept
-    return (*(item for item in kept if item.id.lower() != made.id.lower()), made)
-
-
-def _without[T](kept: T, assignment: str) -> T | tuple[RoleAssignment, ...]:
-    if not isinstance(kept, tuple):
-        return kept
-    return tuple(item for item in kept if item.id != assignment)
 
 
 _STEPS: dict[StepKind, Callable[[State, Step, ReconcilePorts], Awaitable[State]]] = {

@@ -10,19 +10,12 @@ from datetime import datetime
 from typing import Literal
 
 from finetune_wandb.accounts.desired import Desired
-from finetune_wandb.accounts.ports import (
-    KEEP_FOR,
-    ReconcilePorts,
-    assignments_key,
-    key_key,
-    vault_key,
-)
+from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, key_key, vault_key
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.accounts.account import Account
 from finetune_wandb.model.accounts.key import KeyReport, WriteRight
 from finetune_wandb.model.accounts.vault import RoleAssignment, Vault
 from finetune_wandb.model.errors import AppError, DeniedError, MissingError, TemporaryError
-from finetune_wandb.model.secret import Secret
 from finetune_wandb.model.settings import Settings
 
 TRIGGER = "account pass"
@@ -35,6 +28,10 @@ class ReadFailure:
     kind: Literal["denied", "missing", "temporary", "refused"]
     code: str
     retry_after: float | None = None
+
+    def cause(self, fact: str) -> str:
+        """Return the code of the cause that says that `fact` could not be had."""
+        return f"{fact}_{'unavailable' if self.kind == 'temporary' else self.kind}"
 
 
 def failure_of(error: AppError) -> ReadFailure:
@@ -61,7 +58,7 @@ class State:
     vault: Vault | ReadFailure | None = None
     assignments: tuple[RoleAssignment, ...] | ReadFailure | None = None
     key: KeyReport | None = None
-    right: WriteRight = "unknown"
+    right: WriteRight | ReadFailure | None = None
     """What the key in use may do in the account's own W&B project."""
     own_principal: str = ""
 
@@ -109,8 +106,16 @@ async def read_state(
     vault, key = await asyncio.gather(
         reading, shared(key_key(secret), prove, lambda report: not report.temporary)
     )
-    right = await _right(desired, key, ports, now)
-    state = replace(state, vault=vault, key=key, right=right)
+    state = replace(state, vault=vault, key=key)
+    value, entity, project = key.value, desired.entity or key.record.entity, desired.project
+    if value is not None and entity and desired.routable:
+        place = (secret, key.record.version, entity, project)
+        right = await shared(
+            ("right", *place),
+            lambda: _fact(ports.prover.write_right(value, entity, project)),
+            _is_lasting,
+        )
+        state = replace(state, right=right)
     if isinstance(vault, Vault) and vault.rbac:
         scope = desired.scope(vault)
         assignments = await shared(
@@ -121,32 +126,6 @@ async def read_state(
             state, assignments=assignments, own_principal=own if isinstance(own, str) else ""
         )
     return state
-
-
-async def _right(
-    desired: Desired, key: KeyReport, ports: ReconcilePorts, now: datetime
-) -> WriteRight:
-    """Return what the key in use may do where the account's runs go; asked once for all accounts
-    that go there, and at once when the place or the key is another one."""
-    value, record, project = key.value, key.record, desired.project
-    entity = desired.entity or record.entity
-    if value is None or not record.version or not entity or not desired.routable:
-        return "unknown"
-    return await ports.shared.get(
-        ("right", record.secret, record.version, entity, project),
-        lambda: _ask_right(value, entity, project, ports),
-        now=now,
-        # No event says that a right in W&B has changed.
-        fresh_after=now - KEEP_FOR,
-        keep=lambda right: right != "unknown",
-    )
-
-
-async def _ask_right(key: Secret, entity: str, project: str, ports: ReconcilePorts) -> WriteRight:
-    try:
-        return await ports.prover.write_right(key, entity, project)
-    except AppError:
-        return "unknown"
 
 
 async def _fact[T](reading: Awaitable[T]) -> T | ReadFailure:

@@ -67,12 +67,7 @@ def unreadable_report(
 ) -> AccountReport:
     """Return the report of an account that does not exist or could not be read."""
     failure = failure_of(error)
-    cause = {
-        "temporary": "account_unavailable",
-        "denied": "account_denied",
-        "refused": "account_refused",
-        "missing": "account_missing",
-    }[failure.kind]
+    cause = failure.cause("account")
     if failure.code == "SubscriptionNotFound":
         cause = "account_subscription_gone"
     temporary = failure.kind == "temporary"

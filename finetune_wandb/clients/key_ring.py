@@ -14,8 +14,9 @@ from functools import partial
 from typing import Final, Protocol
 
 from finetune_wandb.clients.azure.vaults import KeyVault
-from finetune_wandb.model.accounts.key import KeyInUse, KeyRecord
+from finetune_wandb.model.accounts.key import KeyRecord
 from finetune_wandb.model.errors import DeniedError, MissingError
+from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.single_flight import SingleFlight
 
@@ -45,8 +46,8 @@ class KeyRing:
         self._records: SingleFlight[SecretRef, KeyRecord | None] = SingleFlight(_MOST)
         self._values: SingleFlight[tuple[SecretRef, str], Secret] = SingleFlight(_MOST)
 
-    async def key_in_use(self, secret: SecretRef) -> KeyInUse:
-        """Return the last accepted version.
+    async def run_key(self, secret: SecretRef) -> RunKey:
+        """Return the last accepted version's key, which asks here again for each request.
 
         Raises MissingError while none was accepted, DeniedError with code 401 while W&B refuses
         it, and what table or vault raise: without a record that is fresh, nothing is handed out.
@@ -59,7 +60,10 @@ class KeyRing:
             # Reading the vault takes its time: which version is in use is asked again after it.
             record = await self._record(secret)
             if record == accepted:
-                return KeyInUse(accepted.version, accepted.entity, value)
+                return RunKey(accepted.entity, value, partial(self._current, secret))
+
+    async def _current(self, secret: SecretRef) -> Secret:
+        return (await self.run_key(secret)).value
 
     def note(self, record: KeyRecord) -> None:
         """Use a record that this process has just written: from now on it is what holds."""
@@ -87,16 +91,10 @@ def _accepted(secret: SecretRef, record: KeyRecord | None) -> KeyRecord:
             remedy="store a valid W&B key in the secret; /api/status says what is wrong with the"
             " newest version",
         )
-    if record.disabled:
+    if record.disabled or record.refused_at is not None:
+        obstacle = "is disabled in the vault" if record.disabled else "is not accepted by W&B"
         raise DeniedError(
-            "the version in use is disabled in the vault",
-            subject=str(secret),
-            code="401",
-            remedy="enable it, or store a valid W&B key as a new version; the relay resumes with it",
-        )
-    if record.refused_at is not None:
-        raise DeniedError(
-            "W&B does not accept the key in use",
+            f"the key in use {obstacle}",
             subject=str(secret),
             code="401",
             remedy="store a valid W&B key as a new version of the secret; the relay resumes with it",

@@ -17,7 +17,7 @@ from finetune_wandb.keys.proof import (
 )
 from finetune_wandb.model.accounts.key import KeyChange, KeyRecord, KeyReport
 from finetune_wandb.model.accounts.report import Finding
-from finetune_wandb.model.causes import as_warning, finding
+from finetune_wandb.model.causes import as_warning, causes, finding
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
@@ -146,7 +146,7 @@ def _findings(record: KeyRecord, look: Look, used: LookAtUsed, now: datetime) ->
     if look.failure is not None:
         # Another version works, or W&B did not answer about one that it accepted before.
         covered = works and (
-            look.temporary or (look.version != record.version and look.cause in _PER_VERSION)
+            look.temporary or (look.version != record.version and causes()[look.cause].older_in_use)
         )
         found.append(as_warning(look.failure) if covered else look.failure)
     elif look.found is not None:
@@ -162,18 +162,3 @@ def _findings(record: KeyRecord, look: Look, used: LookAtUsed, now: datetime) ->
         ended = record.version != look.version
         found += expiry_findings(record.expires_at, now, evidence, ended=ended)
     return found
-
-
-_PER_VERSION = frozenset(
-    {
-        "secret_disabled",
-        "secret_not_yet_valid",
-        "secret_expired",
-        "key_malformed",
-        "key_rejected",
-        "key_wrong_entity",
-        "key_read_only",
-        "key_refused",
-    }
-)
-"""Causes that say nothing against older versions of the secret."""

@@ -29,7 +29,12 @@ def test_every_cause_but_ok_has_a_remedy(code: str) -> None:
 def test_every_cause_is_given_somewhere_in_the_code() -> None:
     text = "".join(path.read_text() for path in (ROOT / "finetune_wandb").rglob("*.py"))
     composed = {f"{step}_denied" for step in get_args(StepKind)}
-    composed |= {f"project_{right}" for right in ("read_only", "refused")}
+    composed |= {f"{of}_{right}" for of in ("key", "project") for right in ("read_only", "refused")}
+    composed |= {
+        f"{fact}_{kind}"
+        for fact in ("account", "vault", "access")
+        for kind in ("unavailable", "denied", "refused", "missing")
+    }
     unused = {code for code in causes() if f'"{code}"' not in text} - composed
     assert unused == set()
     assert composed <= set(causes())

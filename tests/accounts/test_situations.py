@@ -14,7 +14,13 @@ from finetune_wandb.model.accounts.vault import (
     AccessPolicy,
     RoleAssignment,
 )
-from finetune_wandb.model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
+from finetune_wandb.model.errors import (
+    DeniedError,
+    MissingError,
+    RejectedError,
+    ThrottledError,
+    UnavailableError,
+)
 from finetune_wandb.model.settings import OFFICER, USER
 from tests.accounts.stage import causes, run_pass
 from tests.fakes import (
@@ -243,6 +249,7 @@ SITUATIONS = [
         warnings=("access_orphaned",),
     ),
     Situation("roles may not be listed", with_error("list roles", DeniedError("no")), blocked=("access_denied",)),
+    Situation("vault gone before its roles were listed", with_error("list roles", MissingError("no")), blocked=("access_refused",)),
     Situation("role listing down", with_error("list roles", UnavailableError("no")), blocked=("access_unavailable",), retries=True),
     Situation(
         "policy mode, no policy",

@@ -129,7 +129,7 @@ async def test_account_is_healthy_after_one_pass_and_the_next_writes_nothing(
     assert {method for method, _, _ in await requests(stage)} == {"GET"}
 
     vault = KeyVault(transport)
-    key = await KeyRing(KeyTable(storage), vault).key_in_use(PLACE)
+    key = await KeyRing(KeyTable(storage), vault).run_key(PLACE)
     assert (key.value, key.entity) == (Secret(KEY), "team-a")
 
 

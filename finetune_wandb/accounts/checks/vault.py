@@ -39,12 +39,7 @@ def check_vault(state: State) -> list[Finding]:
 
 
 def _unread(failure: ReadFailure, vault: str) -> Finding:
-    code = {
-        "temporary": "vault_unavailable",
-        "denied": "vault_denied",
-        "refused": "vault_refused",
-        "missing": "vault_soft_deleted" if failure.code == "SoftDeleted" else "vault_missing",
-    }[failure.kind]
+    code = "vault_soft_deleted" if failure.code == "SoftDeleted" else failure.cause("vault")
     return finding(code, vault=vault, code=failure.code)
 
 
@@ -102,12 +97,8 @@ def check_access(state: State) -> list[Finding]:
     if not vault.rbac:
         return _by_policy(state, vault)
     if isinstance(state.assignments, ReadFailure):
-        code = {
-            "temporary": "access_unavailable",
-            "denied": "access_denied",
-            "missing": "access_refused",
-            "refused": "access_refused",
-        }[state.assignments.kind]
+        is_gone = state.assignments.kind == "missing"
+        code = "access_refused" if is_gone else state.assignments.cause("access")
         return [finding(code, scope=state.desired.scope(vault), code=state.assignments.code)]
     if state.assignments is None:
         return []

@@ -12,7 +12,6 @@ from finetune_wandb.clients.wandb.api import USER_AGENT, WandbApi
 from finetune_wandb.model.accounts.key import KeyOwner, ListedKey, MintedKey, WriteRight
 from finetune_wandb.model.errors import (
     DeniedError,
-    MissingError,
     PermanentError,
     RejectedError,
     UnavailableError,
@@ -52,15 +51,11 @@ class KeyProver:
         subject = self._api.base_url
         try:
             return _owner(await self._ask(key, _VIEWER, {}), subject)
-        except DeniedError as error:
-            if error.code == "blocked":
-                raise _silence(error.code, subject) from None
-            raise _refused(error.code, subject) from None
-        except MissingError as error:
-            raise _silence(error.code, subject) from None
-        except RejectedError as error:
+        except PermanentError as error:
             if error.code == NO_OWNER:
                 raise
+            if isinstance(error, DeniedError) and error.code != "blocked":
+                raise _refused(error.code, subject) from None
             raise _silence(error.code, subject) from None
 
     async def write_right(self, key: Secret, entity: str, project: str) -> WriteRight:

@@ -1,7 +1,7 @@
 """A W&B key as the app knows it: which version is in use, for whom, how that came about; and how
 far a rotation has come in which the app itself makes the new key.
 
-The value itself is only ever in `KeyInUse`, `KeyReport`, `MintedKey` and `SecretVersion`, masked.
+The value itself is only ever in `RunKey`, `KeyReport`, `MintedKey` and `SecretVersion`, masked.
 """
 
 from dataclasses import dataclass, field
@@ -103,15 +103,6 @@ class KeyReport:
     retry_after_s: float | None = None
     value: Secret | None = None
     """Of the version in use, where this look has read it."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyInUse:
-    """The key that requests to W&B carry."""
-
-    version: str
-    entity: str
-    value: Secret
 
 
 MintState = Literal["idle", "intent", "minted", "stored", "switched"]
