@@ -73,11 +73,11 @@ async def _enable_identity(state: State, step: Step, ports: ReconcilePorts) -> S
 
 
 async def _write_record(state: State, step: Step, ports: ReconcilePorts) -> State:
-    account = state.account
-    if _missing_tags(account, step):  # not written with the identity
-        account = await _read_for_write(state, ports)
-        if tags := _missing_tags(account, step):
-            account = await ports.accounts.update_tags(account, tags)
+    if not _missing_tags(state.account, step):
+        return state  # written with the identity
+    account = await _read_for_write(state, ports)
+    if tags := _missing_tags(account, step):
+        account = await ports.accounts.update_tags(account, tags)
     return replace(state, account=account)
 
 
@@ -124,13 +124,12 @@ def _change_assignments(
     change: Callable[[tuple[RoleAssignment, ...]], tuple[RoleAssignment, ...]],
 ) -> State:
     """Bring what is known up to date, for this account and the others of its scope."""
-    assert isinstance(state.vault, Vault), "a plan names no role without a vault"
 
     def changed[T](kept: T) -> T | tuple[RoleAssignment, ...]:
         # Where nothing could be read, one assignment is not the whole.
         return change(kept) if isinstance(kept, tuple) else kept
 
-    ports.shared.amend(assignments_key(state.desired.scope(state.vault)), changed)
+    ports.shared.amend(assignments_key(state.scope), changed)
     return replace(state, assignments=changed(state.assignments))
 
 

@@ -38,33 +38,22 @@ async def save_and_notify(
     if before is not None and before.deleted and report.deleted:
         # The entry is closed already and keeps the time at which that was found.
         return replace(report, told=told)
-    nothing_to_keep = (
-        {"kind_not_supported"} if before else {"kind_not_supported", "account_missing"}
-    )
-    if any(item.cause in nothing_to_keep for item in report.findings):
+    causes = {item.cause for item in report.findings}
+    if "kind_not_supported" in causes or (before is None and "account_missing" in causes):
         # Never the app's to look after, so it is in no count; an entry of an older version is closed.
         await accounts.write(replace(report, deleted=True))
         return report
+    failed = {f"{item.step.kind}|{item.code}" for item in report.steps if item.state == "failed"}
+    known = Told(report.checked_at, report.healthy, tuple(sorted(failed)))
     with suppress(AppError):
         if _tellable(before, report):
-            failed = _failures(report)
-            for item in _account_notices(report, told, failed):
+            for item in _account_notices(report, told, known):
                 await notices.publish(item)
-            told = _told(report, told, failed)
+            if told is None or (told.healthy, told.failures) != (known.healthy, known.failures):
+                told = known
     stored = replace(report, told=told)
     await accounts.write(stored)
     return stored
-
-
-def _failures(report: AccountReport) -> tuple[str, ...]:
-    failed = {f"{item.step.kind}|{item.code}" for item in report.steps if item.state == "failed"}
-    return tuple(sorted(failed))
-
-
-def _told(report: AccountReport, told: Told | None, failed: tuple[str, ...]) -> Told:
-    if told is not None and (told.healthy, told.failures) == (report.healthy, failed):
-        return told
-    return Told(report.checked_at, report.healthy, failed)
 
 
 def _tellable(before: AccountReport | None, report: AccountReport) -> bool:
@@ -74,7 +63,7 @@ def _tellable(before: AccountReport | None, report: AccountReport) -> bool:
 
 
 def _account_notices(
-    report: AccountReport, told: Told | None, failed: tuple[str, ...]
+    report: AccountReport, told: Told | None, known: Told
 ) -> Iterator[OutgoingNotice]:
     """Yield what is to be told: a change of health, and steps that failed for good."""
     if told is None or told.healthy is not report.healthy:
@@ -83,8 +72,8 @@ def _account_notices(
             report,
             told,
         )
-    if set(failed) - set(told.failures if told else ()):
-        yield _account_notice("WandbRelay.StepFailed", report, told, *failed)
+    if set(known.failures) - set(told.failures if told else ()):
+        yield _account_notice("WandbRelay.StepFailed", report, told, *known.failures)
 
 
 def _account_notice(

@@ -40,7 +40,7 @@ def plan_steps(state: State, findings: tuple[Finding, ...]) -> tuple[Step, ...]:
             "role_id": ROLE_IDS[state.desired.role],
             "description": description_for(account.id),
         }
-        scope, policy = state.desired.scope(vault), {"secrets": "get, list"}
+        scope, policy = state.scope, {"secrets": "get, list"}
         ours = [(cause, item) for cause, item in excess_rights(state) if item.is_ours]
         if "access_missing" in causes or (ours and not lasting_rights(state)):
             # What is taken back is replaced first.

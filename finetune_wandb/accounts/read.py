@@ -63,6 +63,12 @@ class State:
     own_principal: str = ""
 
     @property
+    def scope(self) -> str:
+        """The ARM scope at which the account's identity needs its role; empty without a vault."""
+        secret = self.desired.secret_name if self.desired.on_secret else ""
+        return self.vault.scope(secret) if isinstance(self.vault, Vault) else ""
+
+    @property
     def is_spreading(self) -> bool:
         """Whether a role of the app itself was assigned a moment ago: a refusal means "not yet"."""
         return isinstance(self.assignments, tuple) and any(
@@ -117,7 +123,7 @@ async def read_state(
         )
         state = replace(state, right=right)
     if isinstance(vault, Vault) and vault.rbac:
-        scope = desired.scope(vault)
+        scope = state.scope
         assignments = await shared(
             assignments_key(scope), lambda: _fact(ports.roles.list_for_scope(scope)), _is_lasting
         )

@@ -75,7 +75,7 @@ def unreadable_report(
         id=target,
         checked_at=now,
         mode=settings.apply_mode,
-        findings=(finding(cause, **_names(target), code=failure.code),),
+        findings=(finding(cause, **target.names, code=failure.code),),
         readable=False,
         deleted=failure.kind == "missing",
         settled=not temporary,
@@ -91,7 +91,7 @@ def _about_outcome(outcome: StepOutcome, state: State) -> Finding:
 
 def _obstacle(outcome: StepOutcome, state: State) -> Finding:
     step = outcome.step
-    evidence = _names(state.account.id) | {
+    evidence = state.account.id.names | {
         "step": step.kind,
         "target": step.target,
         "code": outcome.code,
@@ -126,14 +126,6 @@ _REFUSALS = {
     "MissingSubscriptionRegistration": "step_provider_not_registered",
     "RoleAssignmentLimitExceeded": "step_role_limit",
 }
-
-
-def _names(account: AccountId) -> dict[str, str]:
-    return {
-        "account": account.name,
-        "group": account.group,
-        "subscription": account.subscription,
-    }
 
 
 def _pause(state: State, outcomes: tuple[StepOutcome, ...], attempt: int) -> float | None:

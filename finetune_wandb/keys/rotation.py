@@ -87,9 +87,7 @@ async def _advance(rotation: Rotation, mint: KeyMint) -> KeyMint:
 
 def _has_work(mint: KeyMint, record: KeyRecord, settings: Settings, now: datetime) -> bool:
     """Return whether a rotation is to begin or to continue now."""
-    if mint.claimed_until is not None and now < mint.claimed_until:
-        return False
-    if mint.retry_at is not None and now < mint.retry_at:
+    if any(until and now < until for until in (mint.claimed_until, mint.retry_at)):
         return False
     if mint.state == "idle":
         return _is_due(record, settings, now)

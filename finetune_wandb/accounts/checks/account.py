@@ -11,13 +11,7 @@ from finetune_wandb.model.causes import finding
 def check_eligible(state: State) -> list[Finding]:
     """Return why the account is left alone, or what keeps it from being integrated."""
     account = state.account
-    evidence = {
-        "account": account.id.name,
-        "account_id": str(account.id),
-        "group": account.id.group,
-        "subscription": account.id.subscription,
-        "kind": account.kind,
-    }
+    evidence = account.id.names | {"account_id": str(account.id), "kind": account.kind}
     if not state.desired.in_scope:
         return [finding(state.desired.scope_cause, **evidence)]
     found: list[Finding] = []
@@ -37,12 +31,7 @@ def check_eligible(state: State) -> list[Finding]:
 def check_identity(state: State) -> list[Finding]:
     """Return whether there is an identity that can be given access."""
     account = state.account
-    evidence = {
-        "account": account.id.name,
-        "group": account.id.group,
-        "subscription": account.id.subscription,
-        "principal": account.principal_id,
-    }
+    evidence = account.id.names | {"principal": account.principal_id}
     if not account.system_identity:
         return [finding("identity_off", **evidence)]
     if not account.principal_id:

@@ -32,15 +32,10 @@ def check_vault(state: State) -> list[Finding]:
     if wish.vault_cause:
         return [finding(wish.vault_cause, vault=wish.vault_asked)]
     if isinstance(state.vault, ReadFailure):
-        return [_unread(state.vault, wish.vault_asked)]
-    if state.vault is None:
-        return []
-    return _about(state.vault, state.account.tenant_id)
-
-
-def _unread(failure: ReadFailure, vault: str) -> Finding:
-    code = "vault_soft_deleted" if failure.code == "SoftDeleted" else failure.cause("vault")
-    return finding(code, vault=vault, code=failure.code)
+        code = state.vault.code
+        cause = "vault_soft_deleted" if code == "SoftDeleted" else state.vault.cause("vault")
+        return [finding(cause, vault=wish.vault_asked, code=code)]
+    return _about(state.vault, state.account.tenant_id) if state.vault else []
 
 
 def _about(vault: Vault, tenant_id: str) -> list[Finding]:
@@ -70,17 +65,12 @@ def check_key(state: State) -> list[Finding]:
     if wish.secret_cause:
         return [finding(wish.secret_cause, secret=wish.secret_asked)]
     found = list(state.key.findings) if state.key else []
-    if state.is_spreading:
-        return [_not_yet(item) if item.cause in _SPREADING else item for item in found]
-    return found
-
-
-_SPREADING = {"secret_forbidden_by_rbac": "secret_role_spreading"}
-"""Refusals that a role of the app explains which is not in effect yet."""
-
-
-def _not_yet(item: Finding) -> Finding:
-    return replace(finding(_SPREADING[item.cause], **item.evidence), severity=item.severity)
+    return [
+        replace(finding("secret_role_spreading", **item.evidence), severity=item.severity)
+        if item.cause == "secret_forbidden_by_rbac" and state.is_spreading
+        else item
+        for item in found
+    ]
 
 
 def description_for(account: AccountId) -> str:
@@ -99,19 +89,17 @@ def check_access(state: State) -> list[Finding]:
     if isinstance(state.assignments, ReadFailure):
         is_gone = state.assignments.kind == "missing"
         code = "access_refused" if is_gone else state.assignments.cause("access")
-        return [finding(code, scope=state.desired.scope(vault), code=state.assignments.code)]
-    if state.assignments is None:
-        return []
-    return _by_role(state, vault, state.assignments)
+        return [finding(code, scope=state.scope, code=state.assignments.code)]
+    return [] if state.assignments is None else _by_role(state, state.assignments)
 
 
-def _by_role(state: State, vault: Vault, assignments: tuple[RoleAssignment, ...]) -> list[Finding]:
+def _by_role(state: State, assignments: tuple[RoleAssignment, ...]) -> list[Finding]:
     principal = state.account.principal_id
     wanted = strength(state.desired.role)
     evidence = {
         "role": state.desired.role,
         "principal": principal or "PRINCIPAL",
-        "scope": state.desired.scope(vault),
+        "scope": state.scope,
     }
     is_enough = any(strength(item.role) >= wanted for item in _rights(state))
     found = [finding("access_granted" if is_enough else "access_missing", **evidence)]
@@ -128,18 +116,15 @@ def _by_role(state: State, vault: Vault, assignments: tuple[RoleAssignment, ...]
 def _rights(state: State) -> list[RoleAssignment]:
     """Return the assignments by which the account's identity has rights on the secret."""
     principal = state.account.principal_id.lower()
-    if not principal or not isinstance(state.vault, Vault):
-        return []
-    scope = state.desired.scope(state.vault)
-    known = state.assignments if isinstance(state.assignments, tuple) else ()
-    return [item for item in known if item.principal_id == principal and _holds_at(item, scope)]
+    known = state.assignments if principal and isinstance(state.assignments, tuple) else ()
+    return [
+        item for item in known if item.principal_id == principal and _holds_at(item, state.scope)
+    ]
 
 
 def excess_rights(state: State) -> list[tuple[str, RoleAssignment]]:
     """Return the assignments that give more than the settings ask for, each with its cause."""
-    if not isinstance(state.vault, Vault):
-        return []
-    wanted, scope = strength(state.desired.role), state.desired.scope(state.vault).lower()
+    wanted, scope = strength(state.desired.role), state.scope.lower()
     found: list[tuple[str, RoleAssignment]] = []
     for item in _rights(state):
         if strength(item.role) > wanted:

@@ -62,7 +62,10 @@ class KeyProver:
         try:
             found = await self._ask(key, _PROJECT, {"project": project, "entity": entity})
             if found.get("project", "") is not None:
-                return _right_of(_object(found.get("project")).get("readOnly"))
+                read_only = _object(found.get("project")).get("readOnly")
+                if read_only is None:
+                    return "unknown"
+                return "read_only" if read_only is True else "write"
             # W&B has no such project, or does not show it. A viewer's seat shows in the others.
             others = _nodes((await self._ask(key, _OTHERS, {"entity": entity})).get("models"))
         except DeniedError as error:
@@ -132,12 +135,6 @@ class KeyMinter:
             agent=sdk_agent(),
             repeat=False,
         )
-
-
-def _right_of(read_only: object) -> WriteRight:
-    if read_only is None:
-        return "unknown"
-    return "read_only" if read_only is True else "write"
 
 
 def _owner(data: dict[str, Any], subject: str) -> KeyOwner:
