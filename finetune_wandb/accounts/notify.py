@@ -109,21 +109,17 @@ async def key_news(report: KeyReport, *, now: datetime, keys: KeyStore) -> KeyRe
 
 async def notify_key(
     report: KeyReport, *, now: datetime, keys: KeyStore, notices: NoticePort
-) -> bool:
-    """Tell what is new about a key since people were told last; say whether anything was.
+) -> None:
+    """Tell what is new about a key since people were told last.
 
     Where the topic cannot be reached a later look tells it.
     """
     record = await key_news(report, now=now, keys=keys)
-    if record is None:
-        return False
-    try:
-        for notice in _key_notices(report, record, now):
-            await notices.publish(notice)
-        await keys.write(replace(record, told=_news(record, now)))
-    except AppError:
-        return True
-    return True
+    if record is not None:
+        with suppress(AppError):
+            for notice in _key_notices(report, record, now):
+                await notices.publish(notice)
+            await keys.write(replace(record, told=_news(record, now)))
 
 
 def _news(record: KeyRecord, now: datetime) -> str:

@@ -60,7 +60,7 @@ class State:
     key: KeyReport | None = None
     right: WriteRight | ReadFailure | None = None
     """What the key in use may do in the account's own W&B project."""
-    own_principal: str = ""
+    own_principal: str | ReadFailure = ""
 
     @property
     def scope(self) -> str:
@@ -128,9 +128,7 @@ async def read_state(
             assignments_key(scope), lambda: _fact(ports.roles.list_for_scope(scope)), _is_lasting
         )
         own = await _fact(ports.own_principal())
-        state = replace(
-            state, assignments=assignments, own_principal=own if isinstance(own, str) else ""
-        )
+        state = replace(state, assignments=assignments, own_principal=own)
     return state
 
 

@@ -198,7 +198,7 @@ async def test_what_a_pass_over_an_account_found_is_told_by_the_next_look_at_the
     assert is_untold(azure.records[PLACE])
     report = await look(azure)
     assert len(azure.changes) == 1
-    assert await notify_key(report, now=NOW, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
+    await notify_key(report, now=NOW, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
     assert told(azure) == ["KeyAccepted"]
     assert not is_untold(azure.records[PLACE])
 
