@@ -88,7 +88,8 @@ class Settings:
     """Role of the account's identity on the vault. Default: what Microsoft's article asks for;
     Secrets User is the least that reads a secret, but no page says that it is enough."""
     vault_role_scope: str = _choice("vault", "secret")
-    """Whether that role is given on the whole vault (as the article does) or on the one secret."""
+    """Whether that role is given on the whole vault (as the article does) or on the one secret. If it
+    or the role asks for less than before, the app takes back what it assigned itself."""
     native_jobs: str = _choice("skip", "relay")
     """Jobs that carry their own W&B integration: left to it (default, so that no value is in W&B
     twice), or relayed as well."""
@@ -136,7 +137,8 @@ class Settings:
     """After how many days the version of a new key expires (ROTATION=mint)."""
     rotation_grace_hours: float = _setting("72", parse.time_span, "a number of hours")
     """How many hours an old key goes on working after it was replaced (ROTATION=mint). Default
-    three days: Azure's own integration reads the key when a job begins and keeps it."""
+    three days: Azure's own integration reads the key when a job begins and keeps it. Less than the
+    time a key is used: ROTATION_LIFETIME_DAYS without ROTATION_BEFORE_DAYS."""
     relay_schedule: str = _setting("0 * * * * *", parse.text, "a six-field NCRONTAB schedule")
     """When metrics are relayed (NCRONTAB, UTC). Default every minute: W&B calls a run crashed
     after about five minutes of silence. Read by the host, not by the app."""
