@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from finetune_wandb.accounts.checks.vault import is_foreign, lasting_rights
-from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, vault_key
+from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.read import State, failure_of
 from finetune_wandb.model.accounts.account import TAG_SECRET, TAG_VAULT, Account
 from finetune_wandb.model.accounts.report import Step, StepKind, StepOutcome, StepState
@@ -129,7 +129,7 @@ def _change_assignments(
         # Where nothing could be read, one assignment is not the whole.
         return change(kept) if isinstance(kept, tuple) else kept
 
-    ports.shared.amend(assignments_key(state.scope), changed)
+    ports.shared.amend(state.scope.lower(), changed)
     return replace(state, assignments=changed(state.assignments))
 
 
@@ -138,7 +138,7 @@ async def _add_access_policy(state: State, step: Step, ports: ReconcilePorts) ->
     principal = _principal(state.account)
     await ports.vaults.add_policy(state.vault, principal)
     ports.shared.amend(
-        vault_key(state.vault.address.host),
+        state.vault.address,
         # Others may have added theirs meanwhile: theirs stay.
         lambda kept: with_policy(kept, principal) if isinstance(kept, Vault) else kept,
     )

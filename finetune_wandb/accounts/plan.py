@@ -14,16 +14,14 @@ from finetune_wandb.accounts.read import State
 from finetune_wandb.model.accounts.report import Finding, Step, StepKind
 from finetune_wandb.model.accounts.vault import ROLE_IDS, Vault
 
-_NOTHING_WHILE = frozenset({"operation_under_way"})
-"""Causes during which Azure takes no change to the account."""
-
 _POLICY_CAUSES = frozenset({"access_policy_missing", "access_policy_incomplete"})
 
 
 def plan_steps(state: State, findings: tuple[Finding, ...]) -> tuple[Step, ...]:
     """Return the steps for an account in scope, in order; empty when nothing differs."""
     causes = {item.cause for item in findings}
-    if not state.desired.in_scope or causes & _NOTHING_WHILE:
+    # Azure takes no change while another operation is under way.
+    if not state.desired.in_scope or "operation_under_way" in causes:
         return ()
     account, vault, record = state.account, state.vault, missing_tags(state)
     principal = {"principal": account.principal_id} if account.principal_id else {}

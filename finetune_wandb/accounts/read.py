@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from finetune_wandb.accounts.desired import Desired
-from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, key_key, vault_key
+from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.accounts.account import Account
 from finetune_wandb.model.accounts.key import KeyReport, WriteRight
@@ -104,15 +104,15 @@ async def read_state(
         assert secret is not None, "asked for below only where there is one"
         return prove_newest(secret, ports=ports, settings=settings, now=now, trigger=TRIGGER)
 
-    reading = shared(
-        vault_key(address.host), lambda: _fact(ports.vaults.find(address)), _is_lasting
-    )
+    reading = shared(address, lambda: _fact(ports.vaults.find(address)), _is_lasting)
     if secret is None:
         return replace(state, vault=await reading)
-    vault, key = await asyncio.gather(
-        reading, shared(key_key(secret), prove, lambda report: not report.temporary)
+    vault, key, own = await asyncio.gather(
+        reading,
+        shared(secret, prove, lambda report: not report.temporary),
+        _fact(ports.own_principal()),
     )
-    state = replace(state, vault=vault, key=key)
+    state = replace(state, vault=vault, key=key, own_principal=own)
     value, entity, project = key.value, desired.entity or key.record.entity, desired.project
     if value is not None and entity and desired.routable:
         place = (secret, key.record.version, entity, project)
@@ -125,10 +125,9 @@ async def read_state(
     if isinstance(vault, Vault) and vault.rbac:
         scope = state.scope
         assignments = await shared(
-            assignments_key(scope), lambda: _fact(ports.roles.list_for_scope(scope)), _is_lasting
+            scope.lower(), lambda: _fact(ports.roles.list_for_scope(scope)), _is_lasting
         )
-        own = await _fact(ports.own_principal())
-        state = replace(state, assignments=assignments, own_principal=own)
+        state = replace(state, assignments=assignments)
     return state
 
 

@@ -1,10 +1,12 @@
 """Sums a pass up: is the account healthy, may it become so by itself, and when to look again."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from finetune_wandb.accounts.read import ReadFailure, State, failure_of
 from finetune_wandb.model.accounts.key import KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport, Finding, Step, StepOutcome
+from finetune_wandb.model.accounts.vault import Vault
 from finetune_wandb.model.causes import as_warning, finding, is_temporary
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import AccountId
@@ -29,6 +31,7 @@ def build_report(
     wish = state.desired
     account = state.account
     findings = (*findings, *(_about_outcome(item, state) for item in outcomes if item.reason))
+    findings = tuple(_with_ids(item, state) for item in findings)
     record = state.key.record if state.key else None
     routable = wish.secret is not None and wish.routable
     temporary = [item for item in findings if is_temporary(item)]
@@ -52,6 +55,17 @@ def build_report(
         steps=outcomes,
         retry_after_s=_pause(state, outcomes, attempt) if temporary else None,
     )
+
+
+def _with_ids(item: Finding, state: State) -> Finding:
+    """Return a finding whose remedy names what the app knows, so that it can be pasted and run."""
+    remedy = item.remedy
+    if isinstance(state.own_principal, str) and state.own_principal:
+        remedy = remedy.replace("APP_IDENTITY", state.own_principal)
+    if isinstance(state.vault, Vault):
+        scope = f'"{state.vault.id}"'
+        remedy = remedy.replace(f"SCOPE_OF_VAULT_{state.vault.address.name}", scope)
+    return replace(item, remedy=remedy)
 
 
 def _entity(wanted: str, record: KeyRecord | None) -> str:

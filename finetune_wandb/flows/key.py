@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from finetune_wandb.accounts import notify, ports
+from finetune_wandb.accounts import notify
 from finetune_wandb.flows.app import App
 from finetune_wandb.keys import in_use as keys
 from finetune_wandb.keys.rotation import rotate, rotation_findings
@@ -73,7 +73,7 @@ async def _look(message: KeyMessage, app: App) -> KeyReport:
     """Look at the key, or share a look that was begun after the message was sent."""
     now = app.now()
     return await app.reconcile.shared.get(
-        ports.key_key(message.ref),
+        message.ref,
         lambda: keys.prove_newest(
             message.ref,
             ports=app.reconcile,

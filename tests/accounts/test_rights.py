@@ -203,3 +203,13 @@ async def test_policy_that_cannot_be_narrowed_is_a_finding(
     report = await run_pass(azure, using=settings(**asked))
     assert causes(report, "warning") == [cause, "vault_policies"]
     assert (report.healthy, report.plan) == (True, ())
+
+
+async def test_remedy_can_be_pasted_when_the_app_knows_its_own_id_and_the_vaults() -> None:
+    azure = world()
+    azure.errors["read secret"] = [FORBIDDEN]
+    azure.errors["grant role"] = [NO_ROLE]
+    remedies = {item.cause: item.remedy for item in (await run_pass(azure)).findings}
+    for cause in ("secret_forbidden_by_rbac", "grant_role_denied"):
+        assert f"--assignee-object-id {OWN_PRINCIPAL}" in remedies[cause]
+        assert VAULT_ID in remedies[cause]
