@@ -43,7 +43,7 @@ async def reconcile_account(
     except AppError as error:
         return unreadable_report(target, error, settings, now, attempt)
     if account.id.key != target.key:
-        # The spelling is the resource's own, so that runs do not change with an event's; the id is not.
+        # Of an id, only the spelling is taken from the answer, so that runs do not change with it.
         account = replace(account, id=target)
     desired = desired_for(account, settings, apply=apply)
     state = await read_state(
