@@ -59,6 +59,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     notices = Notices(transport, settings.notify_topic_endpoint)
     queues = Queues(storage)
     options = options_of(settings)
+    finder = Finder(jobs, cursors, queues, skip_native=options.skip_native)
     accounts = AccountTable(storage)
     problems = ProblemTable(storage)
     reconcile = ReconcilePorts(
@@ -68,6 +69,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         roles=Roles(transport),
         prover=KeyProver(transport, settings.wandb_base_url),
         keys=keys,
+        own_principal=transport.principal_id,
     )
     relay = RelayPorts(
         jobs=jobs,
@@ -89,11 +91,11 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
             clock=lambda: datetime.now(UTC),
             new_id=lambda: uuid.uuid4().hex[:12],
             wait=asyncio.sleep,
-            old_key_is_used=NativeJobs(accounts, cursors, jobs).use_old_key,
+            old_key_is_used=NativeJobs(accounts, finder.pages).use_old_key,
         ),
         relay=relay,
         options=options,
-        finder=Finder(jobs, cursors, queues, skip_native=options.skip_native),
+        finder=finder,
         accounts=accounts,
         problems=problems,
         refused_events=RefusedEvents(problems, time.time),

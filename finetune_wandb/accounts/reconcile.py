@@ -14,7 +14,6 @@ from finetune_wandb.accounts.plan import plan_steps
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.read import read_state
 from finetune_wandb.accounts.report import build_report, unreadable_report
-from finetune_wandb.model.accounts.account import Account
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import AccountId
@@ -39,10 +38,13 @@ async def reconcile_account(
     counts the passes that ended as this one may, from 0; pauses grow with it. Raises
     TemporaryError only when the app's own tables cannot be read or written.
     """
-    account = await _read_account(target, ports)
-    if isinstance(account, AppError):
-        return unreadable_report(target, account, settings, now, attempt)
-
+    try:
+        account = await ports.accounts.read(target)
+    except AppError as error:
+        return unreadable_report(target, error, settings, now, attempt)
+    if account.id.key != target.key:
+        # Of an id, only the spelling is taken from the answer, so that runs do not change with it.
+        account = replace(account, id=target)
     desired = desired_for(account, settings, apply=apply)
     state = await read_state(
         account,
@@ -61,15 +63,5 @@ async def reconcile_account(
         findings,
         plan=plan,
         outcomes=outcomes,
-        remaining=plan_steps(after, findings),
         attempt=attempt,
     )
-
-
-async def _read_account(target: AccountId, ports: ReconcilePorts) -> Account | AppError:
-    try:
-        account = await ports.accounts.read(target)
-    except AppError as error:
-        return error
-    # The resource's own spelling, so that runs do not change with an event's; never another id.
-    return account if account.id.key == target.key else replace(account, id=target)

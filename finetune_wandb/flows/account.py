@@ -4,13 +4,13 @@ What is not ready yet is put off by a delayed message; nothing here waits.
 """
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from finetune_wandb.accounts import notify
 from finetune_wandb.accounts.reconcile import reconcile_account
 from finetune_wandb.flows.app import App
-from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.messages import AccountMessage, key_message
 from finetune_wandb.model.telemetry import pairs
@@ -18,6 +18,7 @@ from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE, R
 
 log = logging.getLogger(__name__)
 
+_CONFIRM_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 15.0
 _LONGEST_PAUSE_S: Final = 1800.0
 _MOST_ATTEMPTS: Final = 8
@@ -39,6 +40,9 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
             native_seen=before is not None and before.native_seen,
             attempt=message.attempt,
         )
+        if report.deleted and not _is_confirmed(before, message):
+            # One replica of Azure may not know a new account yet: a second read decides.
+            report = replace(report, deleted=False, settled=False, retry_after_s=_CONFIRM_S)
         stored = await notify.save_and_notify(report, accounts=app.accounts, notices=app.notices)
         # Jobs of an account that comes back go on by themselves once they are listed.
         if before is not None and message.apply and (reason := _ends_runs(report)):
@@ -53,6 +57,13 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
     return stored
 
 
+def _is_confirmed(before: AccountReport | None, message: AccountMessage) -> bool:
+    """Return whether an earlier read did not find the account either."""
+    if before is None:
+        return message.attempt > 0
+    return before.deleted or any(item.cause == "account_missing" for item in before.findings)
+
+
 def _ends_runs(report: AccountReport) -> Reason | None:
     """Return why the account's open runs have to end, None where they go on."""
     if report.deleted:
@@ -62,17 +73,8 @@ def _ends_runs(report: AccountReport) -> Reason | None:
 
 
 async def _close(entry: AccountReport, reason: Reason, message: AccountMessage, app: App) -> None:
-    account = RelayAccount(
-        id=entry.id,
-        name=entry.name,
-        endpoint=entry.endpoint,
-        region=entry.region,
-        subscription=entry.id.subscription,
-        entity=entry.entity,
-        project=entry.project,
-        # An account whose own choice of a secret was not allowed has only the default key.
-        secret=entry.secret or app.settings.default_secret,
-    )
+    # An account whose own choice of a secret was not allowed has only the default key.
+    account = entry.for_relay(entry.secret or app.settings.default_secret)
     closed = await close_runs(account, app.relay, reason, now=app.clock())
     if closed.ended:
         log.info("account %s: %d open runs ended: %s", entry.id, closed.ended, reason.text)

@@ -66,7 +66,7 @@ async def drift(app: App) -> int:
 
 
 async def _send_all(app: App) -> int:
-    """Send a message for every account that exists or existed, and for every key.
+    """Send a message for every account that exists or existed, and for every key that one uses.
 
     A subscription that cannot be listed is recorded and does not stop the others.
     """
@@ -75,7 +75,7 @@ async def _send_all(app: App) -> int:
     for entry in await app.accounts.list_all():
         if not entry.deleted or app.now() - entry.checked_at < _JUST_DELETED:
             known[entry.key] = str(entry.id)
-        if entry.secret:
+        if entry.secret and not entry.deleted:
             keys.add(entry.secret)
     now = app.clock()
     await app.queues.send(

@@ -40,6 +40,8 @@ _PAUSE: Final = timedelta(days=1)
 _STORE_WITHIN: Final = timedelta(minutes=5)
 """How long after the claim a key may be stored: a process that stalled for longer must not store
 a key that another process has deleted meanwhile."""
+_MOST_KEYS: Final = 100
+"""Keys that W&B lets a user have (docs.coreweave.com, "Manage API keys", September 2026)."""
 SETTLING_S: Final = (1.0, 3.0)
 """Pauses in seconds before W&B is asked again about a key that was just created or deleted."""
 _NO_RIGHT: Final = frozenset({"ForbiddenByRbac", "AccessDenied"})
@@ -108,8 +110,9 @@ class RotationPorts:
     """Returns unique text."""
     wait: Callable[[float], Awaitable[None]]
     """Waits for a number of seconds."""
-    old_key_is_used: Callable[[KeyMint], Awaitable[bool]]
-    """Returns whether something outside the app is known to use the old key still."""
+    old_key_is_used: Callable[[SecretRef, datetime], Awaitable[bool]]
+    """Returns whether something outside the app that began before a moment may use the key still
+    that the secret held then."""
 
 
 class Stop(Exception):
@@ -234,7 +237,8 @@ async def make(rotation: Rotation, mint: KeyMint) -> KeyMint:
     except TemporaryError:
         raise
     except AppError:
-        raise Stop(rotation.abandoned(mint, "mint_refused", pause=True)) from None
+        cause = "mint_limit" if await _is_full(rotation, used.value) else "mint_refused"
+        raise Stop(rotation.abandoned(mint, cause, pause=True)) from None
     try:
         mint = await rotation.write(replace(mint, state="minted", key_id=made.id))
     except ConflictError:
@@ -242,6 +246,13 @@ async def make(rotation: Rotation, mint: KeyMint) -> KeyMint:
         raise
     await _prove(rotation, mint, made)
     return await _store(rotation, mint, made)
+
+
+async def _is_full(rotation: Rotation, key: Secret) -> bool:
+    try:
+        return len(await rotation.ports.minter.list_keys(key)) >= _MOST_KEYS
+    except AppError:
+        return False
 
 
 async def _prove(rotation: Rotation, mint: KeyMint, made: MintedKey) -> None:

@@ -47,6 +47,11 @@ class AccountId:
         )
 
     @property
+    def names(self) -> dict[str, str]:
+        """What a command needs to find the account."""
+        return {"account": self.name, "group": self.group, "subscription": self.subscription}
+
+    @property
     def key(self) -> str:
         """The id in lower case: equal for every spelling of the same account."""
         return str(self).lower()

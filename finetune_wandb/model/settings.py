@@ -225,7 +225,8 @@ class Settings:
     """Role of the account's identity on the vault. Default: what Microsoft's article asks for;
     Secrets User is the least that reads a secret, but no page says that it is enough."""
     vault_role_scope: str = _choice("vault", "secret")
-    """Whether that role is given on the whole vault (as the article does) or on the one secret."""
+    """Whether that role is given on the whole vault (as the article does) or on the one secret. If it
+    or the role asks for less than before, the app takes back what it assigned itself."""
     native_jobs: str = _choice("skip", "relay")
     """Jobs that carry their own W&B integration: left to it (default, so that no value is in W&B
     twice), or relayed as well."""
@@ -269,7 +270,8 @@ class Settings:
     """After how many days the version of a new key expires (ROTATION=mint)."""
     rotation_grace_hours: float = _setting("72", _time_span, "a number of hours")
     """How many hours an old key goes on working after it was replaced (ROTATION=mint). Default
-    three days: Azure's own integration reads the key when a job begins and keeps it."""
+    three days: Azure's own integration reads the key when a job begins and keeps it. Less than the
+    time a key is used: ROTATION_LIFETIME_DAYS without ROTATION_BEFORE_DAYS."""
     relay_schedule: str = _setting("0 * * * * *", str, "a six-field NCRONTAB schedule")
     """When metrics are relayed (NCRONTAB, UTC). Default every minute: W&B calls a run crashed
     after about five minutes of silence. Read by the host, not by the app."""
@@ -340,6 +342,8 @@ def read_settings(source: Mapping[str, str]) -> Settings:
         except (ValueError, NoticeError) as error:
             remedy = f"set {name} to {item.metadata['value']}"
             problems.append(SettingsError(str(error), subject=name, remedy=remedy))
+    if not problems:
+        problems = _contradictions(values)
     if problems:
         raise SettingsProblems(problems)
     # What every account uses that chooses nothing is allowed, whatever else is.
@@ -347,3 +351,14 @@ def read_settings(source: Mapping[str, str]) -> Settings:
     values["allowed_vaults"] = tuple(dict.fromkeys((own[0], *values["allowed_vaults"])))
     values["allowed_secrets"] = tuple(dict.fromkeys((own[1], *values["allowed_secrets"])))
     return Settings(**values)
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[SettingsError]:
+    """Return the problems of settings that cannot be used together."""
+    lifetime = values["rotation_lifetime_days"]
+    hours = 24 * (lifetime - min(values["rotation_before_days"], lifetime / 2))
+    if values["rotation"] == "off" or values["rotation_grace_hours"] < hours:
+        return []
+    text = "is as long as a key is used: the next rotation begins before the old key may be deleted"
+    remedy = f"set ROTATION_GRACE_HOURS to less than {hours:g}, or ROTATION_LIFETIME_DAYS to more"
+    return [SettingsError(text, subject="ROTATION_GRACE_HOURS", remedy=remedy)]

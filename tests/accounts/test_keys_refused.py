@@ -162,3 +162,33 @@ async def test_disabled_version_in_use_blocks_when_no_other_is_accepted() -> Non
     assert [item.cause for item in report.findings if item.severity == "blocked"] == [
         "secret_disabled"
     ]
+
+
+@pytest.mark.parametrize("newer_is_bad", [False, True])
+async def test_version_in_use_is_stopped_when_a_person_disables_it_and_goes_on_when_enabled(
+    newer_is_bad: bool,
+) -> None:
+    azure = world()
+    await look(azure)
+    if newer_is_bad:
+        azure.secrets[PLACE].append(version("v2", REVOKED))
+    call = "read version" if newer_is_bad else "read secret"
+    disabled = DeniedError("no", code="SecretDisabled")
+    azure.errors = {call: [disabled], "read version": [disabled]}
+    report = await look(azure)
+    assert azure.records[PLACE].disabled
+    assert azure.records[PLACE].version == "v1"
+    assert not usable(report)
+    azure.errors.clear()
+    await look(azure)
+    assert not azure.records[PLACE].disabled
+
+
+@pytest.mark.parametrize("code", ["ForbiddenByRbac", "ForbiddenByFirewall"])
+async def test_version_in_use_goes_on_when_only_the_app_may_not_read_it(code: str) -> None:
+    azure = world()
+    await look(azure)
+    refusal = DeniedError("no", code=code)
+    azure.errors = {"read secret": [refusal], "read version": [refusal]}
+    await look(azure)
+    assert not azure.records[PLACE].disabled

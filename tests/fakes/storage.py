@@ -196,15 +196,15 @@ class FakeAccountTable:
                     checked_at=report.checked_at,
                 )
             return
-        told = report.told_healthy
+        told = report.told
         kept = known or AccountReport(
             id=report.id, checked_at=report.checked_at, mode=report.mode, findings=()
         )
         if told is None:
-            told = kept.told_healthy
+            told = kept.told
         if report.readable:
             self.world.entries[report.key] = replace(
-                report, told_healthy=told, native_seen=kept.native_seen
+                report, told=told, native_seen=kept.native_seen
             )
             return
         self.world.entries[report.key] = replace(
@@ -215,7 +215,7 @@ class FakeAccountTable:
             retry_after_s=report.retry_after_s,
             checked_at=report.checked_at,
             healthy=kept.healthy and not report.settled,
-            told_healthy=told,
+            told=told,
         )
 
 

@@ -101,7 +101,9 @@ async def test_every_account_and_key_is_looked_at_once() -> None:
     stage = Stage(
         entry("alpha", secret=OTHER_SECRET),
         entry("unlisted"),
-        entry("just-deleted", deleted=True, at=just),
+        entry(
+            "just-deleted", deleted=True, at=just, secret=secret_at(OTHER_SECRET.vault.host, "x")
+        ),
         entry("long-deleted", deleted=True, at=long),
     )
     assert await drift(stage.app) == 5

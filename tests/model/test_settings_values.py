@@ -76,6 +76,29 @@ def test_time_is_refused_when_no_date_lies_that_far_off(name: str) -> None:
     assert [problem.subject for problem in caught.value.problems] == [name]
 
 
+@pytest.mark.parametrize(
+    ("more", "is_refused"),
+    [
+        ({}, False),
+        # 90 days, and the next key is made 14 days before their end.
+        ({"ROTATION_GRACE_HOURS": "1823"}, False),
+        ({"ROTATION_GRACE_HOURS": "1824"}, True),
+        ({"ROTATION_GRACE_HOURS": "1824", "ROTATION": "off"}, False),
+        ({"ROTATION_GRACE_HOURS": "72", "ROTATION_LIFETIME_DAYS": "6"}, True),
+    ],
+)
+def test_grace_is_refused_when_no_old_key_could_ever_be_deleted(
+    more: dict[str, str], is_refused: bool
+) -> None:
+    given = GIVEN | {"ROTATION": "mint"} | more
+    if not is_refused:
+        assert read_settings(given)
+        return
+    with pytest.raises(SettingsProblems) as caught:
+        read_settings(given)
+    assert [problem.subject for problem in caught.value.problems] == ["ROTATION_GRACE_HOURS"]
+
+
 def test_every_wrong_setting_is_named_when_there_are_several() -> None:
     wrong = {
         "AZURE_SUBSCRIPTION_IDS": PASTED,

@@ -49,7 +49,7 @@ class VaultResources:
                     found = await self._client(subscription).vaults.get(group, vault.name)
                     return _vault_of(found, vault)
             except MissingError:
-                del self._places[vault.host]
+                self._places.pop(vault.host, None)
         problem: AppError | None = None
         for subscription in self._subscriptions:
             try:
@@ -111,18 +111,7 @@ class Roles:
         """Return the assignments at a scope and above it; some services add those below."""
         with translated(scope, _SERVICE):
             listed = self._client(scope).role_assignments.list_for_scope(scope)
-            return tuple(
-                [
-                    RoleAssignment(
-                        id=item.id or "",
-                        scope=(item.scope or "").lower(),
-                        role_id=(item.role_definition_id or "").rsplit("/", 1)[-1].lower(),
-                        principal_id=(item.principal_id or "").lower(),
-                        description=item.description or "",
-                    )
-                    async for item in listed
-                ]
-            )
+            return tuple([_assignment_of(item) async for item in listed])
 
     async def assign(
         self, scope: str, role_id: str, principal_id: str, description: str
@@ -148,12 +137,17 @@ class Roles:
         )
         with translated(scope, _SERVICE):
             try:
-                await self._client(scope).role_assignments.create(scope, name, body)
+                made = await self._client(scope).role_assignments.create(scope, name, body)
             except HttpResponseError as error:
                 # The same role under another name: what was wanted is there.
                 if error_code(error) != "RoleAssignmentExists":
                     raise
-        return wanted
+                return wanted
+        return _assignment_of(made)
+
+    async def remove(self, assignment: str) -> None:
+        with contextlib.suppress(MissingError), translated(assignment, _SERVICE):
+            await self._client(assignment).role_assignments.delete_by_id(assignment)
 
     def _client(self, scope: str) -> "AuthorizationManagementClient":
         from azure.mgmt.authorization.v2022_04_01.aio import AuthorizationManagementClient
@@ -258,4 +252,15 @@ def _vault_of(found: Any, address: VaultAddress) -> Vault:
         public_access=(properties.public_network_access or "Enabled").lower() != "disabled",
         firewall=bool(network and text_of(network.default_action).lower() == "deny"),
         trusted_services=not network or text_of(network.bypass).lower() != "none",
+    )
+
+
+def _assignment_of(item: Any) -> RoleAssignment:
+    return RoleAssignment(
+        id=item.id or "",
+        scope=(item.scope or "").lower(),
+        role_id=(item.role_definition_id or "").rsplit("/", 1)[-1].lower(),
+        principal_id=(item.principal_id or "").lower(),
+        description=item.description or "",
+        made_at=item.created_on,
     )

@@ -26,7 +26,7 @@ from finetune_wandb.model.secret import SecretRef, secret_at
 KEEP_CHANGES = timedelta(days=400)
 _TEXTS = ("endpoint", "region", "entity", "project")
 _RELAY_COLUMNS = ("id", *_TEXTS, "vault_host", "secret", "native_seen", "mode")
-_LISTS = ("findings", "plan", "steps")
+_LISTS = ("findings", "plan", "steps", "told")
 _TOO_LONG = 32_000
 """Characters a text property may have; a row keeps its place when a list grows past it."""
 _END_OF_TIME = 10**16
@@ -95,8 +95,8 @@ def _columns_of(report: AccountReport) -> dict[str, Any]:
         "findings": _json(report.findings),
         "retry_after_s": report.retry_after_s or 0.0,
     }
-    if report.told_healthy is not None:
-        row["told_healthy"] = report.told_healthy
+    if report.told is not None:
+        row["told"] = _json(report.told)
     if not report.readable:
         # What is known of it from before stays; a pause at Azure says nothing about its health.
         return row | ({"healthy": False} if report.settled else {})
@@ -112,7 +112,7 @@ def _columns_of(report: AccountReport) -> dict[str, Any]:
     }
 
 
-def _json(items: tuple[Any, ...]) -> str:
+def _json(items: Any) -> str:
     """Return a list as text that fits a property, without its last items where it does not."""
     while len(text := msgspec.json.encode(items).decode()) > _TOO_LONG:
         items = items[:-1]
@@ -121,7 +121,7 @@ def _json(items: tuple[Any, ...]) -> str:
 
 def _report_of(row: dict[str, Any]) -> AccountReport:
     """Return the report that a row was made from; what was never known has its default."""
-    lists = {name: msgspec.json.decode(row[name]) for name in _LISTS if name in row}
+    lists = {name: msgspec.json.decode(row[name]) for name in _LISTS if row.get(name)}
     secret = secret_at(row["vault_host"], row["secret"]) if row.get("vault_host") else None
     own = {"id": parse_account_id(row["id"]), "secret": secret}
     known = row | lists | own | {"retry_after_s": row["retry_after_s"] or None}

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.api import USER_AGENT, WandbApi
-from finetune_wandb.model.accounts.key import KeyOwner, ListedKey, MintedKey
+from finetune_wandb.model.accounts.key import KeyOwner, ListedKey, MintedKey, WriteRight
 from finetune_wandb.model.errors import DeniedError, PermanentError, RejectedError, UnavailableError
 from finetune_wandb.model.secret import Secret
 
@@ -18,6 +18,10 @@ _VIEWER: Final = "query Viewer { viewer { id entity teams { edges { node { name 
 _PROJECT: Final = (
     "query IsProjectReadOnly($entity: String!, $project: String!) {"
     " project(entityName: $entity, name: $project) { readOnly } }"
+)
+_OTHERS: Final = (
+    "query ProjectsReadOnly($entity: String!) {"
+    " models(entityName: $entity, first: 20) { edges { node { readOnly } } } }"
 )
 _GENERATE: Final = (
     "mutation GenerateApiKey($description: String) {"
@@ -47,19 +51,29 @@ class KeyProver:
             raise _silence(error.code, subject) from None
         return _owner(data, subject)
 
-    async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
-        place = {"project": project, "entity": entity}
+    async def write_right(self, key: Secret, entity: str, project: str) -> WriteRight:
         try:
-            found = await self._api.ask(_PROJECT, place, key=key)
-        except PermanentError as error:
-            if not isinstance(error, DeniedError):
-                # An older server, or a project that is not there: the first run shows it.
-                return None
+            found = await self._api.ask(_PROJECT, {"project": project, "entity": entity}, key=key)
+            if found.get("project", "") is not None:
+                read_only = _object(found.get("project")).get("readOnly")
+                if read_only is None:
+                    return "unknown"
+                return "read_only" if read_only is True else "write"
+            # W&B has no such project, or does not show it. A viewer's seat shows in the others.
+            others = _nodes(
+                (await self._api.ask(_OTHERS, {"entity": entity}, key=key)).get("models")
+            )
+        except DeniedError as error:
             if error.code == "401":
                 raise _refused("401", self._api.base_url) from None
-            return False if error.code == "403" else None
-        read_only = _object(found.get("project")).get("readOnly")
-        return None if read_only is None else read_only is not True
+            return "refused" if error.code == "403" else "unknown"
+        except RejectedError as error:
+            return "new_project" if error.code == "project" else "unknown"
+        except PermanentError:
+            # An older server: the first run shows it.
+            return "unknown"
+        only_reads = bool(others) and all(item.get("readOnly") is True for item in others)
+        return "read_only" if only_reads else "new_project"
 
 
 class KeyMinter:
