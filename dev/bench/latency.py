@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from dev.bench import data
+from dev.bench.live_tick import check_values
 from dev.bench.report import Figure, Findings, percentile
-from dev.bench.stage import PROJECT, Stage, at_once, stage
+from dev.bench.stage import Stage, at_once, stage
+from dev.tools.demo.cloud import PROJECT
 
 NAME: Final = "latency"
 _PER_ACCOUNT: Final = 20
@@ -62,6 +64,7 @@ async def _measure(place: Stage, size: Size) -> Findings:
         await _readable(place, watched[1], step)
         seconds.append(time.perf_counter() - published)
         await tick
+    await check_values(place, running, step)
     return Findings(
         [
             Figure(

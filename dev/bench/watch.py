@@ -98,13 +98,16 @@ class HostLog:
 
     async def wait(self, pattern: str, count: int, *, seconds: float) -> None:
         """Wait until so many lines match. Raises TimeoutError with the end of the log."""
-        wanted = re.compile(pattern.encode())
         end = time.monotonic() + seconds
-        while len(wanted.findall(self.read())) < count:
+        while self.count(pattern) < count:
             if time.monotonic() > end:
                 tail = self._text[-2000:].decode(errors="replace")
                 raise TimeoutError(f"not {count} times {pattern!r} in {seconds:.0f} s:\n{tail}")
             await asyncio.sleep(_POLL_S)
+
+    def count(self, pattern: str) -> int:
+        """Return how often a pattern stands in what was written."""
+        return len(re.findall(pattern.encode(), self.read()))
 
     def messages_sent(self) -> int:
         """Return how many messages the ticks since then sent. Raises ValueError for none."""
