@@ -6,7 +6,6 @@ is the same; the difference is what the app imports and connects.
 
 import asyncio
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -20,9 +19,9 @@ from azure.storage.queue.aio import QueueClient
 
 from dev.bench import report
 from dev.bench.report import Figure, Findings, median, paired
-from dev.bench.stage import NEVER, Stage, stage
+from dev.bench.stage import Stage, stage
 from dev.bench.watch import cpu_s
-from dev.tools import package, wiring
+from dev.tools import package
 from dev.tools.local_stack import ROOT
 from finetune_wandb.model.queues import RECONCILE
 
@@ -148,19 +147,13 @@ def _findings(
 
 
 async def _start(place: Stage, app: Path) -> Start:
-    ports = place.stack.ports
-    environ = {
-        **os.environ,
-        **ports.environ(),
-        **wiring.isolated(ports),
-        "RELAY_SCHEDULE": NEVER,
-        "DRIFT_SCHEDULE": NEVER,
-    }
+    host = place.stack.new_host("cold", place.stack.ports.host, app=app)
     started = time.perf_counter()
+    # Started here: the stack looks twenty times a second whether a host is ready.
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "dev.devhost", "--app", str(app), "--port", str(ports.host)),
+        *host.command,
         cwd=ROOT,
-        env=environ,
+        env=host.environ,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )

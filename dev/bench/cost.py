@@ -13,7 +13,7 @@ from dev.bench import data, report
 from dev.bench.live_tick import NEW_ROWS, check_values
 from dev.bench.report import Figure, Findings, median
 from dev.bench.stage import Stage, at_once, stage
-from dev.bench.watch import HostLog, Usage
+from dev.bench.watch import HostLog, measured
 from finetune_wandb.model.queues import QUEUES
 from infra.commands.cost import HOURS, Assumptions, estimate
 
@@ -129,7 +129,7 @@ async def _measure(
 
 async def _cost(place: Stage, work: Callable[[], Awaitable[None]]) -> Work:
     storage = HostLog(place.stack.run_dir / "azurite.log")
-    async with Usage(place.stack.host_pid) as usage:
+    async with measured(place.stack.host_pid) as usage:
         await work()
     return Work(usage.cpu_s, storage.count(_TABLE_CALL))
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from dev.bench import data, report
 from dev.bench.report import Figure, Findings, median, paired
 from dev.bench.stage import REST_S, Stage, stage
-from dev.bench.watch import Usage
+from dev.bench.watch import Usage, measured
 from dev.tools.demo.cloud import PROJECT
 from dev.tools.demo.values import Published, published
 
@@ -145,7 +145,7 @@ async def relay(place: Stage, job: data.Json) -> Usage:
     }
     url = f"{place.host_url}/admin/functions/relay_jobs?wait=1"
     async with (
-        Usage(place.stack.host_pid) as usage,
+        measured(place.stack.host_pid) as usage,
         place.http.post(url, json={"input": json.dumps(message)}) as answer,
     ):
         result = await answer.json()

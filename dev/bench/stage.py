@@ -18,7 +18,7 @@ import aiohttp
 from azure.storage.queue import generate_account_sas
 
 from dev.bench import report
-from dev.bench.watch import HostLog, Recorded, Recorder, Usage
+from dev.bench.watch import HostLog, Recorded, measured, recording
 from dev.tools.demo.cloud import KEY, Cloud, Json, until
 from dev.tools.lines import Lines, lines
 from dev.tools.local_stack import Stack
@@ -72,7 +72,7 @@ class Stage(Cloud):
 
     async def tick(self) -> Tick:
         """Run one tick to its end: the timer, and every message that it sent."""
-        async with Usage(self.stack.host_pid) as usage:
+        async with measured(self.stack.host_pid) as usage:
             timer_s, messages = await self._tick(self.log())
         self._ticked_at = time.perf_counter()
         return Tick(usage.wall_s, timer_s, usage.cpu_s, usage.peak_bytes, messages)
@@ -102,7 +102,7 @@ class Stage(Cloud):
         """
         await self.stack.stop_host()
         wandb_url = f"http://127.0.0.1:{self.stack.ports.wandb}"
-        async with Recorder(sandbox_url=self.sandbox_url, wandb_url=wandb_url) as recorder:
+        async with recording(sandbox_url=self.sandbox_url, wandb_url=wandb_url) as recorder:
             port = self.stack.ports.host
             host = self.stack.new_host("recording", port, env=recorder.environ)
             await host.start(60)
@@ -112,13 +112,6 @@ class Stage(Cloud):
                 await host.stop(grace=13)
         await self.stack.start_host()
         return recorder.requests
-
-    async def requests(self) -> list[Json]:
-        """Return the requests since the last `forget_requests`."""
-        return list(await self.control("GET", "requests"))
-
-    async def forget_requests(self) -> None:
-        await self.control("DELETE", "requests")
 
 
 @asynccontextmanager

@@ -199,13 +199,15 @@ class Stack:
         port: int,
         *options: str,
         env: Mapping[str, str] | None = None,
+        app: Path | None = None,
         module: str = "dev.devhost",
     ) -> Process:
         """Prepare a host on this stack's sandbox and storage, with its settings; `env` wins.
 
         The caller starts and stops it.
         """
-        command = [sys.executable, "-m", module, "--app", str(self._app), "--port", str(port)]
+        command = [sys.executable, "-m", module, "--app", str(app or self._app)]
+        command += ["--port", str(port)]
         if self._lease is not None:
             command += ["--lease", f"{self._lease:g}"]
 

@@ -128,14 +128,6 @@ class Driver(Cloud):
 
     # What was asked of Azure and W&B
 
-    async def forget_requests(self) -> None:
-        await self.control("DELETE", "requests")
-
-    async def requests(self, service: str) -> list[Json]:
-        """Return a service's requests since the last `forget_requests`."""
-        found = await self.control("GET", "requests")
-        return [item for item in found if item["service"] == service]
-
     async def writes(self) -> list[str]:
         """Return the requests that would change Azure, as "METHOD path"."""
         return [

@@ -172,6 +172,14 @@ class Cloud:
         async with self.http.get(url) as answer:
             return dict(await answer.json()) if answer.status == 200 else None
 
+    async def requests(self, service: str = "") -> list[Json]:
+        """Return the requests since the last `forget_requests`: a service's, or all."""
+        found = await self.control("GET", "requests")
+        return [item for item in found if service in ("", item["service"])]
+
+    async def forget_requests(self) -> None:
+        await self.control("DELETE", "requests")
+
     async def _sandbox(self, method: str, url: str, body: Any) -> Any:
         headers = {"Authorization": "Bearer demo"}
         async with self.http.request(method, url, json=body, headers=headers) as answer:

@@ -16,7 +16,7 @@ from dev.bench import data
 from dev.bench.floor import Job, add_checkpoints, add_events, add_result, body_of, transaction
 from dev.bench.report import WorkMissingError
 from dev.bench.stage import floor
-from dev.bench.watch import Recorder
+from dev.bench.watch import recording
 
 Seen = list[tuple[str, str, str, bytes]]
 
@@ -45,7 +45,7 @@ async def test_same_bytes_are_sent_again_when_replayed(tmp_path: Path) -> None:
     async with (
         _service(azure) as sandbox_url,
         _service(wandb) as wandb_url,
-        Recorder(sandbox_url=sandbox_url, wandb_url=wandb_url) as recorder,
+        recording(sandbox_url=sandbox_url, wandb_url=wandb_url) as recorder,
         aiohttp.ClientSession(headers={"Authorization": "Bearer t"}) as http,
     ):
         through = recorder.environ
@@ -78,7 +78,7 @@ async def test_refused_requests_are_no_floor_when_replayed(tmp_path: Path) -> No
     seen: Seen = []
     async with (
         _service(seen, status=500) as url,
-        Recorder(sandbox_url=url, wandb_url=url) as recorder,
+        recording(sandbox_url=url, wandb_url=url) as recorder,
         aiohttp.ClientSession() as http,
     ):
         async with http.get(f"{recorder.environ['WANDB_BASE_URL']}/x") as answer:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from dev.bench.watch import Usage, cpu_s
+from dev.bench.watch import cpu_s, measured
 
 WORK = "import sys; sys.stdin.readline(); b = bytearray(60_000_000); sum(range(3_000_000)); print(1, flush=True); sys.stdin.readline()"
 
@@ -17,7 +17,7 @@ async def test_work_is_seen_when_another_process_does_it() -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        async with Usage(process.pid) as usage:
+        async with measured(process.pid) as usage:
             process.stdin.write(b"\n")
             await process.stdout.readline()
         before = cpu_s(process.pid)
