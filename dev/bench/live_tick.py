@@ -19,7 +19,7 @@ NAME: Final = "live_tick"
 PER_ACCOUNT: Final = 20
 NEW_ROWS: Final = 5
 _HISTORY: Final = 50
-_SDK_TICKS: Final = 2
+_SDK_TICKS: Final = 3
 _SDK_PAGE: Final = 20
 """Events that the SDKs' first tick finds on the first page."""
 
@@ -92,12 +92,13 @@ async def _measure(place: Stage, jobs: int, repetitions: int, findings: Findings
             requests.append(await least.bare())
     sdk: list[float] = []
     if jobs <= FULL.jobs[0]:
-        sdk = await _sdk_ticks(place, running, train)
+        beside, sdk = await _sdk_ticks(place, running, train)
+        await check_values(place, running, step)
         findings.figures.append(
             Figure(
                 f"tick_vs_sdk_{jobs}",
                 f"tick, {jobs} running jobs, rate ÷ the openai and wandb SDKs'",
-                median(sdk) / median([tick.wall_s for tick in ticks]),
+                paired(sdk, beside),
                 20,
                 at_least=True,
             )
@@ -140,25 +141,30 @@ async def _measure(place: Stage, jobs: int, repetitions: int, findings: Findings
 
 async def _sdk_ticks(
     place: Stage, running: list[tuple[str, str]], train: Callable[[int], Awaitable[None]]
-) -> list[float]:
-    """Do the same as people do it today, once to warm up and twice in earnest; return seconds."""
+) -> tuple[list[float], list[float]]:
+    """Do the same as people do it today, in turns with a tick; return the seconds of both.
+
+    The first turn is for warming up.
+    """
     # The SDK counts on the server's line counts: with their real age it would lose rows here.
     await place.control("PUT", "wandb/settings", {"counter_lag_s": 0})
     by_account: dict[str, list[str]] = {}
     for account, job in running:
         by_account.setdefault(account, []).append(job)
-    seconds = []
+    ours, theirs = [], []
     async with peer(place, artifacts=False, live=True) as process:
         for _ in range(_SDK_TICKS + 1):
             await train(NEW_ROWS)
+            await place.rest()
+            ours.append((await place.tick()).wall_s)
             wall = 0.0
             for account, jobs in by_account.items():
                 base_url = f"{place.endpoint(account)}/openai/v1"
                 answer = await process.ask({"base_url": base_url, "jobs": jobs})
                 wall += answer["wall_s"]
-            seconds.append(wall)
+            theirs.append(wall)
     await check_sdk(place, running, _SDK_PAGE + _SDK_TICKS * NEW_ROWS)
-    return seconds[1:]
+    return ours[1:], theirs[1:]
 
 
 def check_requests(sent: Counter[str], expected: Counter[str]) -> None:
