@@ -141,7 +141,7 @@ def transaction(table: str, jobs: Iterable[Job], outboxes: Iterable[bytes]) -> b
     return b"".join(parts)
 
 
-class Floor:
+class Least:
     """The recorded requests, ready to be sent again."""
 
     def __init__(
@@ -285,16 +285,16 @@ _JSON: Final = {
 _BATCH: Final = _JSON | {"Content-Type": "multipart/mixed; boundary=batch_b"}
 
 
-async def measured(floor: Floor, work: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+async def timed(least: Least, work: Callable[[], Awaitable[None]]) -> dict[str, Any]:
     """Do the work; return wall and CPU seconds, values made, and requests that failed."""
-    floor.failed = floor.values = 0
+    least.failed = least.values = 0
     wall, cpu = time.perf_counter(), time.process_time()
     await work()
     return {
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - cpu,
-        "failed": floor.failed,
-        "values": floor.values,
+        "failed": least.failed,
+        "values": least.values,
     }
 
 
@@ -303,17 +303,17 @@ async def main(config: dict[str, Any]) -> None:
     connector = aiohttp.TCPConnector(limit=0)
     with answers() as stream:
         async with aiohttp.ClientSession(connector=connector) as session:
-            floor = Floor(session, **config)
-            await floor.prepare()
+            least = Least(session, **config)
+            await least.prepare()
             asked = questions()
             while question := await asyncio.to_thread(next, asked, None):
                 if question["how"] == "bare":
-                    result = await measured(floor, floor.bare)
+                    result = await timed(least, least.bare)
                 else:
-                    messages = await floor.put_messages()
-                    for job in floor.jobs.values() if question["anew"] else ():
+                    messages = await least.put_messages()
+                    for job in least.jobs.values() if question["anew"] else ():
                         job.last_step = job.rows = 0
-                    result = await measured(floor, partial(floor.relay, messages))
+                    result = await timed(least, partial(least.relay, messages))
                 print(json.dumps(result), file=stream)
 
 
