@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from dev.bench import data, report
+from dev.bench import report
 from dev.bench.live_tick import NEW_ROWS, check_values
 from dev.bench.report import Figure, Findings, median
-from dev.bench.stage import Stage, at_once, stage
+from dev.bench.stage import Stage, stage
 from dev.bench.watch import HostLog, measured
 from finetune_wandb.model.queues import QUEUES
 from infra.commands.cost import HOURS, Assumptions, estimate
@@ -67,29 +67,18 @@ async def _measure(
     await place.onboard(names)
     step = _HISTORY
 
-    async def train() -> None:
-        await at_once(
-            place.put_job(
-                account,
-                job,
-                job=data.job_object(job, "running"),
-                events=data.metric_events(job, step),
-            )
-            for account, job in running
-        )
-
     async def tick() -> None:
         check_messages((await place.tick()).messages, expected)
 
     expected = 0
     await place.tick()
     idle = typical([await _cost(place, tick) for _ in range(repetitions)])
-    await train()
+    await place.train(running, step)
     await place.tick()
     expected, ticks = jobs, []
     for _ in range(repetitions):
         step += NEW_ROWS
-        await train()
+        await place.train(running, step)
         await place.rest()
         ticks.append(await _cost(place, tick))
     await check_values(place, running, step)

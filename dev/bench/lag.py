@@ -118,10 +118,7 @@ async def train(place: Stage, one: Watched, over: asyncio.Event) -> None:
     while not over.is_set():
         step = len(one.published) + 1
         one.published.append(time.monotonic())
-        events = data.metric_events(one.job, step)
-        await place.put_job(
-            one.account, one.job, job=data.job_object(one.job, "running"), events=events
-        )
+        await place.train([(one.account, one.job)], step)
         await asyncio.sleep(_EVERY_S)
 
 

@@ -56,15 +56,7 @@ async def _measure(place: Stage, jobs: int, repetitions: int, findings: Findings
     async def train(steps: int) -> None:
         nonlocal step
         step += steps
-        await at_once(
-            place.put_job(
-                account,
-                job,
-                job=data.job_object(job, "running"),
-                events=data.metric_events(job, step),
-            )
-            for account, job in running
-        )
+        await place.train(running, step)
 
     await train(0)
     await place.tick()

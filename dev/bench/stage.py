@@ -17,7 +17,7 @@ from typing import Final
 import aiohttp
 from azure.storage.queue import generate_account_sas
 
-from dev.bench import report
+from dev.bench import data, report
 from dev.bench.watch import HostLog, Recorded, measured, recording
 from dev.tools.demo.cloud import KEY, Cloud, Json, until
 from dev.tools.lines import Lines, lines
@@ -65,6 +65,18 @@ class Stage(Cloud):
         shown = (await self.status())["accounts"]
         healthy = {item["name"] for item in shown if item["healthy"]}
         return True if wanted <= healthy else None
+
+    async def train(self, running: Iterable[tuple[str, str]], last: int) -> None:
+        """Have Azure show these running jobs, (account, id), with their events up to step `last`."""
+        await at_once(
+            self.put_job(
+                account,
+                job,
+                job=data.job_object(job, "running"),
+                events=data.metric_events(job, last),
+            )
+            for account, job in running
+        )
 
     def log(self) -> HostLog:
         """Return the host's log from now on."""
