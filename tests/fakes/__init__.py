@@ -40,6 +40,7 @@ from tests.fakes.nouns import (
 )
 from tests.fakes.storage import (
     FakeAccountTable,
+    FakeAudit,
     FakeCursors,
     FakeKeyTable,
     FakeProblems,
@@ -71,6 +72,7 @@ __all__ = [
     "FakeAccountTable",
     "FakeAccounts",
     "FakeArtifacts",
+    "FakeAudit",
     "FakeCursors",
     "FakeJob",
     "FakeJobs",
