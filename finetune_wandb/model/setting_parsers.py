@@ -14,6 +14,8 @@ from finetune_wandb.model.errors import NoticeError
 Prices = Mapping[str, Mapping[str, float]]
 _MOST_USD = 1e9
 """Upper limit of a price per hour or per thousand tokens."""
+_MOST_TAG = 64
+"""Characters that W&B takes in a tag."""
 ALERTS = ("failed", "stalled", "diverging", "gap", "cost", "pause")
 
 
@@ -27,6 +29,14 @@ def list(value: str) -> tuple[str, ...]:
 
 def lower_list(value: str) -> tuple[str, ...]:
     return tuple(part.lower() for part in list(value))
+
+
+def tags(value: str) -> tuple[str, ...]:
+    found = list(value)
+    for place, part in enumerate(found, start=1):
+        if len(part) > _MOST_TAG:
+            raise ValueError(f"entry {place} is longer than {_MOST_TAG} characters")
+    return found
 
 
 def subscriptions(value: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from finetune_wandb.model import ids
 from finetune_wandb.model import setting_parsers as parse
 from finetune_wandb.model.errors import SettingsError
+from finetune_wandb.model.routes import Routes, read_routes
 from finetune_wandb.model.secret import SecretRef
 
 ApplyMode = Literal["observe", "full"]
@@ -77,6 +78,13 @@ class Settings:
     """Team or user that runs belong to. Default: the entity that the key itself belongs to."""
     wandb_project: str = _setting("azure-openai-fine-tuning", parse.project, "a W&B project name")
     """Project of runs whose account and job name none."""
+    default_tags: tuple[str, ...] = _setting("", parse.tags, "W&B tags, comma-separated")
+    """W&B tags that every run gets besides its own."""
+    routes: Routes = _setting(
+        "", read_routes, 'JSON such as [{"match": {"suffix": "exp-*"}, "project": "experiments"}]'
+    )
+    """Rules that choose entity, project, group and tags of a run by its account and job; the first
+    match decides. What a job or its account's tags ask for comes first."""
     onboarding_scope: str = _choice("all", "tagged")
     """`all`: every account unless tagged `off`. `tagged`: only accounts tagged
     `wandb-integration=on` or `observe`."""
@@ -146,6 +154,8 @@ class Settings:
     notify_topic_endpoint: str = _setting("", parse.optional_url, "an Event Grid topic's endpoint")
     """Event Grid topic that state changes are published to, for people's own alerts. Default:
     none."""
+    audit_days: float = _setting("400", parse.positive_time_span, "a number of days above 0")
+    """How many days the audit is kept. Default: a year, and the time to look at it."""
     openai_token_scope: str = _setting(
         "https://cognitiveservices.azure.com/.default",
         parse.url,
