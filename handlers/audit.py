@@ -10,8 +10,8 @@ import msgspec
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.audit import AuditQuery
 from handlers.problem_details import json_answer
-from handlers.status import read_number, read_text
 from handlers.resync import read_moment
+from handlers.status import read_number, read_text
 
 _LIMIT: Final = 100
 _MOST: Final = 1000
