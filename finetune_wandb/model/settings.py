@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError, SettingsError
+from finetune_wandb.model.routes import MOST_TAG, Routes, read_routes
 from finetune_wandb.model.secret import SecretRef
 
 ApplyMode = Literal["observe", "full"]
@@ -88,12 +89,20 @@ def _secret_names(value: str) -> tuple[str, ...]:
     return tuple(map(_secret_name, _entries(value)))
 
 
+def _tags(value: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in value.split(",") if part.strip())
+    for place, part in enumerate(found, start=1):
+        if len(part.encode()) > MOST_TAG:
+            raise ValueError(f"entry {place} is longer than {MOST_TAG} bytes")
+    return found
+
+
 def _url(value: str) -> str:
-    parts = urlsplit(value)
     try:
+        parts = urlsplit(value)
         is_url = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of the port; its text repeats the value
-        is_url = False
+    except ValueError:  # its text repeats the value
+        raise ValueError("is not a URL") from None
     if not is_url or parts.username is not None:
         raise ValueError("is not a URL")
     if any(char.isspace() or char in "?#\\" for char in value):
@@ -214,6 +223,13 @@ class Settings:
     """Team or user that runs belong to. Default: the entity that the key itself belongs to."""
     wandb_project: str = _setting("azure-openai-fine-tuning", _project, "a W&B project name")
     """Project of runs whose account and job name none."""
+    default_tags: tuple[str, ...] = _setting("", _tags, "W&B tags, comma-separated")
+    """W&B tags that every run gets besides its own."""
+    routes: Routes = _setting(
+        "", read_routes, 'JSON such as [{"match": {"suffix": "exp-*"}, "project": "experiments"}]'
+    )
+    """Rules that choose entity, project, group and tags of a run by its account and job; the first
+    match decides. What a job or its account's tags ask for comes first."""
     onboarding_scope: str = _choice("all", "tagged")
     """`all`: every account unless tagged `off`. `tagged`: only accounts tagged
     `wandb-integration=on` or `observe`."""
@@ -281,6 +297,8 @@ class Settings:
     notify_topic_endpoint: str = _setting("", _optional_url, "an Event Grid topic's endpoint")
     """Event Grid topic that state changes are published to, for people's own alerts. Default:
     none."""
+    audit_days: float = _setting("400", _positive_time_span, "a number of days above 0")
+    """How many days the audit is kept. Default: a year, and the time to look at it."""
     openai_token_scope: str = _setting(
         "https://cognitiveservices.azure.com/.default",
         _url,

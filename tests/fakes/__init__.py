@@ -42,6 +42,7 @@ from tests.fakes.nouns import (
 )
 from tests.fakes.storage import (
     FakeAccountTable,
+    FakeAudit,
     FakeCursors,
     FakeKeyTable,
     FakeProblems,
@@ -74,6 +75,7 @@ __all__ = [
     "FakeAccountTable",
     "FakeAccounts",
     "FakeArtifacts",
+    "FakeAudit",
     "FakeCursors",
     "FakeJob",
     "FakeJobs",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from finetune_wandb.clients.storage.account_tables import KEEP_CHANGES
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.key import KeyChange, KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport
+from finetune_wandb.model.audit import AuditEntry, AuditPage, AuditQuery
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError, UnavailableError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.messages import Message
@@ -335,3 +336,36 @@ class FakeProblems:
 
 def _place(problem: Problem) -> tuple[str, str, str]:
     return str(problem.source), problem.subject, problem.cause
+
+
+@dataclass
+class FakeAudit:
+    """AuditPort in memory; pages go by place in the list, newest first."""
+
+    entries: list[AuditEntry] = field(default_factory=list)
+
+    async def write(self, entry: AuditEntry) -> None:
+        begun = replace(entry, outcome="begun", code="")
+        self.entries = [
+            one for one in self.entries if replace(one, outcome="begun", code="") != begun
+        ] + [entry]
+
+    async def list(self, query: AuditQuery) -> AuditPage:
+        after = float(query.after) if query.after.replace(".", "").isdecimal() else float("inf")
+        found = [
+            one
+            for one in sorted(self.entries, key=lambda one: one.at, reverse=True)
+            if (not query.action or one.action == query.action)
+            and (not query.subject or one.subject.lower() == query.subject.lower())
+            and (query.since is None or one.at >= query.since)
+            and (query.until is None or one.at <= query.until)
+            and one.at.timestamp() < after
+        ]
+        shown = found[: query.limit]
+        following = str(shown[-1].at.timestamp()) if len(found) > len(shown) else ""
+        return AuditPage(tuple(shown), following)
+
+    async def purge(self, before: datetime) -> int:
+        kept = [one for one in self.entries if one.at >= before]
+        removed, self.entries = len(self.entries) - len(kept), kept
+        return removed
