@@ -18,6 +18,7 @@ from finetune_wandb.clients.azure.notices import Notices
 from finetune_wandb.clients.azure.vaults import KeyVault, Roles, VaultResources
 from finetune_wandb.clients.key_ring import KeyRing
 from finetune_wandb.clients.storage.account_tables import AccountTable, KeyTable, MintTable
+from finetune_wandb.clients.storage.audit_table import AuditTable
 from finetune_wandb.clients.storage.cursor_table import CursorTable
 from finetune_wandb.clients.storage.queues import Queues
 from finetune_wandb.clients.storage.service import Storage, read_address
@@ -62,6 +63,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     finder = Finder(jobs, cursors, queues, skip_native=options.skip_native)
     accounts = AccountTable(storage)
     problems = ProblemTable(storage)
+    audit = AuditTable(storage)
     reconcile = ReconcilePorts(
         accounts=Accounts(transport),
         vaults=VaultResources(transport, settings.azure_subscription_ids),
@@ -69,6 +71,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         roles=Roles(transport),
         prover=KeyProver(transport, settings.wandb_base_url),
         keys=keys,
+        audit=audit,
         own_principal=transport.principal_id,
     )
     relay = RelayPorts(
@@ -97,6 +100,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         options=options,
         finder=finder,
         accounts=accounts,
+        audit=audit,
         problems=problems,
         refused_events=RefusedEvents(problems, time.time),
         resyncs=ResyncTable(storage),

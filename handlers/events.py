@@ -5,6 +5,7 @@ anything else, so only named, checked parts are used and bodies are never logged
 read when the messages that are sent here are handled.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -39,6 +40,7 @@ _ACCOUNT_OPERATIONS: Final = {
 }
 _ROLE_DELETED: Final = "microsoft.authorization/roleassignments/delete"
 _OBJECT_ID: Final = "http://schemas.microsoft.com/identity/claims/objectidentifier"
+_IS_OBJECT_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 _REMEDY: Final = "check which sender delivers these to the function app"
 
 
@@ -82,7 +84,9 @@ async def handle(event: func.EventGridEvent | func.CloudEvent, source: Source, a
             if isinstance(concerned, SecretRef):
                 messages = [key_message(concerned, trigger=trigger, now=now)]
             else:
-                messages = account_messages(concerned, trigger=trigger, now=now)
+                messages = account_messages(
+                    concerned, trigger=trigger, now=now, by=next(iter(_writers(notice)), "")
+                )
         except NoticeError as error:
             subject = f"{error.subject}{kind}"[:200]
             await app.refused_events.note(problem_of(error, source, subject, remedy=_REMEDY))
@@ -162,13 +166,18 @@ async def _is_own_write(notice: Notice, app: App) -> bool:
 
     A sender that lies here only suppresses its own event; the drift timer ignores the writer.
     """
+    own = (await app.own_principal()).replace("-", "")
+    return bool(own) and own in [one.replace("-", "") for one in _writers(notice)]
+
+
+def _writers(notice: Notice) -> list[str]:
+    """Return the object ids that an event names as those who made the change, in lower case."""
     evidence = notice.object("authorization").get("evidence")
-    writers = (
+    named = (
         notice.object("claims").get(_OBJECT_ID),
         evidence.get("principalId") if isinstance(evidence, Mapping) else None,
     )
-    own = (await app.own_principal()).replace("-", "")
-    return bool(own) and own in [str(one).lower().replace("-", "") for one in writers]
+    return [str(one).lower() for one in named if one and _IS_OBJECT_ID.fullmatch(str(one))]
 
 
 async def _left_without(assignment: str, app: App) -> list[ids.AccountId]:

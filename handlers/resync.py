@@ -65,6 +65,8 @@ _MUST_BE: Final = {
     "force": "true or false",
 }
 
+_DATE_REMEDY: Final = "write 2026-01-31 or 2026-01-31T12:00:00Z"
+
 
 async def read_view(resync_id: str, app: App) -> dict[str, Any]:
     """Return how far a re-sync has come. Raises MissingError for an unknown id."""
@@ -184,13 +186,13 @@ def request_from_body(body: object, *, subscriptions: tuple[str, ...]) -> Resync
         job=job,
         parts=tuple(part for part in PARTS if sent.parts is None or part in sent.parts),
         mode=sent.mode,
-        since=_since(sent.since) if sent.since else None,
+        since=read_moment(sent.since, "since") if sent.since else None,
         force=sent.force,
     )
 
 
 def _wrong(field: str) -> RequestError:
-    remedy = "write 2026-01-31 or 2026-01-31T12:00:00Z" if field == "since" else ""
+    remedy = _DATE_REMEDY if field == "since" else ""
     return RequestError(400, f"must be {_MUST_BE[field]}", field=field, remedy=remedy)
 
 
@@ -208,14 +210,15 @@ def _check_account(account: str, subscriptions: tuple[str, ...]) -> None:
         )
 
 
-def _since(text: str) -> float:
+def read_moment(text: str, field: str) -> float:
+    """Return a date or time as unix seconds. Raises RequestError naming the field."""
     try:
         moment = datetime.fromisoformat(text)
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         # It is shown in UTC: at either end of the calendar a zone, or rounding, leads out of it.
         datetime.fromtimestamp(seconds, UTC)
     except ValueError:
-        raise _wrong("since") from None
+        raise RequestError(400, "must be a date", field=field, remedy=_DATE_REMEDY) from None
     return seconds
 
 

@@ -19,8 +19,9 @@ import orjson
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import Situation, is_bad, needs_action, read_situation
 from finetune_wandb.keys.rotation import rotation_findings
-from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord
+from finetune_wandb.model.accounts.key import KeyMint, KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport
+from finetune_wandb.model.audit import AuditEntry
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.work import Problem
 from handlers.problem_details import SAFE, RequestError
@@ -81,27 +82,27 @@ def read_query(params: Mapping[str, str], *, limit: int = MOST, most: int = MOST
 
     Unknown parameters are ignored: hosts and proxies add their own.
     """
-    flag = _FLAGS.get(_text(params, "unhealthy").lower())
+    flag = _FLAGS.get(read_text(params, "unhealthy").lower())
     if flag is None:
         raise RequestError(400, "must be 1 or 0", field="unhealthy")
     return StatusQuery(
-        account=_text(params, "account").rstrip("/").lower(),
-        job=_text(params, "job"),
+        account=read_text(params, "account").rstrip("/").lower(),
+        job=read_text(params, "job"),
         unhealthy=flag,
-        page=_number(params, "page", 1, 1_000_000),
-        limit=_number(params, "limit", limit, most),
+        page=read_number(params, "page", 1, 1_000_000),
+        limit=read_number(params, "limit", limit, most),
     )
 
 
-def _text(params: Mapping[str, str], name: str) -> str:
+def read_text(params: Mapping[str, str], name: str) -> str:
     text = (params.get(name) or "").strip()
     if len(text) > 2048:
         raise RequestError(400, "is too long", field=name)
     return text
 
 
-def _number(params: Mapping[str, str], name: str, default: int, most: int) -> int:
-    text = _text(params, name) or str(default)
+def read_number(params: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = read_text(params, name) or str(default)
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= most):
         raise RequestError(400, f"must be a number from 1 to {most}", field=name)
     return int(text)
@@ -182,7 +183,7 @@ def job_view(cursor: Cursor, run_url_root: str) -> dict[str, Any]:
 
 
 def key_view(
-    record: KeyRecord, changes: Sequence[KeyChange] = (), mint: KeyMint | None = None
+    record: KeyRecord, changes: Sequence[AuditEntry] = (), mint: KeyMint | None = None
 ) -> dict[str, Any]:
     """Return a key with its latest changes, newest first, and the latest rotation."""
     rotation = ("state", "began_at", "switched_at", "version", "old_version")
@@ -192,7 +193,11 @@ def key_view(
         **picked(record, "version", "entity", "accepted_at", "expires_at", "newest_version"),
         **picked(record, "newest_cause", "trigger", "refused_at", "checked_at"),
         "changes": [
-            picked(one, "at", "version", "entity", "accepted", "cause", "trigger")
+            {
+                **picked(one, "at", "cause", "trigger"),
+                **one.detail,
+                "accepted": one.cause == "key_accepted",
+            }
             for one in changes
         ],
         "rotation": mint

@@ -22,6 +22,7 @@ _ROUTES: Final = (
     ("resync_status", "resync/{id}", "GET", "handlers.resync:answer_status"),
     ("status", "status", "GET", "handlers.status:answer"),
     ("dashboard", "dashboard", "GET", "handlers.dashboard:answer"),
+    ("audit", "audit", "GET", "handlers.audit:answer"),
 )
 
 

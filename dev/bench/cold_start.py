@@ -16,7 +16,6 @@ from typing import Final
 
 import aiohttp
 from azure.storage.queue.aio import QueueClient
-from finetune_wandb.model.queues import RECONCILE
 
 from dev.bench import report
 from dev.bench.report import Figure, Findings, median, paired
@@ -24,6 +23,7 @@ from dev.bench.stage import Stage, stage
 from dev.bench.watch import cpu_s
 from dev.tools import package
 from dev.tools.local_stack import ROOT
+from finetune_wandb.model.work import RECONCILE
 
 NAME: Final = "cold_start"
 _POLL_S: Final = 0.01

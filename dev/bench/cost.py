@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from finetune_wandb.model.queues import QUEUES
-
 from dev.bench import report
 from dev.bench.live_tick import NEW_ROWS, check_values
 from dev.bench.report import Figure, Findings, median
 from dev.bench.stage import Stage, stage
 from dev.bench.watch import HostLog, measured
+from finetune_wandb.model.work import QUEUES
 from infra.commands.cost import HOURS, Assumptions, estimate
 
 NAME: Final = "cost"

@@ -13,18 +13,22 @@ from finetune_wandb.accounts.read import State, failure_of
 from finetune_wandb.model.accounts.account import TAG_SECRET, TAG_VAULT, Account
 from finetune_wandb.model.accounts.report import Step, StepKind, StepOutcome, StepState
 from finetune_wandb.model.accounts.vault import RoleAssignment, Vault, with_policy
+from finetune_wandb.model.audit import AuditEntry, Occasion, recorded
 from finetune_wandb.model.errors import AppError, NotReadyError, TemporaryError
 from finetune_wandb.model.settings import ApplyMode
 
 
 async def apply_plan(
-    state: State, plan: tuple[Step, ...], mode: ApplyMode, ports: ReconcilePorts
+    state: State, plan: tuple[Step, ...], mode: ApplyMode, ports: ReconcilePorts, occasion: Occasion
 ) -> tuple[State, tuple[StepOutcome, ...]]:
-    """Return the state after the steps that ran, and one outcome per step in plan order."""
+    """Return the state after the steps that ran, and one outcome per step in plan order.
+
+    Each step that is tried is in the audit, with the occasion of the pass.
+    """
     outcomes: list[StepOutcome] = []
     reached: dict[StepKind, StepState] = {}
     for step in plan:
-        state, outcome = await _run(state, step, mode, reached, ports)
+        state, outcome = await _run(state, step, mode, reached, ports, occasion)
         reached[step.kind] = outcome.state
         outcomes.append(outcome)
     return state, tuple(outcomes)
@@ -36,6 +40,7 @@ async def _run(
     mode: ApplyMode,
     reached: dict[StepKind, StepState],
     ports: ReconcilePorts,
+    occasion: Occasion,
 ) -> tuple[State, StepOutcome]:
     if mode == "observe":
         return state, StepOutcome(step, "skipped", "APPLY_MODE or the account's tag is observe")
@@ -46,8 +51,19 @@ async def _run(
         if reached.get(need, "done") != "done":
             waits = reached[need] == "deferred"
             return state, StepOutcome(step, "deferred" if waits else "skipped", f"needs {need}")
+    entry = AuditEntry(
+        at=state.now,
+        action=step.kind,
+        subject=str(state.account.id),
+        outcome="begun",
+        cause=step.cause,
+        trigger=occasion.trigger,
+        by=occasion.by,
+        detail={"target": step.target, **step.values},
+    )
     try:
-        return await _STEPS[step.kind](state, step, ports), StepOutcome(step, "done")
+        async with recorded(ports.audit, entry):
+            return await _STEPS[step.kind](state, step, ports), StepOutcome(step, "done")
     except TemporaryError as error:
         return state, StepOutcome(
             step, "deferred", error.message, error.code, "temporary", error.retry_after

@@ -15,6 +15,7 @@ from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.read import read_state
 from finetune_wandb.accounts.report import build_report, unreadable_report
 from finetune_wandb.model.accounts.report import AccountReport
+from finetune_wandb.model.audit import Occasion
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.settings import Settings
@@ -30,6 +31,7 @@ async def reconcile_account(
     fresh_after: datetime,
     native_seen: bool = False,
     attempt: int = 0,
+    occasion: Occasion = Occasion(),  # noqa: B008  # frozen
 ) -> AccountReport:
     """Bring one account to what it should be, and report.
 
@@ -56,7 +58,7 @@ async def reconcile_account(
         native_seen=native_seen,
     )
     plan = plan_steps(state, check_all(state))
-    after, outcomes = await apply_plan(state, plan, desired.mode, ports)
+    after, outcomes = await apply_plan(state, plan, desired.mode, ports, occasion)
     findings = check_all(after)
     return build_report(
         after,

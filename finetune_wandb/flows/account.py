@@ -12,12 +12,18 @@ from finetune_wandb.accounts import notify
 from finetune_wandb.accounts.reconcile import reconcile_account
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.accounts.report import AccountReport
+from finetune_wandb.model.audit import AuditEntry, Occasion
 from finetune_wandb.model.messages import AccountMessage, key_message
 from finetune_wandb.model.telemetry import pairs
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE, Reason, close_runs
 
 log = logging.getLogger(__name__)
 
+_KEPT: Final = (
+    *("deleted", "in_scope", "healthy", "mode", "principal_id"),
+    *("entity", "project", "secret", "endpoint"),
+)
+"""What the audit tells of an account when it changes."""
 _CONFIRM_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 15.0
 _LONGEST_PAUSE_S: Final = 1800.0
@@ -39,10 +45,13 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
             fresh_after=datetime.fromtimestamp(message.sent_at, UTC),
             native_seen=before is not None and before.native_seen,
             attempt=message.attempt,
+            occasion=Occasion(message.trigger, message.by),
         )
         if report.deleted and not _is_confirmed(before, message):
             # One replica of Azure may not know a new account yet: a second read decides.
             report = replace(report, deleted=False, settled=False, retry_after_s=_CONFIRM_S)
+        if entry := _seen_change(before, report, message):
+            await app.audit.write(entry)
         stored = await notify.save_and_notify(report, accounts=app.accounts, notices=app.notices)
         # Jobs of an account that comes back go on by themselves once they are listed.
         if before is not None and message.apply and (reason := _ends_runs(report)):
@@ -55,6 +64,33 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
         await app.queues.send([key_message(secret, trigger="account pass", now=app.clock())])
     _report(stored, app)
     return stored
+
+
+def _seen_change(
+    before: AccountReport | None, report: AccountReport, message: AccountMessage
+) -> AuditEntry | None:
+    """Return the entry of what differs from the last pass, None where nothing does."""
+    if not (report.readable or report.deleted) or (before is None and report.deleted):
+        return None
+    names = ("deleted",) if report.deleted else _KEPT
+    was, now = ({name: _text(one, name) for name in names} for one in (before, report))
+    changed = {name: f"{was[name]} -> {now[name]}" for name in names if was[name] != now[name]}
+    if not changed:
+        return None
+    return AuditEntry(
+        at=report.checked_at,
+        action="account_changed",
+        subject=str(report.id),
+        outcome="seen",
+        trigger=message.trigger,
+        by=message.by,
+        detail=changed,
+    )
+
+
+def _text(report: AccountReport | None, name: str) -> str:
+    value = getattr(report, name, "")
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_confirmed(before: AccountReport | None, message: AccountMessage) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from finetune_wandb.flows.events import RefusedEvents
     from finetune_wandb.keys.new_key import RotationPorts
     from finetune_wandb.model.accounts.ports import AccountStore, NoticePort
+    from finetune_wandb.model.audit import AuditPort
     from finetune_wandb.model.settings import Settings
     from finetune_wandb.model.telemetry import Telemetry
     from finetune_wandb.relay.artifacts import ArtifactLog
@@ -61,6 +62,7 @@ class App:
     options: RelayOptions
     finder: Finder
     artifacts: ArtifactLog
+    audit: AuditPort
     problems: ProblemTable
     resyncs: ResyncTable
     notices: NoticePort

@@ -12,6 +12,7 @@ import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from itertools import batched
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.model import ids
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.report import AccountReport, open_findings
+from finetune_wandb.model.audit import AuditEntry
 from finetune_wandb.model.errors import AppError, ConflictError, MissingError, TemporaryError
 from finetune_wandb.model.messages import (
     AccountMessage,
@@ -89,8 +91,23 @@ async def start(request: ResyncRequest, app: App, *, requested_by: str) -> Resyn
         if joined is None:
             raise ConflictError("the same re-sync was requested at this moment; request it again")
         return joined
+    await app.audit.write(_entry(resync))
     await app.queues.send([ResyncMessage(resync=resync.id, sent_at=app.clock())])
     return resync
+
+
+def _entry(resync: Resync) -> AuditEntry:
+    asked = resync.request
+    detail = {"id": resync.id, "mode": asked.mode, "parts": ",".join(asked.parts), "job": asked.job}
+    return AuditEntry(
+        at=datetime.fromtimestamp(resync.created_at, UTC),
+        action="resync",
+        subject=asked.account or "all",
+        outcome="done",
+        trigger="resync",
+        by=resync.requested_by,
+        detail=detail,
+    )
 
 
 async def _join(resync_id: str, app: App) -> Resync | None:
@@ -127,6 +144,7 @@ async def spread(message: ResyncMessage, app: App) -> None:
                 sent_at=app.clock(),
                 apply=resync.request.applies,
                 resync=resync.id,
+                by=resync.requested_by,
             )
             for one in batch
         )

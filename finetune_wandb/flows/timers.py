@@ -59,7 +59,7 @@ async def drift(app: App) -> int:
         sent = await _send_all(app)
         log.info("drift pass: %d messages", sent)
         await report_levels(app)
-        await app.reconcile.keys.purge_changes(app.now())
+        await app.audit.purge(app.now() - timedelta(days=app.settings.audit_days))
         await app.problems.purge()
         await app.resyncs.purge(app.clock() - _KEEP_RESYNCS_S)
     return sent

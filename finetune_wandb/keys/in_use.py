@@ -15,8 +15,9 @@ from finetune_wandb.keys.proof import (
     look_at_newest,
     look_at_used,
 )
-from finetune_wandb.model.accounts.key import KeyChange, KeyRecord, KeyReport
+from finetune_wandb.model.accounts.key import KeyRecord, KeyReport
 from finetune_wandb.model.accounts.report import Finding
+from finetune_wandb.model.audit import key_entry
 from finetune_wandb.model.causes import as_warning, causes, finding
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.secret import Secret, SecretRef
@@ -51,17 +52,9 @@ async def prove_newest(
         try:
             # The audit first: a crash in between may repeat a line, never lose one.
             for version, cause in _audit(before, after, look):
-                accepted = cause == "key_accepted"
-                await ports.keys.append_change(
-                    KeyChange(
-                        at=now,
-                        secret=secret,
-                        version=version,
-                        entity=after.entity if accepted else "",
-                        accepted=accepted,
-                        cause=cause,
-                        trigger=trigger,
-                    )
+                entity = after.entity if cause == "key_accepted" else ""
+                await ports.audit.write(
+                    key_entry(secret, version, cause, entity, trigger=trigger, at=now)
                 )
             if after != before:
                 after = await ports.keys.write(replace(after, checked_at=now))

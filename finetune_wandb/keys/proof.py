@@ -14,6 +14,7 @@ from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord, WriteRight
 from finetune_wandb.model.accounts.ports import KeyStore, ProverPort, SecretPort
 from finetune_wandb.model.accounts.report import Finding
 from finetune_wandb.model.accounts.vault import SecretVersion
+from finetune_wandb.model.audit import AuditPort
 from finetune_wandb.model.causes import finding
 from finetune_wandb.model.errors import (
     AppError,
@@ -52,6 +53,7 @@ class KeyPorts:
     secrets: SecretPort
     prover: ProverPort
     keys: KeyStore
+    audit: AuditPort
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,9 +173,9 @@ async def _end(rotation: Rotation, mint: KeyMint) -> KeyMint:
     for version, key_id in doomed.items():
         # No id: a person created it. A key that may be used stays, but it holds up nothing.
         if not is_used and key_id and await _retire(rotation, version, key_id):
-            await rotation.audit(version, "old_key_deleted")
+            await rotation.note(version, "old_key_deleted")
         else:
-            await rotation.audit(version, "old_key_left")
+            await rotation.note(version, "old_key_left")
             left = "old_key_left"
     return await rotation.write(replace(mint, state="idle", cause=left))
 

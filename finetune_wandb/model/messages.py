@@ -33,6 +33,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many times a part of this work was put off."""
     resync: str = ""
     """Id of the re-sync this belongs to, empty for none."""
+    by: str = ""
+    """On whose request, for the audit: a caller's name, or the object id that an event names."""
 
     @property
     def by_tick(self) -> bool:
@@ -104,10 +106,12 @@ def key_message(secret: SecretRef, *, trigger: str, now: float) -> KeyMessage:
 
 
 def account_messages(
-    accounts: Iterable[object], *, trigger: str, now: float
+    accounts: Iterable[object], *, trigger: str, now: float, by: str = ""
 ) -> list[AccountMessage]:
     """Return messages that have these accounts, by ARM id, looked at. `now` is in unix seconds."""
-    return [AccountMessage(account=str(one), trigger=trigger, sent_at=now) for one in accounts]
+    return [
+        AccountMessage(account=str(one), trigger=trigger, sent_at=now, by=by) for one in accounts
+    ]
 
 
 class ResyncMessage(Message, frozen=True, kw_only=True, tag_field="kind", tag="resync"):

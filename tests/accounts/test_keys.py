@@ -35,9 +35,10 @@ async def test_first_version_is_taken_into_use_when_accepted() -> None:
     assert record.expires_at == NOW + timedelta(days=90)
     assert report.record == record
     assert usable(report)
-    assert [(item.version, item.accepted, item.trigger) for item in azure.changes] == [
-        ("v1", True, "a test")
-    ]
+    assert [
+        (item.detail["version"], item.cause == "key_accepted", item.trigger)
+        for item in azure.changes
+    ] == [("v1", True, "a test")]
 
 
 async def test_nothing_is_stored_when_the_version_in_use_is_newest_and_accepted() -> None:
@@ -57,7 +58,7 @@ async def test_better_version_replaces_the_one_in_use() -> None:
     report = await look(azure)
     assert azure.records[PLACE].version == "v2"
     assert report.record.version == "v2"
-    assert [item.version for item in azure.changes] == ["v1", "v2"]
+    assert [item.detail["version"] for item in azure.changes] == ["v1", "v2"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ async def test_bad_version_is_noted_once_and_the_good_one_stays(newest, cause: s
     assert azure.records[PLACE].version == "v1"
     assert usable(report)
     assert [item.cause for item in azure.changes] == ["key_accepted", cause]
-    assert azure.changes[-1].accepted is False
+    assert azure.changes[-1].cause != "key_accepted"
     found = [item for item in report.findings if item.cause == cause]
     assert [item.severity for item in found] == ["warning"]
 
@@ -121,7 +122,7 @@ async def test_new_version_is_noted_as_unproved_while_w_and_b_does_not_answer() 
     assert report.retry_after_s == 33.0
     assert usable(report)
     assert (await look(azure)).record.version == "v2"
-    assert [(item.version, item.cause) for item in azure.changes] == [
+    assert [(item.detail["version"], item.cause) for item in azure.changes] == [
         ("v1", "key_accepted"),
         ("v2", "key_unknown"),
         ("v2", "key_accepted"),

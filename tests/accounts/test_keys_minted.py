@@ -287,7 +287,7 @@ async def test_next_rotation_begins_when_it_is_due_before_the_old_key_can_go(
     await look(stage)
     await turn(stage, ROTATION_GRACE_HOURS=grace)
     assert causes(stage) == ["old_key_left"]
-    assert (stage.azure.changes[-1].version, stage.azure.changes[-1].cause) == (
+    assert (stage.azure.changes[-1].detail["version"], stage.azure.changes[-1].cause) == (
         "v1",
         "old_key_left",
     )

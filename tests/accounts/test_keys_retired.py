@@ -28,7 +28,7 @@ async def test_old_key_is_deleted_only_when_the_grace_period_is_over() -> None:
     await turn(stage)
     assert set(stage.listed) == {"id-1"}
     assert causes(stage) == ["rotation_idle"]
-    assert (stage.azure.changes[-1].version, stage.azure.changes[-1].cause) == (
+    assert (stage.azure.changes[-1].detail["version"], stage.azure.changes[-1].cause) == (
         "v1",
         "old_key_deleted",
     )

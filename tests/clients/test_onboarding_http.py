@@ -13,6 +13,7 @@ from finetune_wandb.clients.azure.accounts import Accounts
 from finetune_wandb.clients.azure.vaults import KeyVault, Roles, VaultResources
 from finetune_wandb.clients.key_ring import KeyRing
 from finetune_wandb.clients.storage.account_tables import AccountTable, KeyTable
+from finetune_wandb.clients.storage.audit_table import AuditTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import Table
 from finetune_wandb.clients.transport import Transport
@@ -52,6 +53,7 @@ async def ports(sandbox: Client, transport: Transport, storage: Storage) -> Reco
         roles=roles,
         prover=KeyProver(transport, sandbox.process.wandb_url),
         keys=KeyTable(storage),
+        audit=AuditTable(storage),
         own_principal=transport.principal_id,
     )
 
@@ -291,7 +293,7 @@ async def test_key_is_in_no_log_report_or_table(
     report = await run_pass(stage, ports)
     await AccountTable(storage).write(report)
     rows = []
-    for name in ("accounts", "keys", "keychanges"):
+    for name in ("accounts", "keys", "audit"):
         rows.extend(await Table(storage, name).query())
-    assert len(rows) == 3
+    assert len(rows) == 6
     assert KEY not in caplog.text + repr(rows) + repr(report)

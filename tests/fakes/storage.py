@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from finetune_wandb.clients.storage.account_tables import KEEP_CHANGES
 from finetune_wandb.model.accounts.account import RelayAccount
-from finetune_wandb.model.accounts.key import KeyChange, KeyRecord
+from finetune_wandb.model.accounts.key import KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.audit import AuditEntry, AuditPage, AuditQuery
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError, UnavailableError
@@ -123,26 +122,6 @@ class FakeKeyTable:
     async def list_all(self) -> list[KeyRecord]:
         self.world.called("list key records")
         return list(self.world.records.values())
-
-    async def append_change(self, change: KeyChange) -> None:
-        self.world.called("append change")
-        self.world.changes.append(change)
-
-    async def list_changes(self, secret: SecretRef, *, most: int | None = None) -> list[KeyChange]:
-        # The table's rows: the same line again replaces itself.
-        lines = {
-            (change.at, change.version, change.cause): change
-            for change in self.world.changes
-            if change.secret == secret
-        }
-        return [lines[row] for row in sorted(lines, key=lambda row: row[0], reverse=True)][:most]
-
-    async def purge_changes(self, now: datetime) -> int:
-        before = len(self.world.changes)
-        self.world.changes[:] = [
-            change for change in self.world.changes if change.at >= now - KEEP_CHANGES
-        ]
-        return before - len(self.world.changes)
 
 
 @dataclass

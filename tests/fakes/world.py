@@ -5,10 +5,11 @@ from datetime import datetime
 
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.model.accounts.account import Account
-from finetune_wandb.model.accounts.key import KeyChange, KeyOwner, KeyRecord, WriteRight
+from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord, WriteRight
 from finetune_wandb.model.accounts.ports import OutgoingNotice
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.accounts.vault import RoleAssignment, SecretVersion, Vault
+from finetune_wandb.model.audit import AuditEntry
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.secret import SecretRef
 from tests.fakes.azure import FakeAccounts, FakeRoles, FakeSecrets, FakeVaults
@@ -24,7 +25,7 @@ from tests.fakes.nouns import (
     account,
     version,
 )
-from tests.fakes.storage import FakeKeyTable
+from tests.fakes.storage import FakeAudit, FakeKeyTable
 from tests.fakes.wandb import FakeProver
 
 
@@ -40,7 +41,7 @@ class World:
     rights: dict[tuple[str, str, str], WriteRight] = field(default_factory=dict)
     """By key, entity and project; left out: a key may write to its owner's entities."""
     records: dict[SecretRef, KeyRecord] = field(default_factory=dict)
-    changes: list[KeyChange] = field(default_factory=list)
+    audit: FakeAudit = field(default_factory=FakeAudit)
     notices: list[OutgoingNotice] = field(default_factory=list)
     entries: dict[str, AccountReport] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -62,6 +63,11 @@ class World:
             raise error
 
     @property
+    def changes(self) -> list[AuditEntry]:
+        """What the audit says of versions, in the order of writing."""
+        return [entry for entry in self.audit.entries if entry.action == "key_changed"]
+
+    @property
     def writes(self) -> list[str]:
         return [call.removeprefix("write ") for call in self.calls if call.startswith("write ")]
 
@@ -73,6 +79,7 @@ class World:
             roles=FakeRoles(self),
             prover=FakeProver(self),
             keys=FakeKeyTable(self),
+            audit=self.audit,
             own_principal=self._own_principal,
         )
 

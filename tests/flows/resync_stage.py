@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.telemetry import NoTelemetry
 from finetune_wandb.model.work import RELAY
 from finetune_wandb.relay.ports import RelayOptions
-from tests.fakes import relay_account
+from tests.fakes import FakeAudit, relay_account
 
 ACCOUNT = relay_account()
 ID = "f" * 32
@@ -113,6 +114,7 @@ class Stage:
     """An app with one account of the given jobs, and a re-sync of its jobs."""
 
     def __init__(self, jobs: int = 0, **request: Any) -> None:
+        self.audit = FakeAudit()
         self.jobs = [_job(number) for number in range(jobs)]
         self.seen: dict[str, str] = {}
         self.resyncs, self.relay_queue, self.reconcile_queue = Resyncs(), Queue(), Queue()
@@ -124,6 +126,8 @@ class Stage:
             App,
             SimpleNamespace(
                 resyncs=self.resyncs,
+                audit=self.audit,
+                now=lambda: datetime.fromtimestamp(self.now, UTC),
                 queues=self,
                 accounts=SimpleNamespace(
                     find_for_relay=self._account, list_all=self._known_accounts

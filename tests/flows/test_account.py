@@ -36,8 +36,10 @@ class Stage:
         self.cursors = fakes.FakeCursors()
         self.queue = fakes.FakeQueue()
         relay = RelayPorts(fakes.FakeJobs(), self.cursors, fakes.FakeSink(), fakes.FakeKeys())
+        self.audit = fakes.FakeAudit()
         self.app: Any = SimpleNamespace(
             settings=settings(),
+            audit=self.audit,
             clock=NOW.timestamp,
             now=lambda: NOW,
             telemetry=NoTelemetry(),

@@ -1,6 +1,7 @@
 """A drift pass: who is looked at, and what is removed."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,10 +47,9 @@ class Stage:
             accounts=SimpleNamespace(list_all=self._all),
             reconcile=SimpleNamespace(
                 accounts=SimpleNamespace(list_ids=self._ids),
-                keys=SimpleNamespace(
-                    list_all=nothing, list_changes=nothing, purge_changes=self._purge("changes")
-                ),
+                keys=SimpleNamespace(list_all=nothing),
             ),
+            audit=SimpleNamespace(purge=self._purge("audit")),
             rotation=SimpleNamespace(mints=SimpleNamespace(list_all=nothing)),
             relay=SimpleNamespace(cursors=SimpleNamespace(list_cursors=nothing)),
             resyncs=SimpleNamespace(purge=self._purge("resyncs")),
@@ -115,7 +115,11 @@ async def test_old_rows_are_purged_with_each_pass() -> None:
     stage = Stage()
     await drift(stage.app)
     month = NOW.timestamp() - 30 * 86_400
-    assert stage.purged == {"changes": (NOW,), "problems": (), "resyncs": (month,)}
+    assert stage.purged == {
+        "audit": (NOW - timedelta(days=400),),
+        "problems": (),
+        "resyncs": (month,),
+    }
 
 
 @pytest.mark.parametrize("error", [DeniedError("no right"), UnavailableError("ARM is away")])

@@ -1,15 +1,13 @@
-"""What the app knows of accounts and keys: tables `accounts`, `keys`, `keychanges`, `keymints`.
+"""What the app knows of accounts and keys: tables `accounts`, `keys`, `keymints`.
 
 One row an account, with what the last pass over it found and what the relay needs of it; a report
 of an account that could not be read changes only what it knows. One row a secret, with the
-version in use; another with how far its rotation has come. The audit of key changes keeps 400
-days. No table ever holds a key's value.
+version in use; another with how far its rotation has come. No table ever holds a key's value.
 """
 
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -17,20 +15,17 @@ import msgspec
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import ANY, Rows, Table, matching
 from finetune_wandb.model.accounts.account import RelayAccount
-from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord
+from finetune_wandb.model.accounts.key import KeyMint, KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.ids import AccountId, parse_account_id
 from finetune_wandb.model.secret import SecretRef, secret_at
 
-KEEP_CHANGES = timedelta(days=400)
 _TEXTS = ("endpoint", "region", "entity", "project")
 _RELAY_COLUMNS = ("id", *_TEXTS, "vault_host", "secret", "native_seen", "mode")
 _LISTS = ("findings", "plan", "steps", "told")
 _TOO_LONG = 32_000
 """Characters a text property may have; a row keeps its place when a list grows past it."""
-_END_OF_TIME = 10**16
-"""Microseconds beyond any date: row keys count down from it, so that the newest comes first."""
 
 
 class AccountTable:
@@ -149,7 +144,6 @@ class KeyTable:
     ) -> None:
         """`on_write` gets every record that this process has written."""
         self._rows = Rows(storage, "keys", KeyRecord)
-        self._changes = Rows(storage, "keychanges", KeyChange)
         self._on_write = on_write
 
     async def read(self, secret: SecretRef) -> KeyRecord | None:
@@ -166,25 +160,6 @@ class KeyTable:
         written = replace(record, etag=etag)
         self._on_write(written)
         return written
-
-    async def append_change(self, change: KeyChange) -> None:
-        row = f"{_countdown(change.at)}|{change.version}|{change.cause}"
-        await self._changes.put("/".join(change.secret.key), row, change)
-
-    async def purge_changes(self, now: datetime) -> int:
-        old = await self._changes.table.query(
-            f"RowKey gt '{_countdown(now - KEEP_CHANGES)}'", columns=("PartitionKey", "RowKey")
-        )
-        for row in old:
-            await self._changes.table.delete(row["PartitionKey"], row["RowKey"])
-        return len(old)
-
-    async def list_changes(self, secret: SecretRef, *, most: int | None = None) -> list[KeyChange]:
-        return await self._changes.rows("/".join(secret.key), most=most)
-
-
-def _countdown(moment: datetime) -> str:
-    return f"{_END_OF_TIME - int(moment.timestamp() * 1_000_000):017d}"
 
 
 class MintTable:

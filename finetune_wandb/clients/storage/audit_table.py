@@ -9,10 +9,9 @@ from typing import Final
 import msgspec
 
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.tables import Table, quoted
+from finetune_wandb.clients.storage.tables import Table, matching, quoted
 from finetune_wandb.model.audit import AuditEntry, AuditPage, AuditQuery
 
-TABLE: Final = "audit"
 _PARTITION: Final = "audit"
 _END_OF_TIME: Final = 10**16
 """Microseconds beyond any date: row keys count down from it, so that the newest comes first."""
@@ -23,24 +22,21 @@ class AuditTable:
     """AuditPort over Azure Tables."""
 
     def __init__(self, storage: Storage) -> None:
-        self._table = Table(storage, TABLE)
+        self._table = Table(storage, "audit")
 
     async def write(self, entry: AuditEntry) -> None:
         # The same entry again, with its outcome or after a lost answer, is the same row.
-        same = replace(entry, outcome="begun", code="")
-        name = hashlib.sha256(msgspec.json.encode(same, order="sorted")).hexdigest()
-        await self._table.upsert(
-            {
-                "PartitionKey": _PARTITION,
-                "RowKey": f"{_countdown(entry.at)}-{name[:12]}",
-                "action": entry.action,
-                "subject": entry.subject.lower(),
-                "data": msgspec.json.encode(entry).decode(),
-            }
-        )
+        same = msgspec.json.encode(replace(entry, outcome="begun", code=""), order="sorted")
+        row = f"{_countdown(entry.at)}-{hashlib.sha256(same).hexdigest()[:12]}"
+        columns = {
+            "action": entry.action,
+            "subject": entry.subject.lower(),
+            "data": msgspec.json.encode(entry).decode(),
+        }
+        await self._table.put(_PARTITION, row, columns)
 
     async def list(self, query: AuditQuery) -> AuditPage:
-        where = [f"PartitionKey eq '{_PARTITION}'"]
+        where = [matching(_PARTITION)]
         if query.action:
             where.append(f"action eq '{quoted(query.action)}'")
         if query.subject:
@@ -59,10 +55,8 @@ class AuditTable:
         )
 
     async def purge(self, before: datetime) -> int:
-        old = await self._table.query(
-            f"PartitionKey eq '{_PARTITION}' and RowKey gt '{_countdown(before)}~'",
-            columns=("PartitionKey", "RowKey"),
-        )
+        where = f"{matching(_PARTITION)} and RowKey gt '{_countdown(before)}~'"
+        old = await self._table.query(where, columns=("PartitionKey", "RowKey"))
         for row in old:
             await self._table.delete(row["PartitionKey"], row["RowKey"])
         return len(old)

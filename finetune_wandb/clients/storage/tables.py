@@ -191,17 +191,17 @@ class Rows[T]:
 
 def matching(partition: str, row: str | None = None) -> str:
     """Return the filter for a partition, or for one row of it."""
-    where = f"PartitionKey eq '{_quoted(partition)}'"
-    return where if row is None else f"{where} and RowKey eq '{_quoted(row)}'"
+    where = f"PartitionKey eq '{quoted(partition)}'"
+    return where if row is None else f"{where} and RowKey eq '{quoted(row)}'"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return text as it stands between the quotes of a filter."""
     return text.replace("'", "''")
 
 
 def _keys(partition: str, row: str) -> str:
-    first, second = quote(_quoted(partition), safe=""), quote(_quoted(row), safe="")
+    first, second = quote(quoted(partition), safe=""), quote(quoted(row), safe="")
     return f"(PartitionKey='{first}',RowKey='{second}')"
 
 

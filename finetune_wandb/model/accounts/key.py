@@ -76,19 +76,6 @@ class KeyRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyChange:
-    """One line of the audit: a version was accepted or refused."""
-
-    at: datetime
-    secret: SecretRef
-    version: str
-    entity: str
-    accepted: bool
-    cause: str
-    trigger: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyReport:
     """The outcome of looking at a secret's newest version."""
 

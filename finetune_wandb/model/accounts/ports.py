@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from finetune_wandb.model.accounts.account import Account, RelayAccount
-from finetune_wandb.model.accounts.key import KeyChange, KeyOwner, KeyRecord, WriteRight
+from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord, WriteRight
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.accounts.vault import RoleAssignment, SecretVersion, Vault
 from finetune_wandb.model.ids import AccountId, VaultAddress
@@ -105,7 +105,7 @@ class ProverPort(Protocol):
 
 
 class KeyStore(Protocol):
-    """The tables of keys in use and of key changes."""
+    """The table of keys in use."""
 
     async def read(self, secret: SecretRef) -> KeyRecord | None:
         """Return what is known of a secret, None when it was never looked at."""
@@ -117,16 +117,6 @@ class KeyStore(Protocol):
         ...
 
     async def list_all(self) -> list[KeyRecord]: ...
-
-    async def append_change(self, change: KeyChange) -> None: ...
-
-    async def list_changes(self, secret: SecretRef, *, most: int | None = None) -> list[KeyChange]:
-        """Return a secret's audit, newest first; the `most` newest lines where that is given."""
-        ...
-
-    async def purge_changes(self, now: datetime) -> int:
-        """Remove the changes that are too old to keep; return how many."""
-        ...
 
 
 class AccountStore(Protocol):
