@@ -61,7 +61,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     queues = Queues(storage)
     options = options_of(settings)
     finder = Finder(jobs, cursors, queues, skip_native=options.skip_native)
-    accounts = AccountTable(storage)
+    accounts = AccountTable(storage, settings.routes, settings.default_tags)
     problems = ProblemTable(storage)
     audit = AuditTable(storage)
     reconcile = ReconcilePorts(

@@ -23,6 +23,8 @@ from finetune_wandb.model.accounts.key import KeyMint, KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.audit import AuditEntry
 from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.routes import Routes, possible_routes
+from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.work import Problem
 from handlers.problem_details import SAFE, RequestError
 
@@ -108,14 +110,14 @@ def read_number(params: Mapping[str, str], name: str, default: int, most: int) -
     return int(text)
 
 
-def view(situation: Situation, query: StatusQuery, run_url_root: str) -> dict[str, Any]:
+def view(situation: Situation, query: StatusQuery, settings: Settings) -> dict[str, Any]:
     """Return the status answer."""
     accounts = [] if query.job else list(filter(query.takes_account, situation.accounts))
     cursors = list(filter(query.takes_job, situation.cursors))
     changes, mints = situation.key_changes, situation.mints
     return {
-        "accounts": [account_view(entry) for entry in query.cut(accounts)],
-        "jobs": [job_view(cursor, run_url_root) for cursor in query.cut(cursors)],
+        "accounts": [account_view(entry, settings.routes) for entry in query.cut(accounts)],
+        "jobs": [job_view(cursor, settings.run_url_root) for cursor in query.cut(cursors)],
         "keys": [
             key_view(record, changes.get(record.secret, ()), mints.get(record.secret))
             for record in situation.keys
@@ -138,9 +140,15 @@ def picked(source: object, *names: str) -> dict[str, Any]:
     return {name: msgspec.to_builtins(getattr(source, name)) for name in names}
 
 
-def account_view(entry: AccountReport) -> dict[str, Any]:
+def account_view(entry: AccountReport, routes: Routes = ()) -> dict[str, Any]:
     fields = ("name", "kind", "mode", "in_scope", "healthy", "findings", "plan", "steps")
-    return {"id": str(entry.id)} | picked(entry, *fields, "entity", "project", "checked_at")
+    shown = picked(entry, *fields, "entity", "project", "checked_at")
+    rules = possible_routes(routes, entry.id, entry.tags) if entry.in_scope else {}
+    return {
+        "id": str(entry.id),
+        **shown,
+        "routes": [{"rule": place, **rule.shown} for place, rule in rules.items()],
+    }
 
 
 def _run_url(cursor: Cursor, root: str) -> str:
@@ -238,5 +246,5 @@ def tagged_answer(
 async def answer(request: func.HttpRequest, app: App) -> func.HttpResponse:
     """Answer GET /api/status. Raises RequestError, and TemporaryError for the tables."""
     query = read_query(request.params)
-    shown = view(await read_situation(app), query, app.settings.run_url_root)
+    shown = view(await read_situation(app), query, app.settings)
     return tagged_answer(request, orjson.dumps(shown), "application/json")

@@ -3,6 +3,7 @@
 Illegal wishes are kept as cause codes for the checks to report; nothing they name is ever used.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from finetune_wandb.model.accounts.account import (
@@ -22,6 +23,7 @@ from finetune_wandb.model.ids import (
     is_secret_name,
     parse_vault_url,
 )
+from finetune_wandb.model.routes import possible_routes
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import ApplyMode, Settings
 
@@ -45,6 +47,8 @@ class Desired:
     entity_cause: str
     project: str
     project_cause: str
+    routed: Mapping[int, tuple[str, str]]
+    """Entity and project that the rules of ROUTES give to jobs of the account, by rule from 1."""
     role: str
     on_secret: bool
     """Whether the role is given on the one secret instead of the whole vault."""
@@ -57,6 +61,11 @@ class Desired:
     @property
     def in_scope(self) -> bool:
         return self.scope_cause == "eligible"
+
+    @property
+    def places(self) -> tuple[tuple[str, str], ...]:
+        """Entity and project of every place that jobs of the account may go to."""
+        return ((self.entity, self.project), *self.routed.values())
 
     @property
     def routable(self) -> bool:
@@ -72,6 +81,7 @@ def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired
     project = account.tag(TAG_PROJECT) or settings.wandb_project
     entity_ok = not entity or is_entity_name(entity)
     project_ok = is_project_name(project)
+    rules = possible_routes(settings.routes, account.id, account.tags)
     return Desired(
         scope_cause=_scope_cause(account, settings),
         mode=_mode(account, settings, apply),
@@ -85,6 +95,13 @@ def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired
         entity_cause="" if entity_ok else "entity_malformed",
         project=project if project_ok else "",
         project_cause="" if project_ok else "project_malformed",
+        routed={
+            place: (
+                account.tag(TAG_ENTITY) or rule.entity or entity,
+                account.tag(TAG_PROJECT) or rule.project or project,
+            )
+            for place, rule in rules.items()
+        },
         role=settings.vault_role,
         on_secret=settings.vault_role_scope == "secret",
     )

@@ -4,9 +4,10 @@ Checks look at `State` only. Facts that accounts share are read once for all of 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from finetune_wandb.accounts.desired import Desired
@@ -58,8 +59,8 @@ class State:
     vault: Vault | ReadFailure | None = None
     assignments: tuple[RoleAssignment, ...] | ReadFailure | None = None
     key: KeyReport | None = None
-    right: WriteRight | ReadFailure | None = None
-    """What the key in use may do in the account's own W&B project."""
+    rights: Mapping[tuple[str, str], WriteRight | ReadFailure] = field(default_factory=dict)
+    """What the key in use may do where the account's jobs go, by W&B entity and project."""
     own_principal: str | ReadFailure = ""
 
     @property
@@ -113,15 +114,16 @@ async def read_state(
         _fact(ports.own_principal()),
     )
     state = replace(state, vault=vault, key=key, own_principal=own)
-    value, entity, project = key.value, desired.entity or key.record.entity, desired.project
-    if value is not None and entity and desired.routable:
-        place = (secret, key.record.version, entity, project)
-        right = await shared(
-            ("right", *place),
-            lambda: _fact(ports.prover.write_right(value, entity, project)),
-            _is_lasting,
-        )
-        state = replace(state, right=right)
+    if key.value is not None and desired.routable:
+        ask = partial(ports.prover.write_right, key.value)
+        rights: dict[tuple[str, str], WriteRight | ReadFailure] = {}
+        for wanted, project in desired.places:
+            place = (wanted or key.record.entity, project)
+            if place[0] and place not in rights:
+                named = ("right", secret, key.record.version, *place)
+                read = partial(_told, partial(ask, *place))
+                rights[place] = await shared(named, read, _is_lasting)
+        state = replace(state, rights=rights)
     if isinstance(vault, Vault) and vault.rbac:
         scope = state.scope
         assignments = await shared(
@@ -129,6 +131,10 @@ async def read_state(
         )
         state = replace(state, assignments=assignments)
     return state
+
+
+async def _told[T](ask: Callable[[], Awaitable[T]]) -> T | ReadFailure:
+    return await _fact(ask())
 
 
 async def _fact[T](reading: Awaitable[T]) -> T | ReadFailure:

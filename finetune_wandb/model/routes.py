@@ -62,6 +62,12 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     group: str = ""
     tags: tuple[str, ...] = ()
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What it sets, and its conditions on jobs, as JSON."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
 
 Routes = tuple[Rule, ...]
 
@@ -106,6 +112,12 @@ def _problem(rule: Rule) -> str:
     return ""
 
 
+def first_match(rules: Routes, model: str, suffix: str, metadata: Mapping[str, str]) -> Rule:
+    """Return the first of an account's rules that a job meets; an empty rule where none fits."""
+    met = (rule for rule in rules if rule.match.takes_job(model, suffix, metadata))
+    return next(met, Rule())
+
+
 def possible_routes(routes: Routes, account: AccountId, tags: Mapping[str, str]) -> dict[int, Rule]:
     """Return the rules that jobs of an account can meet, by their position from 1.
 
@@ -124,12 +136,6 @@ def tags_named(routes: Routes, tags: Mapping[str, str]) -> dict[str, str]:
     """Return those of an account's tags that a rule asks for, names in lower case."""
     asked = {name.lower() for rule in routes for name in rule.match.account_tag}
     return {name.lower(): value for name, value in tags.items() if name.lower() in asked}
-
-
-def shown(rule: Rule) -> dict[str, Any]:
-    """Return a rule as the status shows it: what it sets, and its conditions."""
-    found: dict[str, Any] = msgspec.to_builtins(rule)
-    return found
 
 
 def _fits(text: str, pattern: str) -> bool:

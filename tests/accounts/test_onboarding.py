@@ -284,3 +284,24 @@ async def test_team_that_w_and_b_does_not_list_is_fine_when_the_key_may_write_th
     assert causes(await run_pass(azure), "blocked") == ["entity_not_writable"]
     azure.rights[GOOD, "team-z", settings().wandb_project] = "write"
     assert causes(await run_pass(azure), "blocked") == []
+
+
+ROUTES = (
+    '[{"match": {"suffix": "exp-*", "account_tag": {"Team": "vis*"}}, "project": "experiments"},'
+    ' {"match": {"account_tag": {"team": "text"}}, "project": "not this account\'s"},'
+    ' {"match": {"model": "o4*"}, "entity": "team-b"}]'
+)
+
+
+async def test_right_to_write_is_proved_wherever_a_rule_may_send_the_accounts_jobs() -> None:
+    azure = world(account(tags={"Team": "vision"}))
+    azure.rights[GOOD, "team-a", "experiments"] = "read_only"
+    azure.rights[GOOD, "team-b", "azure-openai-fine-tuning"] = "new_project"
+    report = await run_pass(azure, using=settings(ROUTES=ROUTES))
+    found = [
+        (item.cause, item.evidence.get("rule", ""))
+        for item in report.findings
+        if item.check == "routing"
+    ]
+    assert found == [("routing_ok", ""), ("project_read_only", "1"), ("project_new", "3")]
+    assert report.tags == {"team": "vision"}

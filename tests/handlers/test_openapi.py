@@ -23,7 +23,7 @@ from handlers.audit import view as audit_view
 from handlers.problem_details import RequestError, problem
 from handlers.resync import view as resync_view
 from handlers.triggers import OPENAPI
-from tests.handlers.stage import ACCOUNT, NOW, VAULT
+from tests.handlers.stage import ACCOUNT, NOW, VAULT, settings
 
 DOCUMENT = orjson.loads(OPENAPI.read_bytes())
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -114,7 +114,7 @@ def shown() -> dict[str, Any]:
         problems=[],
         queues=[QueueCount(name="relay-jobs", waiting=0, poison=0)],
     )
-    return status.view(situation, status.StatusQuery(), "https://wandb.example")
+    return status.view(situation, status.StatusQuery(), settings())
 
 
 def resync_shown() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from urllib.parse import quote
 
 from finetune_wandb.accounts.read import State
 from finetune_wandb.model.accounts.account import BROKEN, TAG_PORTAL, TAG_SECRET, TAG_VAULT
+from finetune_wandb.model.accounts.key import KeyOwner
 from finetune_wandb.model.accounts.report import Finding
 from finetune_wandb.model.causes import finding
 
@@ -47,16 +48,25 @@ def check_routing(state: State) -> list[Finding]:
     owner = state.key.record.owner if state.key else None
     if found or owner is None:
         return found
-    entity = wish.entity or owner.entity
-    place = {"entity": entity, "project": wish.project}
-    if state.right in ("read_only", "refused"):
-        return [finding(f"project_{state.right}", **place)]
+    found = [_place_finding(state, owner, wish.entity, wish.project)]
+    for rule, (entity, project) in wish.routed.items():
+        found.append(_place_finding(state, owner, entity, project, rule=str(rule)))
+    return found
+
+
+def _place_finding(
+    state: State, owner: KeyOwner, entity: str, project: str, **rule: str
+) -> Finding:
+    entity = entity or owner.entity
+    place = {"entity": entity, "project": project, **rule}
+    right = state.rights.get((entity, project))
+    if right in ("read_only", "refused"):
+        return finding(f"project_{right}", **place)
     # W&B does not list every team that a service account of an organization may write to.
-    if state.right != "write" and not owner.may_write(entity):
-        return [
-            finding("entity_not_writable", wanted=entity, key_belongs_to=", ".join(owner.entities))
-        ]
-    return [finding("project_new" if state.right == "new_project" else "routing_ok", **place)]
+    if right != "write" and not owner.may_write(entity):
+        belongs_to = ", ".join(owner.entities)
+        return finding("entity_not_writable", wanted=entity, key_belongs_to=belongs_to, **rule)
+    return finding("project_new" if right == "new_project" else "routing_ok", **place)
 
 
 def missing_tags(state: State) -> dict[str, str]:

@@ -19,11 +19,12 @@ from finetune_wandb.model.accounts.key import KeyMint, KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.ids import AccountId, parse_account_id
+from finetune_wandb.model.routes import Routes, possible_routes
 from finetune_wandb.model.secret import SecretRef, secret_at
 
 _TEXTS = ("endpoint", "region", "entity", "project")
-_RELAY_COLUMNS = ("id", *_TEXTS, "vault_host", "secret", "native_seen", "mode")
-_LISTS = ("findings", "plan", "steps", "told")
+_RELAY_COLUMNS = ("id", *_TEXTS, "vault_host", "secret", "native_seen", "mode", "tags")
+_JSON = ("findings", "plan", "steps", "told", "tags")
 _TOO_LONG = 32_000
 """Characters a text property may have; a row keeps its place when a list grows past it."""
 
@@ -31,8 +32,12 @@ _TOO_LONG = 32_000
 class AccountTable:
     """AccountStore over Azure Tables."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(
+        self, storage: Storage, routes: Routes = (), run_tags: tuple[str, ...] = ()
+    ) -> None:
+        """`routes` and `run_tags` are those of the settings; each account gets what concerns it."""
         self._table = Table(storage, "accounts")
+        self._routes, self._run_tags = routes, run_tags
 
     async def read(self, account: AccountId) -> AccountReport | None:
         row = await self._table.read(*_place(account))
@@ -67,10 +72,26 @@ class AccountTable:
             f"{where}in_scope eq true and deleted eq false", columns=_RELAY_COLUMNS
         )
         return [
-            _relay_account_of(row)
+            self._relay_account_of(row)
             for row in rows
             if row.get("endpoint") and row.get("project") and row.get("vault_host")
         ]
+
+    def _relay_account_of(self, row: dict[str, Any]) -> RelayAccount:
+        account = parse_account_id(row["id"])
+        tags = msgspec.json.decode(row.get("tags") or "{}", type=dict[str, str])
+        return RelayAccount(
+            id=account,
+            name=account.name,
+            subscription=account.subscription,
+            secret=secret_at(row["vault_host"], row["secret"]),
+            native_seen=row.get("native_seen", False),
+            observed=row["mode"] == "observe",
+            tags=tags,
+            routes=tuple(possible_routes(self._routes, account, tags).values()),
+            run_tags=self._run_tags,
+            **{column: row[column] for column in _TEXTS},
+        )
 
     async def _merge(self, account: AccountId, **columns: Any) -> None:
         with contextlib.suppress(ConflictError):
@@ -102,6 +123,7 @@ def _columns_of(report: AccountReport) -> dict[str, Any]:
         "deleted": False,
         "in_scope": report.in_scope,
         "healthy": report.healthy,
+        "tags": _json(report.tags),
         "plan": _json(report.plan),
         "steps": _json(report.steps),
     }
@@ -116,24 +138,11 @@ def _json(items: Any) -> str:
 
 def _report_of(row: dict[str, Any]) -> AccountReport:
     """Return the report that a row was made from; what was never known has its default."""
-    lists = {name: msgspec.json.decode(row[name]) for name in _LISTS if row.get(name)}
+    lists = {name: msgspec.json.decode(row[name]) for name in _JSON if row.get(name)}
     secret = secret_at(row["vault_host"], row["secret"]) if row.get("vault_host") else None
     own = {"id": parse_account_id(row["id"]), "secret": secret}
     known = row | lists | own | {"retry_after_s": row["retry_after_s"] or None}
     return msgspec.convert(known, AccountReport, from_attributes=True)
-
-
-def _relay_account_of(row: dict[str, Any]) -> RelayAccount:
-    account = parse_account_id(row["id"])
-    return RelayAccount(
-        id=account,
-        name=account.name,
-        subscription=account.subscription,
-        secret=secret_at(row["vault_host"], row["secret"]),
-        native_seen=row.get("native_seen", False),
-        observed=row["mode"] == "observe",
-        **{column: row[column] for column in _TEXTS},
-    )
 
 
 class KeyTable:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from finetune_wandb.model.ids import AccountId
+from finetune_wandb.model.routes import Routes
 from finetune_wandb.model.secret import SecretRef
 
 OPENAI_KINDS = ("OpenAI", "AIServices")
@@ -90,6 +91,12 @@ class RelayAccount:
     """Whether a job of it was seen that carries its own W&B integration."""
     observed: bool = False
     """Whether the app may only observe it: no job of it is canceled."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of its tags, those that choose where runs go; names in lower case."""
+    routes: Routes = ()
+    """The rules that its jobs can meet, in their order."""
+    run_tags: tuple[str, ...] = ()
+    """W&B tags that each of its runs gets."""
 
     @property
     def key(self) -> str:

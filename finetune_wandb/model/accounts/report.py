@@ -112,6 +112,8 @@ class AccountReport:
     """What became of each step of the plan."""
     retry_after_s: float | None = None
     """Seconds after which another pass is worth while; None when only a change can help."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of the account's tags, those that choose where runs go; names in lower case."""
     native_seen: bool = False
     """Whether a job of the account was ever seen that carries Azure's own W&B integration."""
     told: Told | None = None
@@ -139,4 +141,5 @@ class AccountReport:
             secret=secret,
             native_seen=self.native_seen,
             observed=self.mode == "observe",
+            tags=self.tags,
         )

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import orjson
 
-from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.accounts.account import TAG_ENTITY, TAG_PROJECT, RelayAccount
 from finetune_wandb.model.relay.cursor import RunPath
 from finetune_wandb.model.relay.job import Job, WandbIntegration
 from finetune_wandb.model.relay.ports import RunAttributes
+from finetune_wandb.model.routes import Rule, first_match
 
 DEFAULT_TAG: Final = "azure-openai"
 JOB_TYPE: Final = "fine-tune"
@@ -33,18 +34,25 @@ _BAD_IN_PROJECT: Final = set("/\\#?%:")
 
 
 def run_path(job: Job, account: RelayAccount, *, key_entity: str, generation: int = 1) -> RunPath:
-    """Return where a job's run belongs: the job's own word, its metadata, then the account's.
+    """Return where a job's run belongs: the job's own word, its metadata, the account's tags, the
+    first rule of ROUTES that fits, then the settings.
 
     A job with its own W&B integration has a run of the job's id from that already; a run that was
     deleted leaves its id used up, and the next generation follows.
     """
     own, named = job.wandb or WandbIntegration(), job.metadata.get
-    project = own.project or named("wandb_project") or account.project
-    entity = own.entity or named("wandb_entity") or account.entity or key_entity
+    rule, tags = _rule(job, account), account.tags
+    project = own.project or named("wandb_project") or tags.get(TAG_PROJECT) or rule.project
+    entity = own.entity or named("wandb_entity") or tags.get(TAG_ENTITY) or rule.entity
+    project, entity = project or account.project, entity or account.entity or key_entity
     suffix = "" if job.wandb is None else "-relay"
     if generation > 1:
         suffix += f"-{generation}"
     return RunPath(entity, project, run_id(job.id, suffix))
+
+
+def _rule(job: Job, account: RelayAccount) -> Rule:
+    return first_match(account.routes, job.model, job.suffix, job.metadata)
 
 
 def path_problem(run: RunPath) -> str:
@@ -75,13 +83,15 @@ def run_attributes(
     the facts of the job's files, where they were measured.
     """
     own = job.wandb or WandbIntegration()
-    tags = [DEFAULT_TAG, *own.tags, *job.metadata.get("wandb_tags", "").split(",")]
+    rule = _rule(job, account)
+    tags = [DEFAULT_TAG, *account.run_tags, *rule.tags, *own.tags]
+    tags += job.metadata.get("wandb_tags", "").split(",")
     if job.status in _SHOWN_AS_TAG:
         tags.append(job.status)
     clean = dict.fromkeys(cut for tag in tags if (cut := _cut(tag, _MAX_TAG)))
     return RunAttributes(
         display_name=_cut(own.name or job.suffix or job.id, _MAX_NAME) or _cut(job.id, _MAX_NAME),
-        group=_cut(job.model, _MAX_NAME),
+        group=_cut(rule.group or job.model, _MAX_NAME),
         job_type=JOB_TYPE,
         tags=tuple(clean),
         # Jobs have no stable address in the portal.

@@ -12,6 +12,7 @@ from finetune_wandb.model.accounts.ports import AccountStore
 from finetune_wandb.model.accounts.report import AccountReport, Finding, Told
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.ids import AccountId
+from finetune_wandb.model.routes import read_routes
 from tests.accounts.stage import run_pass
 from tests.fakes import NOW, PLACE, FakeAccountTable, World, account_id, settings, world
 
@@ -172,3 +173,16 @@ async def test_row_is_written_when_it_has_too_many_findings(storage: Storage) ->
     entry = await table.read(account_id())
     assert entry is not None
     assert 0 < len(entry.findings) < 90
+
+
+async def test_relay_gets_the_rules_that_jobs_of_the_account_can_meet(storage: Storage) -> None:
+    rules = read_routes(
+        '[{"match": {"account_tag": {"team": "text"}}, "project": "text"},'
+        ' {"match": {"account_tag": {"team": "vision"}, "suffix": "a"}, "project": "a"},'
+        ' {"project": "all"}]'
+    )
+    table = AccountTable(storage, rules, ("prod",))
+    await table.write(replace(await healthy(), tags={"team": "vision"}))
+    (account,) = await table.list_for_relay()
+    assert [rule.project for rule in account.routes] == ["a", "all"]
+    assert (account.run_tags, account.tags) == (("prod",), {"team": "vision"})

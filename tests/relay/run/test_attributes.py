@@ -7,6 +7,7 @@ import pytest
 
 from finetune_wandb.model.relay.cursor import RunPath
 from finetune_wandb.model.relay.job import Job, parse_job
+from finetune_wandb.model.routes import read_routes
 from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_id, run_path
 from tests.fakes import relay_account
 
@@ -141,3 +142,41 @@ def test_nothing_private_is_in_the_run_when_the_job_object_has_it() -> None:
     shown = repr(found) + json.dumps(attributes(found).config) + repr(attributes(found))
     assert SECRET not in shown
     assert found.hyperparameters["eval_samples"] == 3
+
+
+ROUTES = read_routes(
+    json.dumps(
+        [
+            {"match": {"suffix": "exp-*"}, "project": "experiments", "tags": ["exp"]},
+            {"match": {"metadata": {"team": "vision"}}, "entity": "vision", "group": "vision"},
+        ]
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("found", "more", "place"),
+    [
+        ({}, {}, ("team-a", "default")),
+        ({"suffix": "exp-1"}, {}, ("team-a", "experiments")),
+        ({"metadata": {"team": "vision"}}, {}, ("vision", "default")),
+        ({"suffix": "exp-1", "metadata": {"team": "vision"}}, {}, ("team-a", "experiments")),
+        ({"suffix": "exp-1"}, {"tags": {"wandb-project": "tagged"}}, ("team-a", "tagged")),
+        ({"suffix": "exp-1", "metadata": {"wandb_project": "own"}}, {}, ("team-a", "own")),
+    ],
+    ids=["none", "suffix", "metadata", "first wins", "account's tag first", "job's word first"],
+)
+def test_first_rule_that_fits_places_the_run(
+    found: dict[str, Any], more: dict[str, Any], place: tuple[str, str]
+) -> None:
+    account = relay_account(entity="team-a", project="default", routes=ROUTES, **more)
+    run = run_path(job(**found), account, key_entity="own")
+    assert (run.entity, run.project) == place
+
+
+def test_rule_and_setting_add_group_and_tags() -> None:
+    account = relay_account(routes=ROUTES, run_tags=("prod",))
+    made = run_attributes(job(suffix="exp-1"), account, asked={}, files={})
+    assert made.tags[:3] == ("azure-openai", "prod", "exp")
+    made = run_attributes(job(metadata={"team": "vision"}), account, asked={}, files={})
+    assert (made.group, made.tags) == ("vision", ("azure-openai", "prod"))
