@@ -358,9 +358,6 @@ module subscriptions 'modules/subscription.bicep' = [for (id, index) in watched:
     mayCancelJobs: mayWrite && onWandbStop == 'cancel'
     actionGroupId: alertsEnabled ? alerts!.outputs.actionGroupId : ''
   }
-  dependsOn: [
-    group
-  ]
 }]
 
 module vaultDeadLetters 'modules/dead-letter-access.bicep' = [for (vaultId, index) in vaultIds: {

@@ -75,4 +75,4 @@ module deadLetterAlert 'br/public:avm/res/insights/metric-alert:0.4.1' = if (!em
   }
 }
 
-output principalId string = isNew ? (topic!.outputs.systemAssignedMIPrincipalId ?? '') : present!.identity.principalId
+output principalId string = isNew ? (topic!.outputs.?systemAssignedMIPrincipalId ?? '') : (present.?identity.?principalId ?? '')
