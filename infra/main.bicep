@@ -17,7 +17,7 @@ param environmentName string
 })
 param location string
 
-@description('Resource group to create or use. Empty: rg-ENVIRONMENT.')
+@description('Resource group to create, used by nothing else: azd down deletes it. Empty: rg-ENVIRONMENT.')
 param resourceGroupName string = ''
 
 @description('Tags put on every resource beside azd-env-name.')
@@ -278,6 +278,7 @@ module network 'modules/network.bicep' = if (privateNetworking) {
     tags: tags
     addressPrefix: virtualNetworkAddressPrefix
     natGatewayId: natGatewayId
+    hasVaultEndpoint: vaultIsNew
   }
 }
 
@@ -334,6 +335,7 @@ module vaultTopics 'modules/system-topic.bicep' = [for (vaultId, index) in vault
     name: last(split(vaultTopicIds[index], '/'))
     isNew: !contains(existingTopics, toLower(vaultId))
     vaultName: last(split(vaultId, '/'))
+    token: token
     tags: tags
     actionGroupId: alertsEnabled ? alerts!.outputs.actionGroupId : ''
   }
@@ -447,3 +449,6 @@ output WANDB_SECRET_NAMES string = join(secretNames, ' ')
 output ACCOUNT_TOPIC_IDS string = join(accountTopicIds, ' ')
 output VAULT_TOPIC_IDS string = join(vaultTopicIds, ' ')
 output EVENT_SUBSCRIPTION_SUFFIX string = token
+output NOTICES_TOPIC_NAME string = noticesTopicEnabled ? '${abbreviations.eventGridTopic}${token}' : ''
+output VAULT_RIGHTS array = [for (vaultId, index) in vaultIds: vaultAccess[index].outputs.rights]
+output SUBSCRIPTION_RIGHTS array = [for (id, index) in watched: subscriptions[index].outputs.rights]

@@ -153,7 +153,8 @@ class Settings:
     )
     """Token scope of the fine-tuning API. Newer accounts may want https://ai.azure.com/.default."""
     sandbox_url: str = _setting("", parse.optional_url, "the sandbox's address")
-    """Set: all Azure traffic goes to the sandbox at this address. Default: to Azure."""
+    """Set: all Azure traffic goes to the sandbox at this address. Default: to Azure. An app that runs
+    in Azure refuses it."""
 
     @property
     def default_secret(self) -> SecretRef:
@@ -218,6 +219,11 @@ def read_settings(source: Mapping[str, str]) -> Settings:
             values[item.name] = item.metadata["parse"](text or default or "")
         except ValueError as error:
             problems.append(SettingsError(str(error), subject=name, remedy=remedy))
+    # Azure gives every app its name.
+    if values.get("sandbox_url") and source.get("WEBSITE_SITE_NAME"):
+        cause = "would send the app's requests and tokens elsewhere; it is for development only"
+        remedy = "remove SANDBOX_URL from the app's settings"
+        problems.append(SettingsError(cause, subject="SANDBOX_URL", remedy=remedy))
     if problems:
         raise SettingsProblems(problems)
     # What every account uses that chooses nothing is allowed, whatever else is.

@@ -147,15 +147,6 @@ def strings(node: Node) -> list[str]:
     return [string(item) for item in walk(node) if item.type == "string"]
 
 
-def problems(root: Node) -> list[str]:
-    """Return where the parser found something that is not Bicep."""
-    return [
-        f"line {node.start_point.row + 1}: {text(node)[:60]!r}"
-        for node in walk(root)
-        if node.type == "ERROR" or node.is_missing
-    ]
-
-
 def _arguments(decorators: list[Node], name: str) -> list[str]:
     return [
         value.replace("\\'", "'")

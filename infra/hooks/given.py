@@ -1,0 +1,220 @@
+"""What this deployment has outside its own resource group, and what of it goes.
+
+The app takes back only what carries its own deterministic name: a role assignment whose name is
+made of its scope, principal and role; a custom role whose name is made of its scope; an event
+subscription, a topic or an alert with the deployment's token; permissions of the app's own
+identity in access policies. Everything else is somebody else's, whatever it is called.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from arm import Arm, ArmError, Json, Stop
+from deployment import Deployment, group_of, guid
+
+_SOURCES: Final = ("microsoft.keyvault.vaults", "microsoft.resources.subscriptions")
+_HAS_RIGHTS: Final = re.compile(r"^/subscriptions/[^/]+(/.*/vaults/[^/]+)?$", re.IGNORECASE)
+"""Scopes outside the app's own resources that the templates give rights on."""
+_ALERTS: Final = (
+    "microsoft.insights/metricalerts",
+    "microsoft.insights/scheduledqueryrules",
+    "microsoft.insights/actiongroups",
+)
+KINDS: Final = ("accounts", "secrets", "policies")
+"""Event subscriptions, by the first part of their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One thing that is there: what people call it, and its id (of a policy: the vault's).
+
+    `others` subscribe to this topic, so it stays. `entry`: what goes of an access policy.
+    """
+
+    what: str
+    id: str
+    others: str = ""
+    entry: Json | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> str:
+        """Its id in lower case; a custom role has several ids, but one name."""
+        return (self.id.rpartition("/")[2] if self.what == "custom role" else self.id).lower()
+
+    def __str__(self) -> str:
+        kept = f" (stays: {self.others} belong to others)" if self.others else ""
+        return f"{self.what}: {self.id}{kept}"
+
+
+class Given:
+    """What the app's identity `principal` and the names with `token` have in the tenant."""
+
+    def __init__(self, arm: Arm, deployment: Deployment, principal: str, token: str) -> None:
+        self._arm = arm
+        self._deployment = deployment
+        self._principal = principal.lower()
+        self._token = token
+
+    def surplus(self) -> list[Thing]:
+        """Return what an earlier deployment made or gave and the settings no longer want.
+
+        In the order in which it can be removed.
+        """
+        permissions = {
+            right["vaultId"].lower(): set(right["secretPermissions"])
+            for right in self._deployment.rights()
+            if "vaultId" in right
+        }
+        wanted = self._wanted()
+        return self._with_groups(
+            [one for one in self._all(permissions) if not self._is_wanted(one, wanted)]
+        )
+
+    def outside(self) -> list[Thing]:
+        """Return everything that deleting the app's resource group leaves behind."""
+        within = self._deployment.is_within
+        return self._with_groups([one for one in self._all({}) if not within(one.id)])
+
+    @cached_property
+    def _subscriptions(self) -> list[str]:
+        """All that the person can see: settings may name fewer than they once did."""
+        return [one["id"] for one in self._arm.each("/subscriptions")]
+
+    def _all(self, permissions: dict[str, set[str]]) -> Iterator[Thing]:
+        for subscription in self._subscriptions:
+            yield from self._events(subscription)
+            yield from self._alerts(subscription)
+        # A list at a subscription also names what is given above it.
+        yield from {one: None for each in self._subscriptions for one in self._assignments(each)}
+        for subscription in self._subscriptions:
+            yield from self._policies(subscription, permissions)
+            yield from self._roles(subscription)
+
+    def _events(self, subscription: str) -> Iterator[Thing]:
+        names = [f"{kind}-{self._token}" for kind in KINDS]
+        for topic in self._arm.each(f"{subscription}/providers/Microsoft.EventGrid/systemTopics"):
+            if topic["properties"]["topicType"].lower() not in _SOURCES:
+                continue
+            found = list(self._arm.each(f"{topic['id']}/eventSubscriptions"))
+            for one in found:
+                if one["name"] in names:
+                    yield Thing("event subscription", one["id"])
+            if not self._deployment.is_own(topic.get("tags")) or self._token not in topic["name"]:
+                continue
+            others = [one["name"] for one in found if one["name"] not in names]
+            yield Thing("system topic", topic["id"], others=", ".join(others))
+
+    def _alerts(self, subscription: str) -> Iterator[Thing]:
+        deployment = self._deployment
+        query = f"tagName eq 'azd-env-name' and tagValue eq '{deployment.name}'"
+        for one in self._arm.each(f"{subscription}/resources?$filter={query}"):
+            # An alert beside a topic that existed had no token in its name at first.
+            named = self._token in one["name"] or one["name"].endswith("-dead-letters")
+            if one["type"].lower() in _ALERTS and named:
+                yield Thing("alert", one["id"])
+
+    def _assignments(self, subscription: str) -> Iterator[Thing]:
+        path = f"{subscription}/providers/Microsoft.Authorization/roleAssignments"
+        for one in self._arm.each(f"{path}?$filter=principalId eq '{self._principal}'"):
+            scope, role = one["properties"]["scope"], one["properties"]["roleDefinitionId"]
+            principal, last = one["properties"]["principalId"], scope.rpartition("/")[2]
+            names = (guid(scope, principal, role.rpartition("/")[2]), guid(last, role, principal))
+            # Given by a module that names it by itself; the topic is the deployment's.
+            notices = last == f"evgt-{self._token}"
+            if notices or (_HAS_RIGHTS.search(scope) and one["name"] in names):
+                yield Thing(f"role {role.rpartition('/')[2]} of the app", one["id"])
+
+    def _policies(self, subscription: str, permissions: dict[str, set[str]]) -> Iterator[Thing]:
+        for vault in self._arm.each(f"{subscription}/providers/Microsoft.KeyVault/vaults"):
+            for entry in vault["properties"].get("accessPolicies") or ():
+                if entry["objectId"].lower() != self._principal:
+                    continue
+                held = {one.lower() for one in entry["permissions"].get("secrets") or ()}
+                # The deployment never gives more than these two.
+                gone = sorted((held & {"get", "set"}) - permissions.get(vault["id"].lower(), set()))
+                if gone:
+                    policy = {name: entry[name] for name in ("tenantId", "objectId")}
+                    policy |= {"permissions": {"secrets": gone}}
+                    yield Thing(f"access policy ({', '.join(gone)})", vault["id"], entry=policy)
+
+    def _roles(self, subscription: str) -> Iterator[Thing]:
+        path = f"{subscription}/providers/Microsoft.Authorization/roleDefinitions"
+        for one in self._arm.each(f"{path}?$filter=atScopeAndBelow()"):
+            if one["properties"]["type"] != "CustomRole":
+                continue
+            scope = one["properties"]["assignableScopes"][0]
+            # As in “WandB relay - add access policies (ENVIRONMENT, VAULT)”.
+            vault = one["properties"]["roleName"].rpartition(", ")[2].removesuffix(")")
+            if one["name"] in (
+                guid(scope, self._deployment.name, self._token, "accounts"),
+                guid(scope, vault, self._deployment.name, "policy writer"),
+            ):
+                yield Thing("custom role", one["id"])
+
+    def _with_groups(self, things: list[Thing]) -> list[Thing]:
+        """Add the groups in further subscriptions that are then empty and not wanted."""
+        gone = {thing.id.lower() for thing in things if not thing.others}
+        name = self._deployment.group_name
+        for subscription in self._subscriptions:
+            group = self._arm.find(f"{subscription}/resourceGroups/{name}")
+            if group is None or not self._deployment.is_own(group.get("tags")):
+                continue
+            left = (one["id"].lower() for one in self._arm.each(f"{group['id']}/resources"))
+            if not self._deployment.is_within(f"{group['id']}/") and gone.issuperset(left):
+                things.append(Thing("resource group", group["id"]))
+        return things
+
+    def _is_wanted(self, thing: Thing, wanted: set[str]) -> bool:
+        if f"/topics/evgt-{self._token}/" in thing.id:
+            return bool(self._deployment.environ.get("NOTICES_TOPIC_NAME"))
+        if thing.what == "alert" and self._deployment.is_within(thing.id):
+            # The rules and who is notified; a topic's own alert goes with the topic.
+            beside_topic = thing.id.endswith("-dead-letters") and thing.key not in wanted
+            return self._deployment.has_alerts and not beside_topic
+        return thing.entry is None and thing.key in wanted
+
+    def _wanted(self) -> set[str]:
+        """Return the keys of what the settings want."""
+        deployment = self._deployment
+        wanted = {one for right in deployment.rights() for one in right["assignments"]}
+        wanted |= {
+            one.rpartition("/")[2] for right in deployment.rights() for one in right["roles"]
+        }
+        for output, kinds in (("ACCOUNT_TOPIC_IDS", KINDS[:1]), ("VAULT_TOPIC_IDS", KINDS[1:])):
+            for topic in deployment.output(output).split():
+                name = topic.rpartition("/")[2]
+                # As infra/modules/system-topic.bicep names it beside a topic that existed.
+                suffix = "" if self._token in name else f"-{self._token}"
+                alert = f"{name}-dead-letters{suffix}"
+                wanted.add(topic)
+                wanted |= {f"{topic}/eventSubscriptions/{kind}-{self._token}" for kind in kinds}
+                if deployment.has_alerts:
+                    wanted.add(
+                        f"{group_of(topic)}/providers/Microsoft.Insights/metricAlerts/{alert}"
+                    )
+        return {one.lower() for one in wanted}
+
+
+def take_back(arm: Arm, things: list[Thing]) -> None:
+    """Remove the things, each shown. Raises Stop when some could not be removed."""
+    failed = []
+    for thing in things:
+        print(f"  removing {thing}" if not thing.others else f"  {thing}", flush=True)
+        if thing.others:
+            continue
+        try:
+            if thing.entry is None:
+                arm.delete(thing.id)
+            else:
+                body = {"properties": {"accessPolicies": [thing.entry]}}
+                arm.put(f"{thing.id}/accessPolicies/remove", body)
+        except ArmError as error:
+            failed.append(f"{thing}: {error}")
+    if failed:
+        raise Stop(
+            "not everything could be removed:\n  " + "\n  ".join(failed),
+            "get the right or remove the lock, and run the hook again",
+        )
