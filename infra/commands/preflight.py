@@ -1,7 +1,7 @@
 """Tells, before `azd up`, what would fail or touch what belongs to others. Reads only.
 
-Run it with azd's values: azd env exec -- python -m infra.commands.preflight. Exit codes: 0 nothing
-found, 1 problems, each with its cause and remedy.
+Takes the values of the azd environment that is selected; needs infra/hooks/requirements.txt. Exit
+codes: 0 nothing found, 1 problems, each with its cause and remedy.
 """
 
 import json
@@ -17,14 +17,15 @@ _HOOKS: Final = Path(__file__).resolve().parents[1] / "hooks"
 # azd runs hooks in their own folder, so they import each other by their bare names.
 sys.path.insert(0, str(_HOOKS))
 
-from arm import Arm, Json, run  # noqa: E402
+from arm import Arm, Json, Stop, run  # noqa: E402
 from checks import GUARDS, SURVEYS, Check, Problem, problems  # noqa: E402
 from deployment import INFRA, Deployment  # noqa: E402
 
 
 def main() -> None:
     """Print the result of each check; exit with 1 if there was a problem."""
-    arm, deployment = Arm(os.environ), Deployment(os.environ)
+    environ = os.environ | _azd_values()
+    arm, deployment = Arm(environ), Deployment(environ)
     checks: tuple[Check, ...] = (*GUARDS, *SURVEYS, check_what_if)
     failed = False
     for check in checks:
@@ -34,6 +35,19 @@ def main() -> None:
         for one in found:
             print(f"         {one.cause}\n         remedy: {one.remedy}")
     sys.exit(1 if failed else 0)
+
+
+def _azd_values() -> dict[str, str]:
+    """Return the values of the selected azd environment. Raises Stop when there is none."""
+    azd = shutil.which("azd")
+    if azd is None:
+        raise Stop("azd is not on the PATH", "install the Azure Developer CLI")
+    command = [azd, "env", "get-values", "--output", "json"]
+    done = subprocess.run(command, cwd=INFRA.parent, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Stop(f"azd has no values: {done.stderr.strip()}", "azd env new NAME")
+    values: dict[str, str] = json.loads(done.stdout)
+    return values
 
 
 def check_what_if(arm: Arm, deployment: Deployment) -> Iterator[Problem]:

@@ -148,3 +148,9 @@ def test_preflight_shows_the_policy_when_it_would_deny(azure: Azure) -> None:
     assert "RequestDisallowedByPolicy: 'No public storage'" in done.stdout
     assert "see details" not in done.stdout
     assert json.dumps(outer) not in done.stdout
+
+
+def test_preflight_says_so_when_azd_has_no_environment(azure: Azure) -> None:
+    done = azure.preflight(PATH="/usr/bin:/bin")
+    assert done.returncode == 1
+    assert "azd is not on the PATH" in done.stderr
