@@ -145,7 +145,7 @@ class Azure:
                 self.put(path, location=LOCATION, tags=tags)
             elif kind.endswith("/accessPolicies"):
                 self.put(path, properties=properties)
-            elif kind.startswith(_PROVIDERS):
+            elif kind.startswith(_PROVIDERS) and kind.count("/") == 1:
                 if kind.endswith("systemTopics"):
                     in_vault = sources[path] in vaults
                     properties = {

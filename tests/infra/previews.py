@@ -157,6 +157,7 @@ _FUNCTIONS = {
     "environment": lambda: SimpleNamespace(
         suffixes=SimpleNamespace(storage="core.windows.net", keyvaultDns=".vault.azure.net")
     ),
+    "null": lambda: None,
     "tryGet": lambda value, name: getattr(value, name, None),
     "coalesce": lambda *values: next(one for one in values if one is not None),
     "reference": lambda resource_id, *_: SimpleNamespace(
