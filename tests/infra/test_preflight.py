@@ -1,12 +1,11 @@
 """What is refused before anything is written, and what `preflight` foresees beside it."""
 
 import json
-
-import pytest
+from pathlib import Path
 
 from tests.infra.azure import Azure
 from tests.infra.bicep import ROOT
-from tests.infra.previews import COMPILER, FURTHER, GROUP, LOCATION, NAME, SUBSCRIPTION, VAULT
+from tests.infra.previews import FURTHER, GROUP, LOCATION, NAME, SUBSCRIPTION, VAULT
 
 TOPIC = f"{SUBSCRIPTION}/resourceGroups/rg-team/providers/Microsoft.EventGrid/systemTopics/theirs"
 
@@ -138,12 +137,15 @@ def test_preflight_says_so_when_nobody_is_signed_in(azure: Azure) -> None:
     assert "not signed in" in done.stderr
 
 
-@pytest.mark.skipif(COMPILER is None, reason="no Bicep compiler: BICEP is not set")
-def test_preflight_shows_the_policy_when_it_would_deny(azure: Azure) -> None:
+def test_preflight_shows_the_policy_when_it_would_deny(azure: Azure, tmp_path: Path) -> None:
+    template = {"parameters": {"privateNetworking": {"type": "bool"}}}
+    compiler = tmp_path / "bicep"
+    compiler.write_text(f"#!/bin/sh\necho '{json.dumps(template)}'\n")
+    compiler.chmod(0o755)
     denied = {"code": "RequestDisallowedByPolicy", "message": "'No public storage'"}
     outer = {"code": "InvalidTemplateDeployment", "message": "see details", "details": [denied]}
     _say(azure, "/operationResults/", {"status": "Failed", "error": outer})
-    done = azure.preflight(BICEP=str(ROOT / str(COMPILER)))
+    done = azure.preflight(BICEP=str(compiler))
     assert done.returncode == 1
     assert "RequestDisallowedByPolicy: 'No public storage'" in done.stdout
     assert "see details" not in done.stdout
