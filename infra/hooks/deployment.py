@@ -62,6 +62,17 @@ class Deployment:
         return [f"/subscriptions/{one}" for one in named] or [self.subscription]
 
     @property
+    def subscriptions(self) -> set[str]:
+        """Ids of all subscriptions that the settings name, in lower case."""
+        vaults = ("/".join(one.split("/")[:3]).lower() for one in self.vaults)
+        return {self.subscription, *self.watched, *vaults}
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds between two looks at what is not there yet, or still there."""
+        return float(self.environ.get("RELAY_POLL_SECONDS", "10"))
+
+    @property
     def groups(self) -> list[str]:
         """Ids of the resource groups that the templates create: the app's, and one for a topic in
         each further watched subscription that has no topic yet."""

@@ -30,6 +30,8 @@ FUNCTIONS: Final = (
 )
 """Those of handlers/triggers.py."""
 _ATTEMPTS: Final = 3
+_POLLS: Final = 60
+"""With a pause of ten seconds: ten minutes."""
 _UNDER_WAY: Final = {"Creating", "Updating", "Deleting", "AwaitingManualAction"}
 _FILTERS: Final[Mapping[str, Json]] = {
     "accounts": {
@@ -63,9 +65,9 @@ _FILTERS: Final[Mapping[str, Json]] = {
 
 
 class Events:
-    """`pause_s` and `polls`: how long, and how often, what is not there yet is waited for."""
+    """The event subscriptions that a deployment wants, and the functions that they call."""
 
-    def __init__(self, arm: Arm, deployment: Deployment, pause_s: float, polls: int) -> None:
+    def __init__(self, arm: Arm, deployment: Deployment) -> None:
         self._arm = arm
         self._app = deployment.output("FUNCTION_APP_ID")
         self._token = deployment.output("EVENT_SUBSCRIPTION_SUFFIX")
@@ -83,13 +85,12 @@ class Events:
             for topic in deployment.output(name).split()
             for kind in kinds
         ]
-        self._pause_s = pause_s
-        self._polls = polls
+        self._pause_s = deployment.pause_s
 
     def check_functions(self) -> None:
         """Wait for all functions. Raises Stop with those that are missing or have an error."""
         missing = set(FUNCTIONS)
-        for left in range(self._polls, 0, -1):
+        for left in range(_POLLS, 0, -1):
             there = {one["id"].rpartition("/")[2] for one in self._functions()}
             missing = set(FUNCTIONS) - there
             if not missing or left == 1:
@@ -165,7 +166,7 @@ class Events:
     def _settled(self, path: str) -> str:
         """Return the state of an event subscription when nothing is under way: or `missing`."""
         state = "missing"
-        for _ in range(self._polls):
+        for _ in range(_POLLS):
             found = self._arm.find(path)
             state = found["properties"]["provisioningState"] if found else "missing"
             if state not in _UNDER_WAY:

@@ -1,13 +1,15 @@
 """What this deployment has outside its own resource group, and what of it goes.
 
-The app takes back only what carries its own deterministic name: a role assignment whose name is
-made of its scope, principal and role; a custom role whose name is made of its scope; an event
-subscription, a topic or an alert with the deployment's token; permissions of the app's own
+The hooks take back only what carries the deployment's own deterministic name: a role assignment
+whose name is made of its scope, principal and role; a custom role whose name is made of its scope;
+an event subscription, a topic or an alert with the deployment's token; permissions of the app's own
 identity in access policies. Everything else is somebody else's, whatever it is called.
 """
 
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -15,26 +17,38 @@ from typing import Final
 from arm import Arm, ArmError, Json, Stop
 from deployment import Deployment, group_of, guid
 
+KINDS: Final = (
+    "event subscription",
+    "alert",
+    "system topic",
+    "role assignment",
+    "access policy",
+    "custom role",
+    "resource group",
+)
+"""In the order in which they can be removed."""
+_EVENTS: Final = ("accounts", "secrets", "policies")
+"""Event subscriptions, by the first part of their names."""
 _SOURCES: Final = ("microsoft.keyvault.vaults", "microsoft.resources.subscriptions")
-_HAS_RIGHTS: Final = re.compile(r"^/subscriptions/[^/]+(/.*/vaults/[^/]+)?$", re.IGNORECASE)
-"""Scopes outside the app's own resources that the templates give rights on."""
 _ALERTS: Final = (
     "microsoft.insights/metricalerts",
     "microsoft.insights/scheduledqueryrules",
     "microsoft.insights/actiongroups",
 )
-KINDS: Final = ("accounts", "secrets", "policies")
-"""Event subscriptions, by the first part of their names."""
+_HAS_RIGHTS: Final = re.compile(r"^/subscriptions/[^/]+(/.*/vaults/[^/]+)?$", re.IGNORECASE)
+"""Scopes outside the app's own resources that the templates give rights on."""
+_AT_ONCE: Final = 8
+_ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One thing that is there: what people call it, and its id (of a policy: the vault's).
+    """One thing that is there, by its id; of a policy, the vault's.
 
     `others` subscribe to this topic, so it stays. `entry`: what goes of an access policy.
     """
 
-    what: str
+    kind: str
     id: str
     others: str = ""
     entry: Json | None = field(default=None, compare=False)
@@ -42,11 +56,12 @@ class Thing:
     @property
     def key(self) -> str:
         """Its id in lower case; a custom role has several ids, but one name."""
-        return (self.id.rpartition("/")[2] if self.what == "custom role" else self.id).lower()
+        return (self.id.rpartition("/")[2] if self.kind == "custom role" else self.id).lower()
 
     def __str__(self) -> str:
-        kept = f" (stays: {self.others} belong to others)" if self.others else ""
-        return f"{self.what}: {self.id}{kept}"
+        stays = f" (stays: {self.others} belong to others)" if self.others else ""
+        of = f" ({', '.join(self.entry['permissions']['secrets'])})" if self.entry else ""
+        return f"{self.kind}{of}: {self.id}{stays}"
 
 
 class Given:
@@ -59,10 +74,7 @@ class Given:
         self._token = token
 
     def surplus(self) -> list[Thing]:
-        """Return what an earlier deployment made or gave and the settings no longer want.
-
-        In the order in which it can be removed.
-        """
+        """Return what an earlier deployment made or gave and the settings no longer want."""
         permissions = {
             right["vaultId"].lower(): set(right["secretPermissions"])
             for right in self._deployment.rights()
@@ -83,18 +95,31 @@ class Given:
         """All that the person can see: settings may name fewer than they once did."""
         return [one["id"] for one in self._arm.each("/subscriptions")]
 
-    def _all(self, permissions: dict[str, set[str]]) -> Iterator[Thing]:
-        for subscription in self._subscriptions:
-            yield from self._events(subscription)
-            yield from self._alerts(subscription)
+    def _all(self, permissions: dict[str, set[str]]) -> list[Thing]:
+        """Return all things; of a policy what goes beyond `permissions`, by vault."""
+
+        def of(subscription: str) -> list[Thing]:
+            try:
+                return [
+                    *self._events(subscription),
+                    *self._alerts(subscription),
+                    *self._assignments(subscription),
+                    *self._policies(subscription, permissions),
+                    *self._roles(subscription),
+                ]
+            except ArmError as error:
+                if error.status != 403 or subscription.lower() in self._deployment.subscriptions:
+                    raise
+                print(f"{subscription} is not looked at: you may not read it")
+                return []
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = [one for each in pool.map(of, self._subscriptions) for one in each]
         # A list at a subscription also names what is given above it.
-        yield from {one: None for each in self._subscriptions for one in self._assignments(each)}
-        for subscription in self._subscriptions:
-            yield from self._policies(subscription, permissions)
-            yield from self._roles(subscription)
+        return sorted(dict.fromkeys(found), key=lambda one: KINDS.index(one.kind))
 
     def _events(self, subscription: str) -> Iterator[Thing]:
-        names = [f"{kind}-{self._token}" for kind in KINDS]
+        names = [f"{kind}-{self._token}" for kind in _EVENTS]
         for topic in self._arm.each(f"{subscription}/providers/Microsoft.EventGrid/systemTopics"):
             if topic["properties"]["topicType"].lower() not in _SOURCES:
                 continue
@@ -102,14 +127,12 @@ class Given:
             for one in found:
                 if one["name"] in names:
                     yield Thing("event subscription", one["id"])
-            if not self._deployment.is_own(topic.get("tags")) or self._token not in topic["name"]:
-                continue
-            others = [one["name"] for one in found if one["name"] not in names]
-            yield Thing("system topic", topic["id"], others=", ".join(others))
+            if self._deployment.is_own(topic.get("tags")) and self._token in topic["name"]:
+                others = [one["name"] for one in found if one["name"] not in names]
+                yield Thing("system topic", topic["id"], others=", ".join(others))
 
     def _alerts(self, subscription: str) -> Iterator[Thing]:
-        deployment = self._deployment
-        query = f"tagName eq 'azd-env-name' and tagValue eq '{deployment.name}'"
+        query = f"tagName eq 'azd-env-name' and tagValue eq '{self._deployment.name}'"
         for one in self._arm.each(f"{subscription}/resources?$filter={query}"):
             # An alert beside a topic that existed had no token in its name at first.
             named = self._token in one["name"] or one["name"].endswith("-dead-letters")
@@ -122,10 +145,10 @@ class Given:
             scope, role = one["properties"]["scope"], one["properties"]["roleDefinitionId"]
             principal, last = one["properties"]["principalId"], scope.rpartition("/")[2]
             names = (guid(scope, principal, role.rpartition("/")[2]), guid(last, role, principal))
-            # Given by a module that names it by itself; the topic is the deployment's.
-            notices = last == f"evgt-{self._token}"
-            if notices or (_HAS_RIGHTS.search(scope) and one["name"] in names):
-                yield Thing(f"role {role.rpartition('/')[2]} of the app", one["id"])
+            # The notices topic is the deployment's; a module chose the assignment's name.
+            on_notices = last == f"evgt-{self._token}"
+            if on_notices or (_HAS_RIGHTS.search(scope) and one["name"] in names):
+                yield Thing("role assignment", one["id"])
 
     def _policies(self, subscription: str, permissions: dict[str, set[str]]) -> Iterator[Thing]:
         for vault in self._arm.each(f"{subscription}/providers/Microsoft.KeyVault/vaults"):
@@ -138,7 +161,7 @@ class Given:
                 if gone:
                     policy = {name: entry[name] for name in ("tenantId", "objectId")}
                     policy |= {"permissions": {"secrets": gone}}
-                    yield Thing(f"access policy ({', '.join(gone)})", vault["id"], entry=policy)
+                    yield Thing("access policy", vault["id"], entry=policy)
 
     def _roles(self, subscription: str) -> Iterator[Thing]:
         path = f"{subscription}/providers/Microsoft.Authorization/roleDefinitions"
@@ -155,22 +178,21 @@ class Given:
                 yield Thing("custom role", one["id"])
 
     def _with_groups(self, things: list[Thing]) -> list[Thing]:
-        """Add the groups in further subscriptions that are then empty and not wanted."""
+        """Add the groups in further subscriptions that are then empty."""
         gone = {thing.id.lower() for thing in things if not thing.others}
-        name = self._deployment.group_name
         for subscription in self._subscriptions:
-            group = self._arm.find(f"{subscription}/resourceGroups/{name}")
-            if group is None or not self._deployment.is_own(group.get("tags")):
-                continue
-            left = (one["id"].lower() for one in self._arm.each(f"{group['id']}/resources"))
-            if not self._deployment.is_within(f"{group['id']}/") and gone.issuperset(left):
-                things.append(Thing("resource group", group["id"]))
+            group = f"{subscription}/resourceGroups/{self._deployment.group_name}"
+            found = None if self._deployment.is_within(group) else self._arm.find(group)
+            if found is not None and self._deployment.is_own(found.get("tags")):
+                left = [one["id"].lower() for one in self._arm.each(f"{group}/resources")]
+                if gone.issuperset(left):
+                    things.append(Thing("resource group", found["id"]))
         return things
 
     def _is_wanted(self, thing: Thing, wanted: set[str]) -> bool:
         if f"/topics/evgt-{self._token}/" in thing.id:
             return bool(self._deployment.environ.get("NOTICES_TOPIC_NAME"))
-        if thing.what == "alert" and self._deployment.is_within(thing.id):
+        if thing.kind == "alert" and self._deployment.is_within(thing.id):
             # The rules and who is notified; a topic's own alert goes with the topic.
             beside_topic = thing.id.endswith("-dead-letters") and thing.key not in wanted
             return self._deployment.has_alerts and not beside_topic
@@ -183,7 +205,7 @@ class Given:
         wanted |= {
             one.rpartition("/")[2] for right in deployment.rights() for one in right["roles"]
         }
-        for output, kinds in (("ACCOUNT_TOPIC_IDS", KINDS[:1]), ("VAULT_TOPIC_IDS", KINDS[1:])):
+        for output, kinds in (("ACCOUNT_TOPIC_IDS", _EVENTS[:1]), ("VAULT_TOPIC_IDS", _EVENTS[1:])):
             for topic in deployment.output(output).split():
                 name = topic.rpartition("/")[2]
                 # As infra/modules/system-topic.bicep names it beside a topic that existed.
@@ -198,23 +220,35 @@ class Given:
         return {one.lower() for one in wanted}
 
 
-def take_back(arm: Arm, things: list[Thing]) -> None:
-    """Remove the things, each shown. Raises Stop when some could not be removed."""
-    failed = []
-    for thing in things:
-        print(f"  removing {thing}" if not thing.others else f"  {thing}", flush=True)
-        if thing.others:
-            continue
-        try:
-            if thing.entry is None:
-                arm.delete(thing.id)
-            else:
-                body = {"properties": {"accessPolicies": [thing.entry]}}
-                arm.put(f"{thing.id}/accessPolicies/remove", body)
-        except ArmError as error:
-            failed.append(f"{thing}: {error}")
-    if failed:
-        raise Stop(
-            "not everything could be removed:\n  " + "\n  ".join(failed),
-            "get the right or remove the lock, and run the hook again",
-        )
+def take_back(arm: Arm, things: list[Thing], pause_s: float) -> None:
+    """Remove the things, each shown. Raises Stop when some could not be removed.
+
+    A thing may be held for a while by another that is still being removed, so each is tried
+    several times, `pause_s` apart.
+    """
+    left, failed = [thing for thing in things if not thing.others], dict[Thing, ArmError]()
+    for attempt in range(_ATTEMPTS):
+        time.sleep(pause_s if attempt else 0)
+        failed = {}
+        for thing in left:
+            print(f"  removing {thing}", flush=True)
+            try:
+                _remove(arm, thing)
+            except ArmError as error:
+                failed[thing] = error
+        left = list(failed)
+        if not left:
+            return
+    raise Stop(
+        "not everything could be removed:\n  "
+        + "\n  ".join(f"{thing}: {error}" for thing, error in failed.items()),
+        "get the right or remove the lock, and run the hook again",
+    )
+
+
+def _remove(arm: Arm, thing: Thing) -> None:
+    if thing.entry is None:
+        arm.delete(thing.id)
+    else:
+        body = {"properties": {"accessPolicies": [thing.entry]}}
+        arm.put(f"{thing.id}/accessPolicies/remove", body)

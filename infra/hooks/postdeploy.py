@@ -11,12 +11,7 @@ from events import Events
 
 
 def main() -> None:
-    events = Events(
-        Arm(os.environ),
-        Deployment(os.environ),
-        float(os.environ.get("RELAY_POLL_SECONDS", "10")),
-        int(os.environ.get("RELAY_POLLS", "60")),
-    )
+    events = Events(Arm(os.environ), Deployment(os.environ))
     events.check_functions()
     events.connect()
     print("Next: put the W&B key into the vault (docs/deploy.md, “The key”).")

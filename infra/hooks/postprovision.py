@@ -20,7 +20,7 @@ def main() -> None:
     print(f"No longer wanted by the settings: {len(surplus) or 'nothing'}")
     for thing in surplus:
         print(f"  {thing}")
-    take_back(arm, surplus)
+    take_back(arm, surplus, deployment.pause_s)
     show_neighbours(arm, deployment)
 
 

@@ -35,7 +35,7 @@ def main() -> None:
         print(f"  {thing}")
     if outside and sys.stdin.isatty() and not certain and input("Remove it? [y/N] ") != "y":
         raise Stop("not removed", "run azd down again")
-    take_back(arm, outside)
+    take_back(arm, outside, deployment.pause_s)
     show_neighbours(arm, deployment)
 
 

@@ -37,7 +37,6 @@ class Azure:
             "AZURE_LOCATION": LOCATION,
             "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION.rpartition("/")[2],
             "RELAY_POLL_SECONDS": "0",
-            "RELAY_POLLS": "4",
         }
 
     def sign_in(self, signed_in: bool = True) -> None:
@@ -50,13 +49,15 @@ class Azure:
         azd.write_text(f'#!/bin/sh\n[ "$1" = env ] && {{ echo "{{}}"; exit; }}\n{said}\n')
         azd.chmod(azd.stat().st_mode | stat.S_IEXEC)
 
-    def run(self, hook: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, hook: str, stdin: int = subprocess.DEVNULL, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a hook as azd does: by its path, in its folder, with the environment's values."""
         return subprocess.run(
             [sys.executable, str(INFRA / "hooks" / f"{hook}.py")],
             cwd=INFRA / "hooks",
             env=self.environ | environ,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             capture_output=True,
             text=True,
             timeout=120,

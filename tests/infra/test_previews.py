@@ -1,5 +1,7 @@
 """Previews of every set-up: who gets which right, and that a setting put back takes it away."""
 
+import os
+import pty
 import re
 from collections import Counter
 
@@ -226,7 +228,7 @@ def test_nothing_of_the_deployment_is_left_when_it_is_removed(
     # A deployment that failed halfway left no outputs.
     outputs = {name: "" for name in previewed["two-vaults"].outputs if name != "AZURE_LOCATION"}
     refused = {"status": 403, "body": {"error": {"code": "AuthorizationFailed", "message": "no"}}}
-    azure.fault("DELETE", f"{VAULT}/", refused, times=1)
+    azure.fault("DELETE", f"{VAULT}/", refused, times=6)
     done = azure.run("predown", **outputs)
     assert done.returncode == 1
     assert "not everything could be removed" in done.stderr
@@ -241,7 +243,7 @@ def test_nothing_of_the_deployment_is_left_when_it_is_removed(
     assert azure.written() == []
 
 
-def test_topic_stays_when_others_subscribe_to_it(
+def test_removal_asks_first_and_leaves_a_topic_that_others_subscribe_to(
     azure: Azure, previewed: dict[str, Preview]
 ) -> None:
     _stage(azure)
@@ -249,7 +251,16 @@ def test_topic_stays_when_others_subscribe_to_it(
     azure.deploy(previewed["existing-vault"])
     (topic,) = previewed["existing-vault"].outputs["VAULT_TOPIC_IDS"].split()
     azure.put(f"{topic}/eventSubscriptions/theirs")
-    done = azure.run("predown")
+    azure.forget_requests()
+    terminal, end = pty.openpty()
+    os.write(terminal, b"n\n")
+    done = azure.run("predown", stdin=end)
+    assert done.returncode == 1
+    assert "not removed" in done.stderr
+    assert azure.written() == []
+
+    os.write(terminal, b"y\n")
+    done = azure.run("predown", stdin=end)
     assert done.returncode == 0, done.stderr
     assert "theirs belong to others" in done.stdout
     assert azure.ask("GET", f"{topic}/eventSubscriptions/theirs")[0] == 200
