@@ -20,7 +20,7 @@ param location string
 @description('Resource group to create, used by nothing else: azd down deletes it. Empty: rg-ENVIRONMENT.')
 param resourceGroupName string = ''
 
-@description('Tags put on every resource beside azd-env-name.')
+@description('Tags put on every resource beside azd-env-name and wandb-finetune-relay.')
 param extraTags object = {}
 
 @description('Ids of the subscriptions whose accounts are looked after, comma-separated. Empty: the one deployed to. The vault\'s subscription must be among them.')
@@ -194,8 +194,11 @@ var abbreviations = loadJsonContent('abbreviations.json')
 var defaultSettings = loadJsonContent('app-settings.json')
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var groupName = empty(resourceGroupName) ? '${abbreviations.resourceGroup}${environmentName}' : resourceGroupName
+// The second tells this deployment's resource group from that of another azd project whose
+// environment has the same name (infra/hooks/).
 var tags = union(extraTags, {
   'azd-env-name': environmentName
+  'wandb-finetune-relay': token
 })
 var watchedText = empty(watchedSubscriptionIds) ? subscription().subscriptionId : replace(watchedSubscriptionIds, ' ', '')
 var watched = split(toLower(watchedText), ',')

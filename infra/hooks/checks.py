@@ -77,7 +77,7 @@ def check_groups(arm: Arm, deployment: Deployment) -> Iterator[Problem]:
         found = arm.find(group)
         if found is None:
             continue
-        if not deployment.is_own(found.get("tags")):
+        if not deployment.owns_group(arm, found):
             yield Problem(
                 f"the resource group {group} exists and is not of this deployment: its tags"
                 " would be replaced, and azd down would delete it with all that is in it",

@@ -18,6 +18,8 @@ INFRA: Final = Path(__file__).resolve().parents[1]
 _GUID_NAMESPACE: Final = UUID("11fb06fb-712d-4ddd-98c7-e71bbd588830")
 """Of the template function guid(); a test compares it with the compiler."""
 
+_OF_EARLIER: Final = re.compile(r"(func|evgst-accounts)-[a-z0-9]{13}$")
+
 
 def guid(*parts: str) -> str:
     """Return what the template function of that name makes of the parts."""
@@ -114,6 +116,16 @@ class Deployment:
     def is_own(self, tags: Mapping[str, str] | None) -> bool:
         """Tell whether a resource carries this environment's tag."""
         return (tags or {}).get("azd-env-name") == self.name
+
+    def owns_group(self, arm: Arm, group: Json) -> bool:
+        """Tell whether a resource group is this deployment's: azd down deletes it as a whole."""
+        if not self.is_own(group.get("tags")):
+            return False
+        # Another azd project may have an environment of the same name. Deployments of before the
+        # tag are known by what they hold.
+        return "wandb-finetune-relay" in group["tags"] or any(
+            _OF_EARLIER.match(one["name"]) for one in arm.each(f"{group['id']}/resources")
+        )
 
     def is_within(self, resource_id: str) -> bool:
         """Tell whether a resource is in the app's own group."""

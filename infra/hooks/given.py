@@ -183,7 +183,7 @@ class Given:
         for subscription in self._subscriptions:
             group = f"{subscription}/resourceGroups/{self._deployment.group_name}"
             found = None if self._deployment.is_within(group) else self._arm.find(group)
-            if found is not None and self._deployment.is_own(found.get("tags")):
+            if found is not None and self._deployment.owns_group(self._arm, found):
                 left = [one["id"].lower() for one in self._arm.each(f"{group}/resources")]
                 if gone.issuperset(left):
                     things.append(Thing("resource group", found["id"]))

@@ -16,7 +16,9 @@ def _say(azure: Azure, path: str, body: object, status: int = 200, method: str =
 
 def test_deployment_is_let_through_when_nothing_of_others_is_touched(azure: Azure) -> None:
     azure.vault(VAULT, rbac=True)
+    # Made before groups had the deployment's own tag.
     azure.group(GROUP, **{"azd-env-name": NAME})
+    azure.put(f"{GROUP}/providers/Microsoft.Web/sites/func-ntahzgsvpb3mg", location=LOCATION)
     azure.forget_requests()
     done = azure.run("preprovision", RELAY_KEY_VAULT_ID=VAULT)
     assert done.returncode == 0, done.stderr
@@ -26,7 +28,11 @@ def test_deployment_is_let_through_when_nothing_of_others_is_touched(azure: Azur
 
 
 def test_every_cause_is_named_when_others_would_be_touched(azure: Azure) -> None:
-    azure.group(GROUP, **{"azd-env-name": "another"})
+    # Of another azd project, whose environment has the same name.
+    azure.group(GROUP, **{"azd-env-name": NAME})
+    azure.put(f"{GROUP}/providers/Microsoft.Web/sites/func-theirs", location=LOCATION)
+    watched_group = f"{SUBSCRIPTION[:-3]}002/resourceGroups/rg-{NAME}"
+    azure.group(watched_group, **{"azd-env-name": "another", "wandb-finetune-relay": "x"})
     azure.vault(VAULT, rbac=False)
     properties = {"source": VAULT, "topicType": "Microsoft.KeyVault.vaults"}
     azure.put(TOPIC, location=LOCATION, properties=properties)
@@ -43,6 +49,7 @@ def test_every_cause_is_named_when_others_would_be_touched(azure: Azure) -> None
     assert done.returncode == 1
     for cause in (
         f"the resource group {GROUP} exists and is not of this deployment",
+        f"the resource group {watched_group} exists and is not of this deployment",
         f"{VAULT.lower()} has a system topic already: {TOPIC}",
         f"{VAULT} uses access policies",
         f"the vault {VAULT}-gone is not there",
@@ -57,8 +64,9 @@ def test_every_cause_is_named_when_others_would_be_touched(azure: Azure) -> None
 
 
 def test_region_is_kept_when_the_group_is_there(azure: Azure) -> None:
-    azure.group(GROUP, **{"azd-env-name": NAME})
-    azure.group(f"{FURTHER}/resourceGroups/rg-{NAME}", **{"azd-env-name": NAME})
+    tags = {"azd-env-name": NAME, "wandb-finetune-relay": "x"}
+    azure.group(GROUP, **tags)
+    azure.group(f"{FURTHER}/resourceGroups/rg-{NAME}", **tags)
     done = azure.run(
         "preprovision",
         AZURE_LOCATION="East US 2",
