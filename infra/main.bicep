@@ -194,8 +194,8 @@ var abbreviations = loadJsonContent('abbreviations.json')
 var defaultSettings = loadJsonContent('app-settings.json')
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var groupName = empty(resourceGroupName) ? '${abbreviations.resourceGroup}${environmentName}' : resourceGroupName
-// The second tells this deployment's resource group from that of another azd project whose
-// environment has the same name (infra/hooks/).
+// With the second, infra/hooks/ knows this deployment's resource group from that of another azd
+// project whose environment has the same name.
 var tags = union(extraTags, {
   'azd-env-name': environmentName
   'wandb-finetune-relay': token

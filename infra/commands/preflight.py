@@ -1,4 +1,4 @@
-"""Tells, before `azd up`, what would fail or touch what belongs to others. Reads only.
+"""Checks, before `azd up`, what would fail or touch what belongs to others. Reads only.
 
 Takes the values of the azd environment that is selected; needs infra/hooks/requirements.txt. Exit
 codes: 0 nothing found, 1 problems, each with its cause and remedy.

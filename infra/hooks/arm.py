@@ -1,7 +1,6 @@
 """Azure Resource Manager, asked as the person (or pipeline) that is signed in to azd.
 
-Reads and writes by path, with the API version that belongs to the resource type. Says nothing of
-what any resource means.
+Reads and writes by path, with the API version of the resource type. Knows no resource's meaning.
 """
 
 import sys
@@ -78,7 +77,7 @@ class Arm:
         return self._call("GET", path)
 
     def find(self, path: str) -> Json | None:
-        """Return a resource, or None where there is none."""
+        """Return a resource, None if it does not exist. Raises ArmError."""
         try:
             return self.get(path)
         except ArmError as error:
@@ -87,7 +86,7 @@ class Arm:
             raise
 
     def put(self, path: str, body: Json) -> Json:
-        """Create or change a resource; a long operation may still be running."""
+        """Create or change a resource; a long operation may still run. Raises ArmError."""
         return self._call("PUT", path, body)
 
     def post(self, path: str, body: Json) -> Json:
@@ -95,7 +94,7 @@ class Arm:
         return self._call("POST", path, body)
 
     def delete(self, path: str) -> None:
-        """Delete a resource; none there is as good."""
+        """Delete a resource; one that is gone already is fine. Raises ArmError."""
         try:
             self._call("DELETE", path)
         except ArmError as error:
@@ -103,7 +102,7 @@ class Arm:
                 raise
 
     def each(self, path: str) -> Iterator[Json]:
-        """Yield what a list holds, page by page."""
+        """Yield the items of a list, page by page. Raises ArmError."""
         link: str | None = path
         while link:
             page = self._call("GET", link)
@@ -118,7 +117,7 @@ class Arm:
         request = HttpRequest(method, f"{self._base}{path}{joint}{version}", json=body)
         try:
             answer = self._send(request)
-            # Writes are looked at by whoever made them; of an action only the result is of use.
+            # The caller of a write reads the resource again; an action has only its result.
             while method == "POST" and answer.status_code == 202:
                 time.sleep(float(answer.headers.get("Retry-After", "5")))
                 parts = urlsplit(answer.headers["Location"])
@@ -135,7 +134,8 @@ class Arm:
             content = {}
         if answer.status_code < 400:
             return content if isinstance(content, dict) else {"value": content}
-        said = content.get("error") or {}
+        said = content.get("error") if isinstance(content, dict) else None
+        said = said if isinstance(said, dict) else {}
         code, message = said.get("code", "NoCode"), said.get("message", "")
         if answer.status_code == 401:
             raise Stop(

@@ -1,7 +1,7 @@
-"""What must hold before anything is written, each problem with its cause and remedy. Reads only.
+"""Checks what must hold before anything is written; a problem has its cause and remedy. Reads only.
 
-GUARDS protect what belongs to others and run before each provision; SURVEYS foresee what would
-fail, and run with `python -m infra.commands.preflight`.
+GUARDS protect what belongs to others and run before each provision. SURVEYS find what would fail,
+and run with `python -m infra.commands.preflight`.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ Check = Callable[[Arm, Deployment], Iterator[Problem]]
 
 
 def check_subscriptions(arm: Arm, deployment: Deployment) -> Iterator[Problem]:
-    """Every subscription can be seen by whoever is signed in."""
+    """The person who is signed in can see every subscription."""
     for subscription in dict.fromkeys((deployment.subscription, *deployment.watched)):
         try:
             arm.get(subscription)
@@ -175,7 +175,7 @@ def check_firewalls(arm: Arm, deployment: Deployment) -> Iterator[Problem]:
 
 
 def check_rights(arm: Arm, deployment: Deployment) -> Iterator[Problem]:
-    """Whoever is signed in may do what the templates and hooks do."""
+    """The person who is signed in may do what the templates and hooks do."""
     scopes = dict.fromkeys((deployment.subscription, *deployment.watched), _SUBSCRIPTION_ACTIONS)
     scopes |= dict.fromkeys(map(group_of, deployment.vaults), _VAULT_ACTIONS)
     for scope, actions in scopes.items():

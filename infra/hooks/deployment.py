@@ -114,11 +114,11 @@ class Deployment:
             yield from json.loads(self.output(name))
 
     def is_own(self, tags: Mapping[str, str] | None) -> bool:
-        """Tell whether a resource carries this environment's tag."""
+        """Return whether a resource carries this environment's tag."""
         return (tags or {}).get("azd-env-name") == self.name
 
     def owns_group(self, arm: Arm, group: Json) -> bool:
-        """Tell whether a resource group is this deployment's: azd down deletes it as a whole."""
+        """Return whether a resource group is this deployment's: azd down deletes it as a whole."""
         if not self.is_own(group.get("tags")):
             return False
         # Another azd project may have an environment of the same name. Deployments of before the
@@ -128,7 +128,7 @@ class Deployment:
         )
 
     def is_within(self, resource_id: str) -> bool:
-        """Tell whether a resource is in the app's own group."""
+        """Return whether a resource is in the app's own group."""
         return group_of(resource_id).lower() == self.group.lower()
 
     def identity(self, arm: Arm) -> tuple[str, str] | None:

@@ -65,7 +65,7 @@ _FILTERS: Final[Mapping[str, Json]] = {
 
 
 class Events:
-    """The event subscriptions that a deployment wants, and the functions that they call."""
+    """The event subscriptions of a deployment, and the functions that they call."""
 
     def __init__(self, arm: Arm, deployment: Deployment) -> None:
         self._arm = arm
@@ -135,7 +135,7 @@ class Events:
             except ArmError as error:
                 if error.status == 403:
                     raise
-                # No answer about a function is no error of the function.
+                # The host did not answer: that says nothing about the function.
                 continue
             found += [f"{name}: {one}" for one in said.get("errors") or ()]
         return found

@@ -1,9 +1,8 @@
-"""What this deployment has outside its own resource group, and what of it goes.
+"""Finds what this deployment made or was given outside its resource group, and takes it back.
 
-The hooks take back only what carries the deployment's own deterministic name: a role assignment
-whose name is made of its scope, principal and role; a custom role whose name is made of its scope;
-an event subscription, a topic or an alert with the deployment's token; permissions of the app's own
-identity in access policies. Everything else is somebody else's, whatever it is called.
+It knows its own by deterministic names: a role assignment's name is made of scope, principal and
+role, a custom role's of its scope; event subscriptions, topics and alerts have the deployment's
+token; in an access policy, the app's identity counts. It leaves everything else alone.
 """
 
 import re

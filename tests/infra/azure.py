@@ -40,7 +40,7 @@ class Azure:
         }
 
     def sign_in(self, signed_in: bool = True) -> None:
-        """Put an azd on the PATH that gives a token, or says that nobody is signed in."""
+        """Put an azd on the PATH that gives a token, or says that you must sign in."""
         token = {"token": "sandbox", "expiresOn": "2099-01-01T00:00:00Z"}
         said = f"echo '{json.dumps(token)}'"
         if not signed_in:

@@ -49,16 +49,16 @@ def _logged(form: str, *values: object) -> str:
 
 
 def _selects(query: str, line: str) -> bool:
-    """Tell whether every condition on a message holds for a line, a warning of some job."""
+    """Return whether every condition on a message holds for a line, a warning of some job."""
     conditions = re.findall(r"\| where (.*Message .*)", query)
     assert conditions
     for condition in conditions:
-        told = re.sub(
+        expression = re.sub(
             r'Message (startswith|contains|matches regex) "([^"]*)"',
             lambda found: repr(_WORDS[found[1]](line, found[2])),
             condition.rstrip(")"),
         )
-        if not eval(told, {"__builtins__": {}}, {}):
+        if not eval(expression, {"__builtins__": {}}, {}):
             return False
     return True
 
