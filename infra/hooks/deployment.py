@@ -17,8 +17,8 @@ from arm import Arm, Json, Stop
 INFRA: Final = Path(__file__).resolve().parents[1]
 _GUID_NAMESPACE: Final = UUID("11fb06fb-712d-4ddd-98c7-e71bbd588830")
 """Of the template function guid(); a test compares it with the compiler."""
-
 _OF_EARLIER: Final = re.compile(r"(func|evgst-accounts)-[a-z0-9]{13}$")
+"""Names by which a resource group without the deployment's own tag is known."""
 
 
 def guid(*parts: str) -> str:
@@ -121,8 +121,7 @@ class Deployment:
         """Return whether a resource group is this deployment's: azd down deletes it as a whole."""
         if not self.is_own(group.get("tags")):
             return False
-        # Another azd project may have an environment of the same name. Deployments of before the
-        # tag are known by what they hold.
+        # Another azd project may have an environment of the same name.
         return "wandb-finetune-relay" in group["tags"] or any(
             _OF_EARLIER.match(one["name"]) for one in arm.each(f"{group['id']}/resources")
         )

@@ -157,6 +157,20 @@ def test_only_the_vaults_own_permissions_differ_when_it_has_policies(
     assert given == {"default": [], "policies": [["get"]], "policies-mint": [["get", "set"]]}
 
 
+def test_custom_role_can_change_accounts_unless_the_app_only_observes(
+    previewed: dict[str, Preview],
+) -> None:
+    def written(name: str) -> list[str]:
+        (role,) = previewed[name].of_type("Microsoft.Authorization/roleDefinitions")
+        (permission,) = role["properties"]["permissions"]
+        assert set(permission) == {"actions"}
+        assert "Microsoft.CognitiveServices/accounts/read" in permission["actions"]
+        return [action for action in permission["actions"] if not action.endswith("/read")]
+
+    assert written("default") == ["Microsoft.CognitiveServices/accounts/write"]
+    assert written("observe") == []
+
+
 def test_condition_goes_with_rbac_administrator_only(previewed: dict[str, Preview]) -> None:
     for name, preview in previewed.items():
         for one in preview.assignments:
