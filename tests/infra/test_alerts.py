@@ -41,7 +41,7 @@ def _logged(form: str, *values: object) -> str:
         and isinstance(node.func, ast.Attribute)
         and isinstance(node.func.value, ast.Name)
         and node.func.value.id == "log"
-        for value in node.args[:1]
+        for value in node.args
         if isinstance(value, ast.Constant) and isinstance(value.value, str)
     }
     assert form in forms
