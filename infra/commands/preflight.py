@@ -13,6 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+_UNIQUE: Final = {
+    "microsoft.keyvault/vaults",
+    "microsoft.storage/storageaccounts",
+    "microsoft.web/sites",
+}
 _HOOKS: Final = Path(__file__).resolve().parents[1] / "hooks"
 # azd runs hooks in their own folder, so they import each other by their bare names.
 sys.path.insert(0, str(_HOOKS))
@@ -51,7 +56,7 @@ def _azd_values() -> dict[str, str]:
 
 
 def check_what_if(arm: Arm, deployment: Deployment) -> Iterator[Problem]:
-    """Resource Manager and the policies of the subscription accept the deployment."""
+    """Resource Manager and the policies of the subscription accept it, and its names are free."""
     compiler = _compiler()
     if compiler is None:
         print("skipped: what-if needs a Bicep compiler (BICEP, or bicep on the PATH)")
@@ -80,6 +85,23 @@ def check_what_if(arm: Arm, deployment: Deployment) -> Iterator[Problem]:
     )
     for cause in _causes(said.get("error") or {}):
         yield Problem(cause, "docs/troubleshooting.md, “Deployment”; or an exemption of the policy")
+    for change in (said.get("properties") or {}).get("changes") or ():
+        if change["changeType"] == "Create":
+            yield from _taken(arm, deployment, change["resourceId"])
+
+
+def _taken(arm: Arm, deployment: Deployment, resource_id: str) -> Iterator[Problem]:
+    """Yield a problem if a new resource needs a name that must be unique in Azure and is not."""
+    kind = "/".join(resource_id.split("/")[6:-1])
+    if kind.lower() not in _UNIQUE:
+        return
+    path = f"{deployment.subscription}/providers/{kind.partition('/')[0]}/checkNameAvailability"
+    name = resource_id.rpartition("/")[2]
+    said = arm.post(path, {"name": name, "type": kind})
+    if not said["nameAvailable"]:
+        yield Problem(
+            f"the name {name} is taken: {said.get('message')}", "azd env new, another NAME"
+        )
 
 
 def _compiler() -> str | None:

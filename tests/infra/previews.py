@@ -18,7 +18,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from tests.infra.bicep import FILES, INFRA, ROOT
 
-COMPILER = os.environ.get("BICEP") or shutil.which("bicep")
+_NAMED = os.environ.get("BICEP") or "bicep"
+COMPILER = shutil.which(ROOT / _NAMED) or shutil.which(_NAMED)
 SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-000000000001"
 FURTHER = "/subscriptions/00000000-0000-0000-0000-000000000002"
 TENANT = "10000000-0000-4000-8000-000000000001"
@@ -121,8 +122,7 @@ def principal_of(resource_id: str) -> str:
 
 def _compile(*arguments: str) -> None:
     assert COMPILER
-    command = [str(ROOT / COMPILER), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([COMPILER, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -14,6 +14,15 @@ def _say(azure: Azure, path: str, body: object, status: int = 200, method: str =
     azure.fault(method, path, {"status": status, "body": body})
 
 
+def _compiler(folder: Path) -> str:
+    """Make a compiler that answers with a small template."""
+    template = {"parameters": {"privateNetworking": {"type": "bool"}}}
+    compiler = folder / "bicep"
+    compiler.write_text(f"#!/bin/sh\necho '{json.dumps(template)}'\n")
+    compiler.chmod(0o755)
+    return str(compiler)
+
+
 def test_deployment_is_let_through_when_nothing_of_others_is_touched(azure: Azure) -> None:
     azure.vault(VAULT, rbac=True)
     # Made before groups had the deployment's own tag.
@@ -146,18 +155,31 @@ def test_preflight_says_so_when_nobody_is_signed_in(azure: Azure) -> None:
 
 
 def test_preflight_shows_the_policy_when_it_would_deny(azure: Azure, tmp_path: Path) -> None:
-    template = {"parameters": {"privateNetworking": {"type": "bool"}}}
-    compiler = tmp_path / "bicep"
-    compiler.write_text(f"#!/bin/sh\necho '{json.dumps(template)}'\n")
-    compiler.chmod(0o755)
     denied = {"code": "RequestDisallowedByPolicy", "message": "'No public storage'"}
     outer = {"code": "InvalidTemplateDeployment", "message": "see details", "details": [denied]}
     _say(azure, "/operationResults/", {"status": "Failed", "error": outer})
-    done = azure.preflight(BICEP=str(compiler))
+    done = azure.preflight(BICEP=_compiler(tmp_path))
     assert done.returncode == 1
     assert "RequestDisallowedByPolicy: 'No public storage'" in done.stdout
     assert "see details" not in done.stdout
     assert json.dumps(outer) not in done.stdout
+
+
+def test_preflight_shows_the_name_when_it_is_taken(azure: Azure, tmp_path: Path) -> None:
+    compiler = _compiler(tmp_path)
+    storage = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/st1"
+    changes = [
+        {"changeType": "Create", "resourceId": storage},
+        {"changeType": "Modify", "resourceId": f"{storage}2"},
+        {"changeType": "Create", "resourceId": f"{GROUP}/providers/Microsoft.Web/serverfarms/p"},
+    ]
+    _say(azure, "/operationResults/", {"status": "Succeeded", "properties": {"changes": changes}})
+    taken = {"nameAvailable": False, "message": "The storage account named st1 is already taken."}
+    _say(azure, "/Microsoft.Storage/checkNameAvailability", taken, method="POST")
+    done = azure.preflight(BICEP=compiler)
+    assert done.returncode == 1
+    assert "the name st1 is taken: The storage account named st1 is already taken." in done.stdout
+    assert done.stdout.count("remedy: ") == 1
 
 
 def test_preflight_says_so_when_azd_has_no_environment(azure: Azure) -> None:
