@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Final
 
 from arm import Arm, ArmError, Json, Stop
@@ -44,12 +43,14 @@ _ATTEMPTS: Final = 3
 class Thing:
     """One thing that is there, by its id; of a policy, the vault's.
 
-    `others` subscribe to this topic, so it stays. `entry`: what goes of an access policy.
+    `others` subscribe to this topic, so it stays. `holds`: ids of what is in this group, in lower
+    case. `entry`: what goes of an access policy.
     """
 
     kind: str
     id: str
     others: str = ""
+    holds: tuple[str, ...] = ()
     entry: Json | None = field(default=None, compare=False)
 
     @property
@@ -80,19 +81,14 @@ class Given:
             if "vaultId" in right
         }
         wanted = self._wanted()
-        return self._with_groups(
+        return _removable(
             [one for one in self._all(permissions) if not self._is_wanted(one, wanted)]
         )
 
     def outside(self) -> list[Thing]:
         """Return everything that deleting the app's resource group leaves behind."""
         within = self._deployment.is_within
-        return self._with_groups([one for one in self._all({}) if not within(one.id)])
-
-    @cached_property
-    def _subscriptions(self) -> list[str]:
-        """All that the person can see: settings may name fewer than they once did."""
-        return [one["id"] for one in self._arm.each("/subscriptions")]
+        return _removable([one for one in self._all({}) if not within(one.id)])
 
     def _all(self, permissions: dict[str, set[str]]) -> list[Thing]:
         """Return all things; of a policy what goes beyond `permissions`, by vault."""
@@ -105,6 +101,7 @@ class Given:
                     *self._assignments(subscription),
                     *self._policies(subscription, permissions),
                     *self._roles(subscription),
+                    *self._groups(subscription),
                 ]
             except ArmError as error:
                 if error.status != 403 or subscription.lower() in self._deployment.subscriptions:
@@ -112,8 +109,10 @@ class Given:
                 print(f"{subscription} is not looked at: you may not read it")
                 return []
 
+        # All that the person can see: settings may name fewer than they once did.
+        visible = [one["id"] for one in self._arm.each("/subscriptions")]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            found = [one for each in pool.map(of, self._subscriptions) for one in each]
+            found = [one for each in pool.map(of, visible) for one in each]
         # A list at a subscription also names what is given above it.
         return sorted(dict.fromkeys(found), key=lambda one: KINDS.index(one.kind))
 
@@ -176,17 +175,12 @@ class Given:
             ):
                 yield Thing("custom role", one["id"])
 
-    def _with_groups(self, things: list[Thing]) -> list[Thing]:
-        """Add the groups in further subscriptions that are then empty."""
-        gone = {thing.id.lower() for thing in things if not thing.others}
-        for subscription in self._subscriptions:
-            group = f"{subscription}/resourceGroups/{self._deployment.group_name}"
-            found = None if self._deployment.is_within(group) else self._arm.find(group)
-            if found is not None and self._deployment.owns_group(self._arm, found):
-                left = [one["id"].lower() for one in self._arm.each(f"{group}/resources")]
-                if gone.issuperset(left):
-                    things.append(Thing("resource group", found["id"]))
-        return things
+    def _groups(self, subscription: str) -> Iterator[Thing]:
+        group = f"{subscription}/resourceGroups/{self._deployment.group_name}"
+        found = None if self._deployment.is_within(group) else self._arm.find(group)
+        if found is not None and self._deployment.owns_group(self._arm, found):
+            holds = tuple(one["id"].lower() for one in self._arm.each(f"{group}/resources"))
+            yield Thing("resource group", found["id"], holds=holds)
 
     def _is_wanted(self, thing: Thing, wanted: set[str]) -> bool:
         if f"/topics/evgt-{self._token}/" in thing.id:
@@ -217,6 +211,12 @@ class Given:
                         f"{group_of(topic)}/providers/Microsoft.Insights/metricAlerts/{alert}"
                     )
         return {one.lower() for one in wanted}
+
+
+def _removable(things: list[Thing]) -> list[Thing]:
+    """Leave out groups that would not be empty."""
+    gone = {thing.id.lower() for thing in things if not thing.others}
+    return [thing for thing in things if gone.issuperset(thing.holds)]
 
 
 def take_back(arm: Arm, things: list[Thing], pause_s: float) -> None:

@@ -280,6 +280,25 @@ def test_removal_asks_first_and_leaves_a_topic_that_others_subscribe_to(
     assert azure.ask("GET", f"{topic}/eventSubscriptions/theirs")[0] == 200
 
 
+def test_subscription_of_others_is_left_out_when_it_may_not_be_read(
+    azure: Azure, previewed: dict[str, Preview]
+) -> None:
+    _choose(azure, "default")
+    azure.deploy(previewed["default"])
+    hidden = f"{SUBSCRIPTION[:-1]}9"
+    azure.group(f"{hidden}/resourceGroups/rg-{NAME}")
+    refused = {"status": 403, "body": {"error": {"code": "AuthorizationFailed", "message": "no"}}}
+    azure.fault("GET", f"{hidden}/", refused)
+    done = azure.run("postprovision")
+    assert done.returncode == 0, done.stderr
+    assert f"{hidden} is not looked at: you may not read it" in done.stdout
+
+    azure.fault("GET", f"{SUBSCRIPTION}/providers/Microsoft.EventGrid", refused)
+    done = azure.run("postprovision")
+    assert done.returncode == 1
+    assert "AuthorizationFailed (403)" in done.stderr
+
+
 def _stage(azure: Azure) -> None:
     """Two vaults and two topics of others, and what others gave and made beside them."""
     azure.vault(VAULT, rbac=True)
