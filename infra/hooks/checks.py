@@ -138,6 +138,11 @@ def check_vaults(arm: Arm, deployment: Deployment) -> Iterator[Problem]:
         if found is None:
             yield Problem(f"the vault {vault} is not there", "correct RELAY_KEY_VAULT_ID")
             continue
+        if found["id"] != vault:
+            # The names of role assignments are made of it, and are how the hooks know them.
+            yield Problem(
+                f"{vault} is written otherwise than Azure writes it", f"use {found['id']}"
+            )
         if "/".join(vault.split("/")[:3]).lower() not in deployment.watched:
             yield Problem(
                 f"the subscription of {vault} is not watched, so the app would not find it",

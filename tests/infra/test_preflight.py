@@ -51,7 +51,7 @@ def test_every_cause_is_named_when_others_would_be_touched(azure: Azure) -> None
     done = azure.run(
         "preprovision",
         RELAY_KEY_VAULT_ID=VAULT,
-        RELAY_ADDITIONAL_VAULT_IDS=f"{VAULT}-gone",
+        RELAY_ADDITIONAL_VAULT_IDS=f"{VAULT}-gone,{VAULT.replace('rg-team', 'RG-Team')}",
         RELAY_WATCHED_SUBSCRIPTION_IDS=watched,
         RELAY_ADDITIONAL_SECRET_NAMES=",".join(f"s{n}" for n in range(25)),
     )
@@ -62,6 +62,7 @@ def test_every_cause_is_named_when_others_would_be_touched(azure: Azure) -> None
         f"{VAULT.lower()} has a system topic already: {TOPIC}",
         f"{VAULT} uses access policies",
         f"the vault {VAULT}-gone is not there",
+        f"use {VAULT}",
         f"the subscription of {VAULT} is not watched",
         "26 secret names do not fit",
         "41 watched subscriptions exceed",
