@@ -84,7 +84,7 @@ def check_what_if(arm: Arm, deployment: Deployment) -> Iterator[Problem]:
         },
     )
     for cause in _causes(said.get("error") or {}):
-        yield Problem(cause, "docs/troubleshooting.md, “Deployment”; or an exemption of the policy")
+        yield Problem(cause, "docs/troubleshooting.md, 'Deployment'; or an exemption of the policy")
     for change in (said.get("properties") or {}).get("changes") or ():
         if change["changeType"] == "Create":
             yield from _taken(arm, deployment, change["resourceId"])

@@ -168,7 +168,7 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(1)
     except ArmError as error:
         remedy = (
-            "docs/security.md, “The person who deploys”, has the rights that are needed"
+            "docs/security.md, 'The person who deploys', has the rights that are needed"
             if error.status == 403
             else "run the hook again; docs/troubleshooting.md names the usual causes"
         )

@@ -111,7 +111,7 @@ def check_topics(arm: Arm, deployment: Deployment) -> Iterator[Problem]:
             if source in sources and not own:
                 yield Problem(
                     f"{source} has a system topic already: {topic['id']}",
-                    "name it in existingTopics (docs/deploy.md, “An existing system topic”)",
+                    "name it in existingTopics (docs/deploy.md, 'An existing system topic')",
                 )
 
 
@@ -170,7 +170,7 @@ def check_firewalls(arm: Arm, deployment: Deployment) -> Iterator[Problem]:
             yield Problem(
                 f"the firewall of {vault} would not let the app in",
                 "azd env set RELAY_PRIVATE_NETWORKING true, and give its network a way to the"
-                " vault (docs/deploy.md, “Private networking”)",
+                " vault (docs/deploy.md, 'Private networking')",
             )
         if rules.get("bypass") != "AzureServices":
             yield Problem(
@@ -190,7 +190,7 @@ def check_rights(arm: Arm, deployment: Deployment) -> Iterator[Problem]:
             yield Problem(
                 f"no right on {scope} to {', '.join(missing)}",
                 "Owner there, or Contributor and User Access Administrator (docs/security.md,"
-                " “The person who deploys”)",
+                " 'The person who deploys')",
             )
 
 

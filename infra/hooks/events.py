@@ -103,7 +103,7 @@ class Events:
         if errors:
             raise Stop(
                 "the functions of the app are not those of its code:\n  " + "\n  ".join(errors),
-                "docs/troubleshooting.md, “Functions are missing”",
+                "docs/troubleshooting.md, 'Functions are missing'",
             )
 
     def connect(self) -> None:
@@ -160,7 +160,7 @@ class Events:
             time.sleep(self._pause_s)
         raise Stop(
             f"{path} is not ready after {_ATTEMPTS} attempts: {state}",
-            "docs/troubleshooting.md, “Events do not arrive”",
+            "docs/troubleshooting.md, 'Events do not arrive'",
         )
 
     def _settled(self, path: str) -> str:

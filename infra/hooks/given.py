@@ -167,7 +167,7 @@ class Given:
             if one["properties"]["type"] != "CustomRole":
                 continue
             scope = one["properties"]["assignableScopes"][0]
-            # As in “WandB relay - add access policies (ENVIRONMENT, VAULT)”.
+            # As in 'WandB relay - add access policies (ENVIRONMENT, VAULT)'.
             vault = one["properties"]["roleName"].rpartition(", ")[2].removesuffix(")")
             if one["name"] in (
                 guid(scope, self._deployment.name, self._token, "accounts"),

@@ -14,7 +14,7 @@ def main() -> None:
     events = Events(Arm(os.environ), Deployment(os.environ))
     events.check_functions()
     events.connect()
-    print("Next: put the W&B key into the vault (docs/deploy.md, “The key”).")
+    print("Next: put the W&B key into the vault (docs/deploy.md, 'The key').")
 
 
 if __name__ == "__main__":
