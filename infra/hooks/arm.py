@@ -43,6 +43,11 @@ _VERSIONS: Final = {
 }
 """API version by resource type; below a subscription, by what follows it."""
 
+_REMEDIES: Final = {
+    401: "azd auth login --tenant-id TENANT, with the tenant of the subscription",
+    403: "docs/security.md, 'The person who deploys', has the rights that are needed",
+}
+
 
 class Stop(Exception):
     """The hook cannot go on: `cause` is what is wrong, `remedy` what a person can do."""
@@ -140,11 +145,6 @@ class Arm:
         said = content.get("error") if isinstance(content, dict) else None
         said = said if isinstance(said, dict) else {}
         code, message = said.get("code", "NoCode"), said.get("message", "")
-        if answer.status_code == 401:
-            raise Stop(
-                f"Azure does not accept the sign-in: {code}: {message}",
-                "azd auth login --tenant-id TENANT, with the tenant of the subscription",
-            )
         raise ArmError(answer.status_code, code, message)
 
     def _send(self, request: HttpRequest) -> HttpResponse:
@@ -167,10 +167,6 @@ def run(main: Callable[[], None]) -> None:
         print(f"ERROR: {stop}", file=sys.stderr)
         sys.exit(1)
     except ArmError as error:
-        remedy = (
-            "docs/security.md, 'The person who deploys', has the rights that are needed"
-            if error.status == 403
-            else "run the hook again; docs/troubleshooting.md names the usual causes"
-        )
-        print(f"ERROR: {Stop(str(error), remedy)}", file=sys.stderr)
+        again = "run the hook again; docs/troubleshooting.md names the usual causes"
+        print(f"ERROR: {Stop(str(error), _REMEDIES.get(error.status, again))}", file=sys.stderr)
         sys.exit(1)

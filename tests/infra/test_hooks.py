@@ -149,6 +149,13 @@ def test_nothing_is_written_when_a_function_is_missing_or_broken(deployed: Azure
     assert deployed.written() == []
 
 
+def test_hook_goes_on_when_the_host_does_not_show_its_errors(deployed: Azure) -> None:
+    deployed.fault("GET", "/hostruntime/", {"status": 401, "body": {}})
+    done = deployed.run("postdeploy")
+    assert done.returncode == 0, done.stderr
+    assert _states(deployed) == ["Succeeded"] * 4
+
+
 def test_functions_are_waited_for_when_the_app_still_starts(deployed: Azure) -> None:
     deployed.fault("GET", f"{APP}/functions", {"status": 404, "body": {}}, times=2)
     done = deployed.run("postdeploy")
