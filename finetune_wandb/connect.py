@@ -8,7 +8,7 @@ import gc
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from finetune_wandb.accounts.ports import ReconcilePorts
@@ -17,14 +17,12 @@ from finetune_wandb.clients.azure.jobs import Jobs
 from finetune_wandb.clients.azure.notices import Notices
 from finetune_wandb.clients.azure.vaults import KeyVault, Roles, VaultResources
 from finetune_wandb.clients.key_ring import KeyRing
-from finetune_wandb.clients.storage.account_table import AccountTable
+from finetune_wandb.clients.storage.account_tables import AccountTable, KeyTable, MintTable
+from finetune_wandb.clients.storage.audit_table import AuditTable
 from finetune_wandb.clients.storage.cursor_table import CursorTable
-from finetune_wandb.clients.storage.key_table import KeyTable, MintTable
-from finetune_wandb.clients.storage.problem_table import ProblemTable
 from finetune_wandb.clients.storage.queues import Queues
-from finetune_wandb.clients.storage.resync_table import ResyncTable
 from finetune_wandb.clients.storage.service import Storage, read_address
-from finetune_wandb.clients.storage.work_table import WorkTable
+from finetune_wandb.clients.storage.work_tables import ProblemTable, ResyncTable, WorkTable
 from finetune_wandb.clients.transport import Transport, share_ca_bundle
 from finetune_wandb.clients.wandb.artifacts import Artifacts
 from finetune_wandb.clients.wandb.keys import KeyMinter, KeyProver
@@ -33,11 +31,9 @@ from finetune_wandb.flows.app import App
 from finetune_wandb.flows.events import RefusedEvents
 from finetune_wandb.flows.key import NativeJobs
 from finetune_wandb.keys.new_key import RotationPorts
-from finetune_wandb.model.relay.ports import RunKey
-from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 from finetune_wandb.model.telemetry import NoTelemetry, Telemetry
-from finetune_wandb.relay.artifacts.log import ArtifactLog
+from finetune_wandb.relay.artifacts import ArtifactLog
 from finetune_wandb.relay.passes.finder import Finder
 from finetune_wandb.relay.ports import RelayPorts, options_of
 
@@ -45,11 +41,14 @@ from finetune_wandb.relay.ports import RelayPorts, options_of
 def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     """Return the app with every client behind its port; it makes no request yet."""
     _calm_collector()
-    _mute_sdks()
+    # Request logs of the Azure SDKs would be twenty lines a pass over an account.
+    logging.getLogger("azure").setLevel(logging.WARNING)
     share_ca_bundle()
     telemetry = _telemetry(environ)
     transport = Transport(
-        settings.sandbox_url, environ.get("AZURE_CLIENT_ID", ""), on_call=_call_counter(telemetry)
+        settings.sandbox_url,
+        environ.get("AZURE_CLIENT_ID", ""),
+        on_call=lambda service, status: telemetry.count("calls", 1, service=service, status=status),
     )
     storage = Storage(read_address(environ), transport)
     vault = KeyVault(transport)
@@ -61,8 +60,10 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     notices = Notices(transport, settings.notify_topic_endpoint)
     queues = Queues(storage)
     options = options_of(settings)
+    finder = Finder(jobs, cursors, queues, skip_native=options.skip_native)
     accounts = AccountTable(storage)
     problems = ProblemTable(storage)
+    audit = AuditTable(storage)
     reconcile = ReconcilePorts(
         accounts=Accounts(transport),
         vaults=VaultResources(transport, settings.azure_subscription_ids),
@@ -70,12 +71,14 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         roles=Roles(transport),
         prover=KeyProver(transport, settings.wandb_base_url),
         keys=keys,
+        audit=audit,
+        own_principal=transport.principal_id,
     )
     relay = RelayPorts(
         jobs=jobs,
         cursors=cursors,
         sink=WandbSink(transport, settings.wandb_base_url),
-        keys=_RunKeys(ring),
+        keys=ring,
         notices=notices,
     )
     return App(
@@ -91,12 +94,13 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
             clock=lambda: datetime.now(UTC),
             new_id=lambda: uuid.uuid4().hex[:12],
             wait=asyncio.sleep,
-            old_key_is_used=NativeJobs(accounts, cursors, jobs).use_old_key,
+            old_key_is_used=NativeJobs(accounts, finder.pages).use_old_key,
         ),
         relay=relay,
         options=options,
-        finder=Finder(jobs, cursors, queues, skip_native=options.skip_native),
+        finder=finder,
         accounts=accounts,
+        audit=audit,
         problems=problems,
         refused_events=RefusedEvents(problems, time.time),
         resyncs=ResyncTable(storage),
@@ -124,11 +128,6 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def _mute_sdks() -> None:
-    """Keep request logs of the Azure SDKs out of the app's: twenty lines a pass over an account."""
-    logging.getLogger("azure").setLevel(logging.WARNING)
-
-
 def _telemetry(environ: Mapping[str, str]) -> Telemetry:
     if environ.get("PYTHON_ENABLE_OPENTELEMETRY", "").lower() not in ("true", "1"):
         return NoTelemetry()
@@ -136,24 +135,3 @@ def _telemetry(environ: Mapping[str, str]) -> Telemetry:
     from finetune_wandb.clients.telemetry import start
 
     return start(environ)
-
-
-def _call_counter(telemetry: Telemetry) -> Callable[[str, int], None]:
-    def count(service: str, status: int) -> None:
-        telemetry.count("calls", 1, service=service, status=status)
-
-    return count
-
-
-class _RunKeys:
-    """The relay's view of the key ring."""
-
-    def __init__(self, ring: "KeyRing") -> None:
-        self._ring = ring
-
-    async def run_key(self, secret: SecretRef) -> RunKey:
-        async def renew() -> Secret:
-            return (await self._ring.key_in_use(secret)).value
-
-        key = await self._ring.key_in_use(secret)
-        return RunKey(key.entity, key.value, renew)

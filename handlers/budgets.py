@@ -10,7 +10,7 @@ from typing import Final
 
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.work import Problem, Source
+from finetune_wandb.model.work import problem_of
 
 HTTP_S: Final = 220.0
 """The platform cuts HTTP answers at 230 seconds."""
@@ -27,9 +27,7 @@ _REMEDY: Final = "it is tried again; look at the app's log for the service that 
 
 
 @asynccontextmanager
-async def within(
-    seconds: float, app: App, source: Source | str, subject: str
-) -> AsyncIterator[None]:
+async def within(seconds: float, app: App, source: str, subject: str) -> AsyncIterator[None]:
     """End work that takes longer, with its cause in the status. Raises UnavailableError then."""
     limit = asyncio.timeout(seconds)
     try:
@@ -39,6 +37,6 @@ async def within(
         if not limit.expired():
             raise
         cause = f"took longer than {seconds:.0f} seconds and was ended"
-        problem = Problem(source=source, subject=subject, cause=cause, remedy=_REMEDY)
-        await app.problems.note(problem)
-        raise UnavailableError(cause, subject=subject, remedy=_REMEDY) from error
+        late = UnavailableError(cause, subject=subject, remedy=_REMEDY)
+        await app.problems.note(problem_of(late, source))
+        raise late from error

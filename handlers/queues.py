@@ -7,13 +7,12 @@ last try is kept with its cause, and its re-sync has ended, before the host give
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import azure.functions as func
 
-from finetune_wandb.flows import account, artifacts, jobs, key, resync, work
+from finetune_wandb.flows import account, jobs, key, resync, work
 from finetune_wandb.flows.app import App, Deps
-from finetune_wandb.model import queues
 from finetune_wandb.model.errors import AppError, NoticeError
 from finetune_wandb.model.messages import (
     AccountMessage,
@@ -21,30 +20,23 @@ from finetune_wandb.model.messages import (
     Message,
     ReconcileMessage,
     ResyncMessage,
-    read_artifacts,
-    read_backfill,
-    read_reconcile,
-    read_relay,
+    read_message,
 )
-from finetune_wandb.model.telemetry import Attribute
-from finetune_wandb.model.work import Problem, Source, work_of
+from finetune_wandb.model.work import (
+    ARTIFACTS,
+    BACKFILL,
+    QUEUES,
+    RECONCILE,
+    RELAY,
+    problem_of,
+    work_of,
+)
 from handlers import budgets
 
 log = logging.getLogger(__name__)
 
 LAST_TRY: Final = 5
 """`maxDequeueCount` of host.json: a message that fails this time is set aside."""
-
-
-@dataclass(frozen=True, slots=True)
-class Queue[M: Message]:
-    """What a queue function does with one message."""
-
-    name: str
-    source: Source
-    read: Callable[[bytes | str], M]
-    handle: Callable[[M, App], Awaitable[object]]
-    budget_s: float
 
 
 async def reconcile(message: ReconcileMessage, app: App) -> None:
@@ -63,45 +55,42 @@ async def reconcile(message: ReconcileMessage, app: App) -> None:
                 log.info("%d messages are back on their queues", moved)
 
 
-RECONCILE: Final = Queue(
-    queues.RECONCILE,
-    Source.RECONCILE_ACCOUNT,
-    read_reconcile,
-    reconcile,
-    budgets.RECONCILE_S,
-)
-RELAY: Final = Queue(queues.RELAY, Source.RELAY_JOBS, read_relay, jobs.handle, budgets.RELAY_S)
-BACKFILL: Final = Queue(
-    queues.BACKFILL, Source.BACKFILL_JOBS, read_backfill, jobs.handle, budgets.RELAY_S
-)
-ARTIFACTS: Final = Queue(
-    queues.ARTIFACTS,
-    Source.JOB_ARTIFACTS,
-    read_artifacts,
-    artifacts.handle,
-    budgets.ARTIFACTS_S,
-)
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What a queue function does with one message, and how long it may take."""
+
+    name: str
+    handle: Callable[[Any, App], Awaitable[object]]
+    budget_s: float
 
 
-async def handle[M: Message](raw: func.QueueMessage, queue: Queue[M], deps: Deps) -> None:
+BY_NAME: Final = {
+    queue.name: queue
+    for queue in (
+        Queue(RECONCILE, reconcile, budgets.RECONCILE_S),
+        Queue(RELAY, jobs.handle, budgets.RELAY_S),
+        Queue(BACKFILL, jobs.handle, budgets.RELAY_S),
+        Queue(ARTIFACTS, jobs.log_artifacts, budgets.ARTIFACTS_S),
+    )
+}
+
+
+async def handle(raw: func.QueueMessage, queue: Queue, deps: Deps) -> None:
     """Handle one delivery of a message. Raises for work that must be tried again."""
     app = await deps.app()
-    body = raw.get_body()
+    body, source = raw.get_body(), QUEUES[queue.name]
     try:
-        message = queue.read(body)
+        message: Message = read_message(queue.name, body)
     except NoticeError as error:
-        remedy = error.remedy or "check which sender writes to the app's queues"
-        problem = Problem(
-            source=queue.source, subject=error.subject, cause=error.message, remedy=remedy
-        )
-        await app.problems.note(problem)
+        remedy = "check which sender writes to the app's queues"
+        await app.problems.note(problem_of(error, source, remedy=remedy))
         return
-    attributes: dict[str, Attribute] = {"trigger": message.trigger, "subject": message.subject}
+    subject = message.subject
     known = work_of(queue.name, body)
     try:
-        with app.telemetry.span(queue.source, **attributes):
-            async with budgets.within(queue.budget_s, app, queue.source, message.subject):
-                if work.is_sent_by_tick(message):
+        with app.telemetry.span(source, trigger=message.trigger, subject=subject):
+            async with budgets.within(queue.budget_s, app, source, subject):
+                if message.by_tick:
                     await queue.handle(message, app)
                     return
                 async with work.begun(str(raw.id), known, app) as is_wanted:
@@ -109,12 +98,8 @@ async def handle[M: Message](raw: func.QueueMessage, queue: Queue[M], deps: Deps
                         await queue.handle(message, app)
     except Exception as error:  # raised again: an unexpected error must reach the status too
         if (raw.dequeue_count or 0) >= LAST_TRY:
-            await work.set_aside(known, _as_ours(error), app)
+            # The text of an unexpected one may be anything; the traceback is in the log.
+            what, remedy = f"unexpected {type(error).__name__}", "look at the app's log"
+            ours = error if isinstance(error, AppError) else AppError(what, remedy=remedy)
+            await work.set_aside(known, ours, app)
         raise
-
-
-def _as_ours(error: Exception) -> AppError:
-    if isinstance(error, AppError):
-        return error
-    # Its text may be anything; the traceback is in the log.
-    return AppError(f"unexpected {type(error).__name__}", remedy="look at the app's log")

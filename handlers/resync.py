@@ -3,30 +3,32 @@
 import asyncio
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, date, datetime
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
 
 import azure.functions as func
+import msgspec
 import orjson
 
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.resync import start
-from finetune_wandb.flows.resync_jobs import NO_JOB, NO_JOB_REMEDY
+from finetune_wandb.flows.resync import no_such_job, start
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import AppError, MissingError, NoticeError
 from finetune_wandb.model.resync import (
     MODES,
     PARTS,
     SCOPES,
+    Mode,
+    Part,
     Resync,
     ResyncItem,
     ResyncRequest,
+    Scope,
     is_done,
 )
 from handlers.problem_details import RequestError, json_answer
-from handlers.status_view import remedy_for
+from handlers.status import picked, remedy_for
 
 MOST_BYTES: Final = 16_384
 LONGEST_WAIT_S: Final = 200.0
@@ -34,10 +36,36 @@ LONGEST_WAIT_S: Final = 200.0
 _ID: Final = re.compile(r"^[0-9a-f]{32}$")
 _LOOK_S: Final = 5.0
 """How long a caller waits for the answer whether the job exists."""
-_FIELDS: Final = frozenset({"scope", "account", "job", "parts", "mode", "since", "force"})
 _FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,23}")
 """A plausible field name: without the digits and the length that every key has."""
+_WRONG_FIELD: Final = re.compile(r"`\$\.(\w+)[^`]*`$")
 _JOB: Final = re.compile(r"^[^\s/\\?#%\x00-\x1f\x7f]{1,200}$")
+_Text = Annotated[str, msgspec.Meta(max_length=2048)] | None
+
+
+class _Body(msgspec.Struct):
+    """The fields of a request, as they may be sent."""
+
+    scope: Scope = "all"
+    account: _Text = None
+    job: _Text = None
+    parts: Annotated[list[Part], msgspec.Meta(min_length=1)] | None = None
+    mode: Mode = "apply"
+    since: str | None = None
+    force: bool = False
+
+
+_MUST_BE: Final = {
+    "scope": f"one of {', '.join(SCOPES)}",
+    "account": "text",
+    "job": "text",
+    "parts": f"a list of {', '.join(PARTS)}",
+    "mode": f"one of {', '.join(MODES)}",
+    "since": "a date",
+    "force": "true or false",
+}
+
+_DATE_REMEDY: Final = "write 2026-01-31 or 2026-01-31T12:00:00Z"
 
 
 async def read_view(resync_id: str, app: App) -> dict[str, Any]:
@@ -55,7 +83,7 @@ async def answer(request: func.HttpRequest, app: App) -> func.HttpResponse:
     wait = _wait(request.params.get("wait"))
     wanted = request_from_body(_body(request), subscriptions=app.settings.azure_subscription_ids)
     await _check_job(wanted, app)
-    resync = await start(wanted, app, requested_by=_caller(request, app))
+    resync = await start(wanted, app, requested_by=caller(request, app))
     location = f"{request.url.partition('?')[0].rstrip('/')}/{resync.id}"
     shown = await read_view(resync.id, app)
     started = app.clock()
@@ -81,7 +109,7 @@ async def _check_job(request: ResyncRequest, app: App) -> None:
             async with asyncio.timeout(_LOOK_S):
                 await app.relay.jobs.read_job(account, request.job)
     except MissingError as error:
-        raise MissingError(NO_JOB, subject="job", remedy=NO_JOB_REMEDY) from error
+        raise no_such_job("job") from error
     except (AppError, TimeoutError):
         return
 
@@ -115,7 +143,7 @@ def _wait(text: str | None) -> float:
     return value
 
 
-def _caller(request: func.HttpRequest, app: App) -> str:
+def caller(request: func.HttpRequest, app: App) -> str:
     """Return the caller's name as App Service Authentication gives it."""
     if not app.signed_in:
         return ""
@@ -129,98 +157,69 @@ async def answer_status(request: func.HttpRequest, app: App) -> func.HttpRespons
 
 def request_from_body(body: object, *, subscriptions: tuple[str, ...]) -> ResyncRequest:
     """Return the request in a JSON body. Raises RequestError naming the field that is wrong."""
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         raise RequestError(400, "the body must be a JSON object", field="body")
-    if unknown := sorted(set(map(str, body)) - _FIELDS):
+    if unknown := sorted(body.keys() - _MUST_BE.keys()):
         # A secret pasted in the wrong place must not come back in an answer.
         named = next(filter(_FIELD_NAME.fullmatch, unknown), "body")
-        raise RequestError(
-            400, "no such field", field=named, remedy=f"known: {', '.join(sorted(_FIELDS))}"
-        )
-    scope = _choice(body, "scope", SCOPES, "all")
-    account, job = _text(body, "account"), _text(body, "job")
-    if scope in ("account", "job"):
-        try:
-            account_id = ids.parse_account_id(account)
-        except NoticeError as error:
-            raise RequestError(
-                400, error.message, field=error.subject, remedy=error.remedy
-            ) from error
-        if account_id.subscription.lower() not in subscriptions:
-            raise RequestError(
-                400,
-                "the account's subscription is not watched",
-                field="account",
-                remedy="add its subscription to AZURE_SUBSCRIPTION_IDS",
-            )
-    elif account:
-        raise RequestError(400, "goes with scope account or job", field="account")
-    if scope == "job" and not _JOB.fullmatch(job):
-        raise RequestError(400, "must be the id of a job", field="job")
-    if scope != "job" and job:
+        known = f"known: {', '.join(sorted(_MUST_BE))}"
+        raise RequestError(400, "no such field", field=named, remedy=known)
+    try:
+        sent = msgspec.convert(body, _Body)
+    except msgspec.ValidationError as error:
+        found = _WRONG_FIELD.search(str(error))
+        raise _wrong(found[1] if found else "body") from None
+    account, job = (sent.account or "").strip(), (sent.job or "").strip()
+    if sent.scope == "all":
+        if account:
+            raise RequestError(400, "goes with scope account or job", field="account")
+    else:
+        _check_account(account, subscriptions)
+    if sent.scope == "job":
+        if not _JOB.fullmatch(job):
+            raise RequestError(400, "must be the id of a job", field="job")
+    elif job:
         raise RequestError(400, "goes with scope job", field="job")
     return ResyncRequest(
-        scope=scope,
+        scope=sent.scope,
         account=account.rstrip("/"),
         job=job,
-        parts=_parts(body),
-        mode=_choice(body, "mode", MODES, "apply"),
-        since=_since(body.get("since")),
-        force=_flag(body, "force"),
+        parts=tuple(part for part in PARTS if sent.parts is None or part in sent.parts),
+        mode=sent.mode,
+        since=read_moment(sent.since, "since") if sent.since else None,
+        force=sent.force,
     )
 
 
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str) or len(value) > 2048:
-        raise RequestError(400, "must be text", field=name)
-    return value.strip()
+def _wrong(field: str) -> RequestError:
+    remedy = _DATE_REMEDY if field == "since" else ""
+    return RequestError(400, f"must be {_MUST_BE[field]}", field=field, remedy=remedy)
 
 
-def _flag(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name, False)
-    if not isinstance(value, bool):
-        raise RequestError(400, "must be true or false", field=name)
-    return value
+def _check_account(account: str, subscriptions: tuple[str, ...]) -> None:
+    try:
+        account_id = ids.parse_account_id(account)
+    except NoticeError as error:
+        raise RequestError(400, error.message, field=error.subject, remedy=error.remedy) from error
+    if account_id.subscription.lower() not in subscriptions:
+        raise RequestError(
+            400,
+            "the account's subscription is not watched",
+            field="account",
+            remedy="add its subscription to AZURE_SUBSCRIPTION_IDS",
+        )
 
 
-def _choice(body: Mapping[str, Any], name: str, choices: tuple[str, ...], default: str) -> str:
-    value = body.get(name, default)
-    if value not in choices:
-        raise RequestError(400, f"must be one of {', '.join(choices)}", field=name)
-    return str(value)
-
-
-def _parts(body: Mapping[str, Any]) -> tuple[str, ...]:
-    value = body.get("parts")
-    if value is None:
-        return PARTS
-    if not isinstance(value, list) or not value or any(part not in PARTS for part in value):
-        raise RequestError(400, f"must be a list of {', '.join(PARTS)}", field="parts")
-    return tuple(part for part in PARTS if part in value)
-
-
-def _since(value: object) -> float | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        try:
-            if len(value) == 10:
-                day = date.fromisoformat(value)
-                return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-            moment = datetime.fromisoformat(value)
-            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-            # It is shown in UTC: at either end of the calendar a zone, or rounding, leads out of it.
-            datetime.fromtimestamp(seconds, UTC)
-        except ValueError:
-            pass
-        else:
-            return seconds
-    raise RequestError(
-        400, "must be a date", field="since", remedy="write 2026-01-31 or 2026-01-31T12:00:00Z"
-    )
+def read_moment(text: str, field: str) -> float:
+    """Return a date or time as unix seconds. Raises RequestError naming the field."""
+    try:
+        moment = datetime.fromisoformat(text)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        # It is shown in UTC: at either end of the calendar a zone, or rounding, leads out of it.
+        datetime.fromtimestamp(seconds, UTC)
+    except ValueError:
+        raise RequestError(400, "must be a date", field=field, remedy=_DATE_REMEDY) from None
+    return seconds
 
 
 def view(resync: Resync, items: list[ResyncItem], *, now: float) -> dict[str, Any]:
@@ -228,6 +227,7 @@ def view(resync: Resync, items: list[ResyncItem], *, now: float) -> dict[str, An
 
     `rate_per_s` is over the whole time so far; `left_s` is None while nothing is known.
     """
+    since = resync.request.since
     total = sum(item.total for item in items)
     done = sum(item.done for item in items)
     failed = sum(item.failed for item in items)
@@ -244,27 +244,14 @@ def view(resync: Resync, items: list[ResyncItem], *, now: float) -> dict[str, An
         "rate_per_s": round(rate, 3),
         "elapsed_s": round(elapsed, 1),
         "left_s": 0 if finished else math.ceil((total - done - failed) / rate) if rate else None,
-        "request": _request(resync),
+        "request": asdict(resync.request) | {"since": None if since is None else _moment(since)},
         "requested_by": resync.requested_by,
         "created_at": _moment(resync.created_at),
-        "items": [_item(item) for item in items],
-    }
-
-
-def _request(resync: Resync) -> dict[str, Any]:
-    since = resync.request.since
-    return asdict(resync.request) | {"since": None if since is None else _moment(since)}
-
-
-def _item(item: ResyncItem) -> dict[str, Any]:
-    return {
-        "name": item.name,
-        "account": item.account,
-        "state": item.state,
-        "total": item.total,
-        "done": item.done,
-        "failed": item.failed,
-        "results": [_result(one) for one in item.results],
+        "items": [
+            picked(item, "name", "account", "state", "total", "done", "failed")
+            | {"results": [_result(one) for one in item.results]}
+            for item in items
+        ],
     }
 
 
@@ -273,5 +260,5 @@ def _result(result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "remedy": remedy_for(cause, result.get("remedy", ""))} if cause else result
 
 
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+def _moment(seconds: float) -> Any:
+    return msgspec.to_builtins(datetime.fromtimestamp(seconds, UTC))

@@ -5,45 +5,50 @@ paid at every cold start, also by functions that never need them (docs/performan
 start").
 """
 
-from collections.abc import Awaitable, Callable
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Final
 
 import azure.functions as func
 
-from finetune_wandb.flows.app import App, Deps
-from finetune_wandb.model import queues
-from finetune_wandb.model.work import Source
+from finetune_wandb.flows.app import Deps
+from finetune_wandb.model.work import QUEUES, Source
 
-STORAGE = "AzureWebJobsStorage"
+STORAGE: Final = "AzureWebJobsStorage"
+OPENAPI: Final = Path(__file__).parent / "pages" / "openapi.json"
+_ROUTES: Final = (
+    # function, route, method, answered by
+    ("resync", "resync", "POST", "handlers.resync:answer"),
+    ("resync_status", "resync/{id}", "GET", "handlers.resync:answer_status"),
+    ("status", "status", "GET", "handlers.status:answer"),
+    ("dashboard", "dashboard", "GET", "handlers.dashboard:answer"),
+    ("audit", "audit", "GET", "handlers.audit:answer"),
+)
 
 
 def blueprint(deps: Deps) -> func.Blueprint:
     bp = func.Blueprint()
-    _event_grid(bp, deps)
+    _event_grid(bp, Source.ACCOUNT_EVENT, deps)
+    _event_grid(bp, Source.VAULT_EVENT, deps)
     _timers(bp, deps)
-    _queues(bp, deps)
-    _http(bp, deps)
+    for queue, source in QUEUES.items():
+        _queue(bp, queue, source, deps)
+    for route in _ROUTES:
+        _http(bp, *route, deps)
+    _http_without_app(bp, deps)
     return bp
 
 
-def _event_grid(bp: func.Blueprint, deps: Deps) -> None:
+def _event_grid(bp: func.Blueprint, source: Source, deps: Deps) -> None:
     # The worker passes a CloudEvent for that schema, whatever the annotation says.
-    @bp.function_name(Source.ACCOUNT_EVENT)
+    @bp.function_name(source)
     @bp.event_grid_trigger(arg_name="event")
-    async def account_event(event: func.EventGridEvent) -> None:
-        from handlers import account_event, budgets
+    async def take_event(event: func.EventGridEvent) -> None:
+        from handlers import budgets, events
 
         app = await deps.app()
-        async with budgets.within(budgets.EVENT_S, app, Source.ACCOUNT_EVENT, "event"):
-            await account_event.handle(event, app)
-
-    @bp.function_name(Source.VAULT_EVENT)
-    @bp.event_grid_trigger(arg_name="event")
-    async def vault_event(event: func.EventGridEvent) -> None:
-        from handlers import budgets, vault_event
-
-        app = await deps.app()
-        async with budgets.within(budgets.EVENT_S, app, Source.VAULT_EVENT, "event"):
-            await vault_event.handle(event, app)
+        async with budgets.within(budgets.EVENT_S, app, source, "event"):
+            await events.handle(event, source, app)
 
 
 def _timers(bp: func.Blueprint, deps: Deps) -> None:
@@ -68,107 +73,71 @@ def _timers(bp: func.Blueprint, deps: Deps) -> None:
             await timers.drift(app)
 
 
-def _queues(bp: func.Blueprint, deps: Deps) -> None:
-    @bp.function_name(Source.RECONCILE_ACCOUNT)
-    @bp.queue_trigger(arg_name="message", queue_name=queues.RECONCILE, connection=STORAGE)
-    async def reconcile_account(message: func.QueueMessage) -> None:
-        from handlers.queues import RECONCILE, handle
+def _queue(bp: func.Blueprint, queue: str, source: Source, deps: Deps) -> None:
+    @bp.function_name(source)
+    @bp.queue_trigger(arg_name="message", queue_name=queue, connection=STORAGE)
+    async def take_message(message: func.QueueMessage) -> None:
+        from handlers import queues
 
-        await handle(message, RECONCILE, deps)
-
-    @bp.function_name(Source.RELAY_JOBS)
-    @bp.queue_trigger(arg_name="message", queue_name=queues.RELAY, connection=STORAGE)
-    async def relay_jobs(message: func.QueueMessage) -> None:
-        from handlers.queues import RELAY, handle
-
-        await handle(message, RELAY, deps)
-
-    @bp.function_name(Source.BACKFILL_JOBS)
-    @bp.queue_trigger(arg_name="message", queue_name=queues.BACKFILL, connection=STORAGE)
-    async def backfill_jobs(message: func.QueueMessage) -> None:
-        from handlers.queues import BACKFILL, handle
-
-        await handle(message, BACKFILL, deps)
-
-    @bp.function_name(Source.JOB_ARTIFACTS)
-    @bp.queue_trigger(arg_name="message", queue_name=queues.ARTIFACTS, connection=STORAGE)
-    async def job_artifacts(message: func.QueueMessage) -> None:
-        from handlers.queues import ARTIFACTS, handle
-
-        await handle(message, ARTIFACTS, deps)
+        await queues.handle(message, queues.BY_NAME[queue], deps)
 
 
-def _http(bp: func.Blueprint, deps: Deps) -> None:
+def _http(bp: func.Blueprint, name: str, route: str, method: str, answer: str, deps: Deps) -> None:
     # A route without methods takes them all: the host's own refusal has no body.
-    key, anonymous = func.AuthLevel.FUNCTION, func.AuthLevel.ANONYMOUS
+    @bp.function_name(name)
+    @bp.route(route=route, auth_level=func.AuthLevel.FUNCTION)
+    async def take_request(req: func.HttpRequest) -> func.HttpResponse:
+        """Return the answer, or the problem details of the error that it ended with."""
+        from finetune_wandb.model.errors import AppError
+        from handlers import budgets
+        from handlers.problem_details import problem
 
-    @bp.function_name("resync")
-    @bp.route(route="resync", auth_level=key)
-    async def resync(req: func.HttpRequest) -> func.HttpResponse:
-        from handlers import resync
+        if refused := _wrong_method(req, method):
+            return refused
+        try:
+            app = await deps.app()
+            path = req.url.partition("?")[0].rpartition("/api/")[2]
+            async with budgets.within(budgets.HTTP_S, app, "http", path[:200]):
+                found: func.HttpResponse = await resolve_name(answer)(req, app)
+                return found
+        except AppError as error:
+            return problem(error)
 
-        return await _answered(resync.answer, "POST", req, deps)
 
-    @bp.function_name("resync_status")
-    @bp.route(route="resync/{id}", auth_level=key)
-    async def resync_status(req: func.HttpRequest) -> func.HttpResponse:
-        from handlers import resync
-
-        return await _answered(resync.answer_status, "GET", req, deps)
-
-    @bp.function_name("status")
-    @bp.route(route="status", auth_level=key)
-    async def status(req: func.HttpRequest) -> func.HttpResponse:
-        from handlers import status
-
-        return await _answered(status.answer, "GET", req, deps)
-
-    @bp.function_name("dashboard")
-    @bp.route(route="dashboard", auth_level=key)
-    async def dashboard(req: func.HttpRequest) -> func.HttpResponse:
-        from handlers import dashboard
-
-        return await _answered(dashboard.answer, "GET", req, deps)
+def _http_without_app(bp: func.Blueprint, deps: Deps) -> None:
+    """Register what answers even while the settings cannot be used."""
 
     @bp.function_name("openapi")
-    @bp.route(route="openapi.json", auth_level=key)
+    @bp.route(route="openapi.json", auth_level=func.AuthLevel.FUNCTION)
     async def openapi(req: func.HttpRequest) -> func.HttpResponse:
-        from handlers import openapi
+        from handlers.problem_details import json_answer
 
-        return _wrong_method(req, "GET") or openapi.answer()
+        return _wrong_method(req, "GET") or json_answer(OPENAPI.read_bytes())
 
     @bp.function_name("health")
-    @bp.route(route="health", auth_level=anonymous)
+    @bp.route(route="health", auth_level=func.AuthLevel.ANONYMOUS)
     async def health(req: func.HttpRequest) -> func.HttpResponse:
-        from handlers import health
+        """Say which settings cannot be used; nothing else, since it needs no key."""
+        from finetune_wandb.model.settings import SettingsProblems
+        from handlers.problem_details import json_answer
 
-        return _wrong_method(req, "GET") or health.answer(deps)
-
-
-async def _answered(
-    answer: Callable[[func.HttpRequest, App], Awaitable[func.HttpResponse]],
-    method: str,
-    request: func.HttpRequest,
-    deps: Deps,
-) -> func.HttpResponse:
-    """Return the answer, or the problem details of the error that it ended with."""
-    from handlers import budgets
-    from handlers.problem_details import ANSWERED, answer_for
-
-    if refused := _wrong_method(request, method):
-        return refused
-    try:
-        app = await deps.app()
-        path = request.url.partition("?")[0].rpartition("/api/")[2]
-        async with budgets.within(budgets.HTTP_S, app, "http", path[:200]):
-            return await answer(request, app)
-    except ANSWERED as error:
-        return answer_for(error)
+        if refused := _wrong_method(req, "GET"):
+            return refused
+        try:
+            deps.settings()
+        except SettingsProblems as error:
+            wrong = [
+                {"setting": one.subject, "problem": one.message, "remedy": one.remedy}
+                for one in error.problems
+            ]
+            return json_answer({"status": "down", "settings": wrong}, 503)
+        return json_answer({"status": "up"})
 
 
 def _wrong_method(request: func.HttpRequest, allowed: str) -> func.HttpResponse | None:
     if request.method == allowed:
         return None
-    from handlers.problem_details import problem
+    from handlers.problem_details import RequestError, problem
 
-    return problem(405, f"must be {allowed}", field="method", allowed=allowed)
+    error = RequestError(405, f"must be {allowed}", field="method")
+    return problem(error, {"Allow": allowed})

@@ -9,6 +9,7 @@ import pytest
 
 from finetune_wandb.model import settings
 from finetune_wandb.model.relay.state import TRANSITIONS
+from tests.fakes import setting_defaults
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "DEVELOPMENT.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,7 +38,7 @@ def test_readme_has_every_setting_with_its_default_when_settings_are_read() -> N
         return "required" if default is None else f"`{default}`" if default else "empty"
 
     assert [(row[0].strip("`"), row[1]) for row in settings_table()] == [
-        (name, shown(default)) for name, default in settings.defaults().items()
+        (name, shown(default)) for name, default in setting_defaults().items()
     ]
     assert all(len(row) == 3 and row[2] for row in settings_table())
 
@@ -45,8 +46,8 @@ def test_readme_has_every_setting_with_its_default_when_settings_are_read() -> N
 def test_sample_has_every_setting_when_settings_are_read() -> None:
     values = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
     host_only = {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"}
-    assert [name for name in values if name not in host_only] == list(settings.names())
-    for name, default in settings.defaults().items():
+    assert [name for name in values if name not in host_only] == list(setting_defaults())
+    for name, default in setting_defaults().items():
         if default is not None and name not in SANDBOX_ONLY:
             assert values[name] == default, name
     settings.read_settings(values)
@@ -100,9 +101,11 @@ def test_every_alert_is_in_its_document_when_the_relay_can_raise_it() -> None:
     for call in ast.walk(
         ast.parse((ROOT / "finetune_wandb" / "relay" / "run" / "alerts.py").read_text())
     ):
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "RunAlert":
-            given = [arg.value if isinstance(arg, ast.Constant) else "" for arg in call.args]
-            raised.add((given[0], given[1], given[4] if len(given) > 4 else "WARN"))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "_alert":
+            kind = ast.literal_eval(call.args[0])
+            more = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+            reason = f"{kind}:{more['part']}" if "part" in more else kind
+            raised.add((kind, reason, more.get("level", "WARN")))
     rows = [
         [cell.strip(" `") for cell in line.strip("|").split(" | ")]
         for line in (ROOT / "docs" / "alerts.md").read_text().splitlines()
@@ -111,7 +114,7 @@ def test_every_alert_is_in_its_document_when_the_relay_can_raise_it() -> None:
     assert {(row[0], row[1], row[3]) for row in rows} == raised
     assert len(rows) == len(raised)
     kinds = {kind for kind, _, _ in raised}
-    assert kinds == set((settings.defaults()["ALERTS"] or "").split(","))
+    assert kinds == set((setting_defaults()["ALERTS"] or "").split(","))
 
 
 def test_words_are_in_order_and_explained_once_when_the_glossary_is_read() -> None:

@@ -15,8 +15,10 @@ from rich.console import Console
 from dev.bench import (
     backfill,
     cold_start,
+    cost,
     growth,
     idle_tick,
+    lag,
     latency,
     live_tick,
     onboarding,
@@ -26,7 +28,17 @@ from dev.bench.report import Findings
 
 QUESTIONS: Final[dict[str, Any]] = {
     module.NAME: module
-    for module in (backfill, live_tick, idle_tick, growth, latency, cold_start, onboarding)
+    for module in (
+        backfill,
+        live_tick,
+        idle_tick,
+        growth,
+        latency,
+        cold_start,
+        onboarding,
+        lag,
+        cost,
+    )
 }
 _FOLDER: Final = Path(".bench")
 
@@ -34,6 +46,8 @@ _FOLDER: Final = Path(".bench")
 async def run(names: list[str], *, quick: bool, folder: Path, console: Console) -> None:
     """Measure these questions and write what came of them."""
     answers: dict[str, Findings] = {}
+    # Figures of an earlier run must not stand for a question that ends with an error.
+    (folder / "results.json").unlink(missing_ok=True)
     for name in names:
         module = QUESTIONS[name]
         console.print(f"{name}: {module.__doc__.splitlines()[0]}")

@@ -5,15 +5,16 @@ the same job send the same bytes.
 """
 
 import math
+from functools import cache
 from typing import Any, Final
+
+from dev.tools.demo.values import Published, published
 
 Json = dict[str, Any]
 
 BORN: Final = 1_760_000_000
 """Creation of every job (unix seconds): long enough ago that nothing is waited for."""
-_METRICS: Final = frozenset(
-    f"{part}_{name}" for part in ("train", "valid") for name in ("loss", "mean_token_accuracy")
-)
+_COLUMNS: Final = ("train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 
 
 def job_object(job: str, status: str, *, result_files: list[str] | None = None) -> Json:
@@ -89,24 +90,27 @@ def checkpoints(job: str, last: int) -> list[Json]:
     ]
 
 
-def values_in(history: list[Json]) -> int:
-    """Return how many metric values a run's rows hold, duplicates included."""
-    return sum(key in _METRICS for row in history for key in row)
+@cache
+def live_values(last: int) -> Published:
+    """Return the values that the events of steps 1 to `last` publish, the same for each job."""
+    return published(metric_events("", last))
 
 
-def values_published(last: int) -> int:
-    """Return how many values steps 1 to `last` have."""
-    return sum(len(values_at(step)) for step in range(1, last + 1))
+@cache
+def all_values(last: int) -> Published:
+    """Return the values of a job that is over: of events, checkpoints and result file."""
+    return published(metric_events("", last), checkpoints("", last), result_csv(last).encode())
 
 
+@cache
 def result_csv(last: int) -> str:
     """Return a result file of steps 1 to `last`, in the spelling that result files use.
 
     Every tenth line has all four metrics, the others leave validation empty.
     """
-    lines = ["step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"]
+    lines = [",".join(("step", *_COLUMNS))]
     for step in range(1, last + 1):
         values = values_at(step)
         numbers = [repr(value) for value in values.values()] + ["", ""]
-        lines.append(",".join([str(step), *numbers[: len(_METRICS)]]))
+        lines.append(",".join([str(step), *numbers[: len(_COLUMNS)]]))
     return "\n".join(lines) + "\n"

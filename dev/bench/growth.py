@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from dev.bench import data, report
 from dev.bench.report import Figure, Findings, median, paired
-from dev.bench.stage import PROJECT, REST_S, Stage, stage
-from dev.bench.watch import Usage
+from dev.bench.stage import REST_S, Stage, stage
+from dev.bench.watch import Usage, measured
+from dev.tools.demo.cloud import PROJECT
+from dev.tools.demo.values import Published, published
 
 NAME: Final = "growth"
 _NEW_ROWS: Final = 5
@@ -73,9 +75,11 @@ async def _ticks(place: Stage, size: Size) -> Findings:
             await relay(place, other)
         for job in sorted(steps, reverse=turn % 2 == 0):
             usage = await relay(place, data.job_object(job, "running"))
-            await check(place, job, steps[job] - _NEW_ROWS)
+            await check_step(place, job, steps[job] - _NEW_ROWS)
             if turn >= 0:  # the first brings the past, the second is warm
                 costs[job].append(usage)
+    for job, last in steps.items():
+        await check_run(place, job, data.live_values(last - _NEW_ROWS))
     cpu = {job: [usage.cpu_s for usage in one] for job, one in costs.items()}
     wall = {job: [usage.wall_s for usage in one] for job, one in costs.items()}
     return Findings(
@@ -102,11 +106,10 @@ async def _memory(place: Stage, size: Size, findings: Findings) -> None:
     for job, values in (("ftjob-small", size.small_values), ("ftjob-large", size.large_values)):
         steps = values // _VALUES_PER_10 * 10
         finished = data.job_object(job, "succeeded", result_files=[f"file-{job}"])
-        await place.put_job(
-            _ACCOUNT, job, job=finished, events=[], result_csv=data.result_csv(steps)
-        )
+        content = data.result_csv(steps)
+        await place.put_job(_ACCOUNT, job, job=finished, events=[], result_csv=content)
         usage = await relay(place, finished)
-        await check(place, job, steps)
+        await check_run(place, job, published(result_file=content.encode()))
         peaks[job], seconds[job] = usage.peak_bytes, usage.wall_s
     findings.figures.append(
         Figure(
@@ -121,12 +124,15 @@ async def _memory(place: Stage, size: Size, findings: Findings) -> None:
     findings.raw["medians_cpu_s"] = {job: median(one) for job, one in findings.raw["cpu_s"].items()}
 
 
-async def check(place: Stage, job: str, steps: int) -> None:
-    """Raise WorkMissingError unless the job was relayed to its last step, with every value."""
-    shown = await place.shown_job(job) or {"last_step": None, "values": 0}
-    report.require(f"{PROJECT}/{job}: last step", shown["last_step"], steps)
-    wanted = data.values_published(steps)
-    report.require(f"{PROJECT}/{job}: values", shown["values"], wanted)
+async def check_step(place: Stage, job: str, step: int) -> None:
+    """Raise WorkMissingError unless the app says that the job was relayed to this step."""
+    shown = await place.shown_job(job)
+    report.require(f"{job}: last step", shown and shown["last_step"], step)
+
+
+async def check_run(place: Stage, job: str, values: Published) -> None:
+    """Raise WorkMissingError unless the job's run holds exactly these values."""
+    report.require_values(job, values, await place.run(f"{PROJECT}/{job}"))
 
 
 async def relay(place: Stage, job: data.Json) -> Usage:
@@ -139,7 +145,7 @@ async def relay(place: Stage, job: data.Json) -> Usage:
     }
     url = f"{place.host_url}/admin/functions/relay_jobs?wait=1"
     async with (
-        Usage(place.stack.host_pid) as usage,
+        measured(place.stack.host_pid) as usage,
         place.http.post(url, json={"input": json.dumps(message)}) as answer,
     ):
         result = await answer.json()

@@ -53,15 +53,15 @@ async def _measure(place: Stage, size: Size) -> Findings:
     await _complete(place, finished)
     recorded = await place.record_tick()
     ticks, floors = [], []
-    async with floor(recorded, place.stack.run_dir) as bare:
+    async with floor(recorded, place.stack.run_dir) as listings:
         # A new process asks storage once which jobs are complete.
         await place.tick()
         await place.forget_requests()
         for _ in range(size.repetitions):
             ticks.append(await place.tick())
-            floors.append(await bare.run())
+            floors.append(await listings.bare())
         requests = sum(item["count"] for item in await place.requests())
-    ours = requests - bare.count * size.repetitions
+    ours = requests - listings.count * size.repetitions
     check(ours, sum(tick.messages for tick in ticks), len(accounts) * size.repetitions)
     wall = paired([tick.timer_s for tick in ticks], [one["wall_s"] for one in floors])
     cpu = paired([tick.cpu_s for tick in ticks], [one["cpu_s"] for one in floors])
@@ -83,7 +83,7 @@ async def _measure(place: Stage, size: Size) -> Findings:
             "floor": floors,
             "median_tick_wall_s": median([tick.timer_s for tick in ticks]),
             "messages": sum(tick.messages for tick in ticks),
-            "recorded": bare.count,
+            "recorded": listings.count,
         },
     )
 

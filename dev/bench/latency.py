@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dev.bench import data
+from dev.bench.live_tick import check_values
 from dev.bench.report import Figure, Findings, percentile
-from dev.bench.stage import PROJECT, Stage, at_once, stage
+from dev.bench.stage import Stage, stage
+from dev.tools.demo.cloud import PROJECT
 
 NAME: Final = "latency"
 _PER_ACCOUNT: Final = 20
@@ -44,24 +45,21 @@ async def _measure(place: Stage, size: Size) -> Findings:
     ]
     await place.onboard({account for account, _ in running})
 
-    async def train(account: str, job: str, step: int) -> None:
-        events = data.metric_events(job, step)
-        await place.put_job(account, job, job=data.job_object(job, "running"), events=events)
-
     step, seconds = 20, []
-    await at_once(train(account, job, step) for account, job in running)
+    await place.train(running, step)
     await place.tick()
     for turn in range(size.repetitions):
         step += 1
         watched = running[turn * 7 % len(running)]
-        await at_once(train(*other, step) for other in running if other != watched)
+        await place.train((other for other in running if other != watched), step)
         await place.rest()
-        await train(*watched, step)
+        await place.train([watched], step)
         published = time.perf_counter()
         tick = asyncio.create_task(place.tick())
         await _readable(place, watched[1], step)
         seconds.append(time.perf_counter() - published)
         await tick
+    await check_values(place, running, step)
     return Findings(
         [
             Figure(

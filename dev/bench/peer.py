@@ -3,52 +3,47 @@
 A live tick is what people write today: list a job's events with the `openai` client, resume its
 run, log what is new, finish.
 
-Its SDK is told to print nothing, collect no system metrics and look for no git repository; its
+The SDK is told to print nothing, collect no system metrics and look for no git repository; its
 artifact step is switched off by a patch where only metrics are compared.
 
 Run: python -m dev.bench.peer CONFIG; CONFIG is JSON with `wandb_url`, `key`, `folder`, `artifacts`,
-`live`.
-Each line on standard input is JSON with `base_url` and `jobs`; the answer is one line of JSON.
+`live`. A question is `{"base_url", "jobs"}`.
 """
 
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
+
+from dev.tools.lines import answers, isolate_wandb, questions
 
 
 def main() -> None:
+    """Answer questions until there are no more."""
     config = json.loads(sys.argv[1])
-    folder = config["folder"]
-    os.environ.update(
-        {
-            "HOME": folder,
-            "WANDB_BASE_URL": config["wandb_url"],
-            "WANDB_API_KEY": config["key"],
-            "WANDB_DIR": folder,
-            "WANDB_CACHE_DIR": folder,
-            "WANDB_DATA_DIR": folder,
-            "WANDB_CONFIG_DIR": folder,
-            "WANDB_SILENT": "true",
-            "WANDB_CONSOLE": "off",
-            "WANDB_ERROR_REPORTING": "false",
-        }
-    )
-    # The SDK may print; results must stand on standard output alone.
-    results, sys.stdout = sys.stdout, sys.stderr
-    began = time.perf_counter()
-    sync = _sync(config)
-    imported_s = time.perf_counter() - began
-    for line in sys.stdin:
-        task = json.loads(line)
+    with answers() as stream:
+        os.environ["HOME"] = config["folder"]
+        isolate_wandb(
+            config["folder"],
+            {
+                "WANDB_BASE_URL": config["wandb_url"],
+                "WANDB_API_KEY": config["key"],
+                "WANDB_CONSOLE": "off",
+            },
+        )
         began = time.perf_counter()
-        sync(task["base_url"], task["jobs"])
-        result = {"wall_s": time.perf_counter() - began, "import_s": imported_s}
-        print(json.dumps(result), file=results, flush=True)
+        work = _work(config)
+        imported_s = time.perf_counter() - began
+        for question in questions():
+            began = time.perf_counter()
+            work(question["base_url"], question["jobs"])
+            result = {"wall_s": time.perf_counter() - began, "import_s": imported_s}
+            print(json.dumps(result), file=stream)
 
 
-def _sync(config: dict[str, Any]) -> Any:
+def _work(config: dict[str, Any]) -> Callable[[str, list[str]], None]:
     import openai
     import wandb
     from wandb.integration.openai.fine_tuning import WandbLogger

@@ -4,13 +4,15 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from dev.tools.demo.values import Published, compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,16 @@ def require(what: str, done: object, wanted: object) -> None:
     """Raise WorkMissingError unless exactly the wanted work was done."""
     if done != wanted:
         raise WorkMissingError(f"{what}: {done} of {wanted}")
+
+
+def require_values(run: str, published: Published, shown: Mapping[str, Any] | None) -> None:
+    """Raise WorkMissingError unless a run holds exactly the published values, each once.
+
+    `shown` is what W&B holds of the run, None for no run.
+    """
+    comparison = compare(published, shown["history"] if shown else ())
+    if not comparison.exact:
+        raise WorkMissingError(f"{run}: {comparison.counts()}")
 
 
 def median(values: Sequence[float]) -> float:

@@ -6,27 +6,23 @@ driven from outside, as Azure and a person would drive it.
 
 import asyncio
 import json
-import os
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
+from azure.storage.queue import generate_account_sas
 
-from dev.bench.data import Json
-from dev.bench.watch import HostLog, Recorded, Recorder, Usage
-from dev.tools import processes, wiring
-from dev.tools.demo.cloud import Cloud, until
-from dev.tools.local_stack import ROOT, Stack
-from dev.tools.processes import Process
+from dev.bench import data, report
+from dev.bench.watch import HostLog, Recorded, measured, recording
+from dev.tools.demo.cloud import KEY, Cloud, Json, until
+from dev.tools.lines import Lines, lines
+from dev.tools.local_stack import Stack
 
-SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000001"
-KEY: Final = "wandb_v1_" + "a" * 77
-PROJECT: Final = "sandbox-team/azure-openai-fine-tuning"
 NEVER: Final = "0 0 0 29 2 *"
 _AT_ONCE: Final = 16
 _PATIENCE_S: Final = 300.0
@@ -49,16 +45,14 @@ class Tick:
 class Stage(Cloud):
     """One stack under measurement."""
 
-    def __init__(self, http: aiohttp.ClientSession, stack: Stack, env: Mapping[str, str]) -> None:
+    def __init__(self, http: aiohttp.ClientSession, stack: Stack) -> None:
         super().__init__(
             http,
             sandbox_url=stack.sandbox_url,
             host_url=stack.host_url,
-            subscription=SUBSCRIPTION,
             group="rg-bench",
         )
         self.stack = stack
-        self._env = env
         self._ticked_at = 0.0
 
     async def onboard(self, names: Iterable[str]) -> None:
@@ -72,13 +66,25 @@ class Stage(Cloud):
         healthy = {item["name"] for item in shown if item["healthy"]}
         return True if wanted <= healthy else None
 
+    async def train(self, running: Iterable[tuple[str, str]], last: int) -> None:
+        """Have Azure show these running jobs, (account, id), with their events up to step `last`."""
+        await at_once(
+            self.put_job(
+                account,
+                job,
+                job=data.job_object(job, "running"),
+                events=data.metric_events(job, last),
+            )
+            for account, job in running
+        )
+
     def log(self) -> HostLog:
         """Return the host's log from now on."""
         return HostLog(self.stack.run_dir / "host.log")
 
     async def tick(self) -> Tick:
         """Run one tick to its end: the timer, and every message that it sent."""
-        async with Usage(self.stack.host_pid) as usage:
+        async with measured(self.stack.host_pid) as usage:
             timer_s, messages = await self._tick(self.log())
         self._ticked_at = time.perf_counter()
         return Tick(usage.wall_s, timer_s, usage.cpu_s, usage.peak_bytes, messages)
@@ -98,7 +104,7 @@ class Stage(Cloud):
         timer_s = time.perf_counter() - started
         messages = log.messages_sent()
         if messages:
-            await log.wait(r"relay_jobs \S+ succeeded", messages, seconds=_PATIENCE_S)
+            await log.wait(r"(?:relay|backfill)_jobs \S+ succeeded", messages, seconds=_PATIENCE_S)
         return timer_s, messages
 
     async def record_tick(self) -> list[Recorded]:
@@ -108,8 +114,9 @@ class Stage(Cloud):
         """
         await self.stack.stop_host()
         wandb_url = f"http://127.0.0.1:{self.stack.ports.wandb}"
-        async with Recorder(sandbox_url=self.sandbox_url, wandb_url=wandb_url) as recorder:
-            host = self._recording_host(recorder.environ)
+        async with recording(sandbox_url=self.sandbox_url, wandb_url=wandb_url) as recorder:
+            port = self.stack.ports.host
+            host = self.stack.new_host("recording", port, env=recorder.environ)
             await host.start(60)
             try:
                 await self._tick(HostLog(host.log_path))
@@ -117,82 +124,6 @@ class Stage(Cloud):
                 await host.stop(grace=13)
         await self.stack.start_host()
         return recorder.requests
-
-    def _recording_host(self, through: Mapping[str, str]) -> Process:
-        ports = self.stack.ports
-        environ = {**ports.environ(), **wiring.isolated(ports), **self._env, **through}
-        command = [
-            sys.executable,
-            "-m",
-            "dev.devhost",
-            "--app",
-            str(ROOT),
-            "--port",
-            str(ports.host),
-        ]
-        folder = self.stack.run_dir / "recording"
-        folder.mkdir(exist_ok=True)
-
-        async def is_ready() -> bool:
-            return await processes.answers(f"{self.host_url}/admin/host/status")
-
-        process = Process("host", command, {**os.environ, **environ}, ROOT, folder, is_ready)
-        process.log_path.write_bytes(b"")
-        return process
-
-    async def requests(self) -> list[Json]:
-        """Return the requests since the last `forget_requests`."""
-        return list(await self.control("GET", "requests"))
-
-    async def forget_requests(self) -> None:
-        await self.control("DELETE", "requests")
-
-
-class Lines:
-    """A running module that answers line by line.
-
-    Its imports and first connections are over when it is measured, and it shares neither memory
-    nor event loop with what drives it.
-    """
-
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        self._process = process
-        self._log = log
-
-    async def ask(self, question: object) -> dict[str, Any]:
-        """Send one line and return the answer. Raises RuntimeError when the process has ended."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None, "started with a pipe"
-        assert stdout is not None, "started with a pipe"
-        stdin.write(json.dumps(question).encode() + b"\n")
-        await stdin.drain()
-        line = await stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process ended: {_tail(self._log)}")
-        return dict(json.loads(line))
-
-
-@asynccontextmanager
-async def lines(module: str, *arguments: str, log: Path) -> AsyncIterator[Lines]:
-    """Run `python -m MODULE ARGUMENTS`; what it says besides its answers goes to `log`."""
-    with log.open("wb") as errors:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module, *arguments),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-        )
-    try:
-        yield Lines(process, log)
-    finally:
-        if process.stdin is not None:
-            process.stdin.close()
-        await process.wait()
-
-
-def _tail(log: Path) -> str:
-    return log.read_text(errors="replace")[-1000:]
 
 
 @asynccontextmanager
@@ -213,43 +144,86 @@ async def peer(place: "Stage", *, artifacts: bool, live: bool) -> AsyncIterator[
 
 
 class Floor:
-    """The floor's process, ready to send the recorded requests whenever it is told to."""
+    """The floor's process, ready to do a recorded tick's work whenever it is asked to."""
 
     def __init__(self, process: Lines, count: int) -> None:
         self._process = process
         self.count = count
+        """Requests of the tick."""
 
-    async def run(self) -> Json:
-        """Send everything once; return wall_s, cpu_s. Raises RuntimeError where some failed."""
-        result = await self._process.ask("go")
-        if result["failed"]:
-            raise RuntimeError(f"{result['failed']} of the floor's requests were refused")
+    async def bare(self) -> Json:
+        """Send the requests and nothing else; return wall_s and cpu_s."""
+        return await self._ask("bare", anew=False)
+
+    async def relay(self, values: int | None = None, *, anew: bool = False) -> Json:
+        """Relay as little as a relay can; return wall_s and cpu_s.
+
+        `anew`: nothing is known of the jobs. Raises WorkMissingError unless the rows made have
+        so many values.
+        """
+        result = await self._ask("relay", anew=anew)
+        if values is not None:
+            report.require("values in the floor's rows", result["values"], values)
+        return result
+
+    async def _ask(self, how: str, *, anew: bool) -> Json:
+        result = await self._process.ask({"how": how, "anew": anew})
+        report.require("requests of the floor that were refused", result["failed"], 0)
         return result
 
 
 @asynccontextmanager
 async def floor(
-    requests: list[Recorded], folder: Path, *, concurrency: int = 32
+    requests: list[Recorded], folder: Path, *, storage: str | None = None
 ) -> AsyncIterator[Floor]:
-    """Start a floor process for these requests, its connections open."""
+    """Start a floor process for these requests, its connections open.
+
+    It can relay where it is given the connection string of a `storage`.
+    """
+    config: Json = {"requests": [asdict(item) for item in requests]}
+    if storage is not None:
+        config |= _signed(storage)
     path = folder / "floor.json"
-    path.write_text(json.dumps([asdict(item) for item in requests]))
-    log = folder / "floor.log"
-    async with lines("dev.bench.floor", str(path), str(concurrency), log=log) as process:
+    path.write_text(json.dumps(config))
+    async with lines("dev.bench.floor", str(path), log=folder / "floor.log") as process:
         ready = Floor(process, len(requests))
-        await ready.run()
+        await ready.bare()
+        if storage is not None:
+            await ready.relay()
         yield ready
 
 
+def _signed(storage: str) -> dict[str, str]:
+    """Return the addresses of both services; a signature costs nothing with each request."""
+    parts = dict(part.split("=", 1) for part in storage.split(";") if part)
+    mark = generate_account_sas(
+        *(parts["AccountName"], parts["AccountKey"], "sco", "rwdlacup"),
+        expiry=datetime.now(UTC) + timedelta(days=1),
+        services="qt",
+    )
+    return {
+        "tables": f"{parts['TableEndpoint']}?{mark}",
+        "queue": f"{parts['QueueEndpoint']}/floor?{mark}",
+    }
+
+
 @asynccontextmanager
-async def stage(run_dir: Path, *, env: Mapping[str, str] | None = None) -> AsyncIterator[Stage]:
+async def stage(
+    run_dir: Path, *, env: Mapping[str, str] | None = None, log_storage: bool = False
+) -> AsyncIterator[Stage]:
     """Start a stack with a vault that holds a good key; `env` goes to the host."""
     settings = {"RELAY_SCHEDULE": NEVER, "DRIFT_SCHEDULE": NEVER, "ARTIFACTS": "off"}
     settings |= dict(env or {})
-    stack = Stack(run_dir=run_dir, isolated=True, host_env=settings, progress=lambda _: None)
+    stack = Stack(
+        run_dir=run_dir,
+        isolated=True,
+        host_env=settings,
+        log_storage=log_storage,
+        progress=lambda _: None,
+    )
     timeout = aiohttp.ClientTimeout(total=_PATIENCE_S)
     async with stack, aiohttp.ClientSession(timeout=timeout) as http:
-        ready = Stage(http, stack, settings)
+        ready = Stage(http, stack)
         await ready.put_vault()
         await ready.put_secret(KEY)
         yield ready

@@ -7,14 +7,14 @@ proxy, in a pass that is not measured.
 """
 
 import asyncio
-import contextlib
 import re
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import aiohttp
 import psutil
@@ -33,44 +33,38 @@ def cpu_s(pid: int) -> float:
     return float(times.user + times.system)
 
 
+@dataclass(slots=True)
 class Usage:
-    """Measures a process while the block runs. Memory is sampled fifty times a second."""
+    """What a process used, once the block of `measured` is over; seconds and bytes."""
 
-    def __init__(self, pid: int) -> None:
-        self.wall_s = self.cpu_s = 0.0
-        self.peak_bytes = 0
-        self._pid = pid
-        self._process = psutil.Process(pid)
-        self._sampler: asyncio.Task[None] | None = None
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+    """Sampled fifty times a second."""
 
-    async def __aenter__(self) -> Self:
-        self._sample()
-        self._sampler = asyncio.create_task(self._sampling())
-        self._cpu, self._wall = cpu_s(self._pid), time.perf_counter()
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.wall_s = time.perf_counter() - self._wall
-        if self._sampler is not None:
-            self._sampler.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sampler
-        if error is None:
-            self.cpu_s = cpu_s(self._pid) - self._cpu
-            self._sample()
+@asynccontextmanager
+async def measured(pid: int) -> AsyncIterator[Usage]:
+    """Measure a process while the block runs."""
+    usage, process = Usage(), psutil.Process(pid)
 
-    async def _sampling(self) -> None:
+    def sample() -> None:
+        usage.peak_bytes = max(usage.peak_bytes, process.memory_info().rss)
+
+    async def sampling() -> None:
         while True:
+            sample()
             await asyncio.sleep(_SAMPLE_S)
-            self._sample()
 
-    def _sample(self) -> None:
-        self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)
+    sampler = asyncio.create_task(sampling())
+    cpu, wall = cpu_s(pid), time.perf_counter()
+    try:
+        yield usage
+        usage.wall_s, usage.cpu_s = time.perf_counter() - wall, cpu_s(pid) - cpu
+        sample()
+    finally:
+        sampler.cancel()
+        await asyncio.wait([sampler])
 
 
 _POLL_S: Final = 0.004
@@ -98,13 +92,16 @@ class HostLog:
 
     async def wait(self, pattern: str, count: int, *, seconds: float) -> None:
         """Wait until so many lines match. Raises TimeoutError with the end of the log."""
-        wanted = re.compile(pattern.encode())
         end = time.monotonic() + seconds
-        while len(wanted.findall(self.read())) < count:
+        while self.count(pattern) < count:
             if time.monotonic() > end:
                 tail = self._text[-2000:].decode(errors="replace")
                 raise TimeoutError(f"not {count} times {pattern!r} in {seconds:.0f} s:\n{tail}")
             await asyncio.sleep(_POLL_S)
+
+    def count(self, pattern: str) -> int:
+        """Return how often a pattern stands in what was written."""
+        return len(re.findall(pattern.encode(), self.read()))
 
     def messages_sent(self) -> int:
         """Return how many messages the ticks since then sent. Raises ValueError for none."""
@@ -133,48 +130,26 @@ class Recorded:
 class Recorder:
     """Two ports, one for Azure and one for W&B; everything passes, the data plane is kept."""
 
-    def __init__(self, *, sandbox_url: str, wandb_url: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession) -> None:
         self.requests: list[Recorded] = []
-        self._targets = {"azure": sandbox_url, "wandb": wandb_url}
-        self._urls: dict[str, str] = {}
-        self._runners: list[web.ServerRunner] = []
-        self._session: aiohttp.ClientSession | None = None
+        self.environ: dict[str, str] = {}
+        """The app's settings that lead it through the proxy."""
+        self._session = session
 
-    @property
-    def environ(self) -> dict[str, str]:
-        """Return the app's settings that lead it through the proxy."""
-        return {"SANDBOX_URL": self._urls["azure"], "WANDB_BASE_URL": self._urls["wandb"]}
+    async def open(self, setting: str, target: str) -> web.ServerRunner:
+        """Open the port that stands for `target`; `setting` is what names it to the app."""
+        handler = self._handler(setting == "SANDBOX_URL", target)
+        server = web.Server(handler, request_factory=_request, access_log=None)
+        runner = web.ServerRunner(server)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+        self.environ[setting] = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        return runner
 
-    async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=0)
-        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
-        for name, target in self._targets.items():
-            runner = web.ServerRunner(
-                web.Server(self._handler(name, target), request_factory=_request, access_log=None)
-            )
-            await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
-            await site.start()
-            self._runners.append(runner)
-            self._urls[name] = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for runner in self._runners:
-            await runner.cleanup()
-        if self._session is not None:
-            await self._session.close()
-
-    def _handler(self, name: str, target: str) -> Any:
+    def _handler(self, is_azure: bool, target: str) -> Any:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             body = await request.read()
-            self._keep(name, target, request, body)
-            assert self._session is not None, "the proxy answers only while it is entered"
+            self._keep(is_azure, target, request, body)
             headers = {key: value for key, value in request.headers.items() if key != "Host"}
             async with self._session.request(
                 request.method,
@@ -188,13 +163,27 @@ class Recorder:
 
         return handle
 
-    def _keep(self, name: str, target: str, request: web.BaseRequest, body: bytes) -> None:
-        if name == "azure" and ".openai.azure.com/" not in request.raw_path:
+    def _keep(self, is_azure: bool, target: str, request: web.BaseRequest, body: bytes) -> None:
+        if is_azure and ".openai.azure.com/" not in request.raw_path:
             return
         headers = {key: request.headers[key] for key in _KEPT if key in request.headers}
-        service = "wandb" if name == "wandb" else "openai"
+        service = "openai" if is_azure else "wandb"
         url = f"{target}{request.raw_path}"
         self.requests.append(Recorded(service, request.method, url, headers, body.decode()))
+
+
+@asynccontextmanager
+async def recording(*, sandbox_url: str, wandb_url: str) -> AsyncIterator[Recorder]:
+    """Run a recorder before these two."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with (
+        aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
+        AsyncExitStack() as ports,
+    ):
+        recorder = Recorder(session)
+        for setting, target in (("SANDBOX_URL", sandbox_url), ("WANDB_BASE_URL", wandb_url)):
+            ports.push_async_callback((await recorder.open(setting, target)).cleanup)
+        yield recorder
 
 
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Any:

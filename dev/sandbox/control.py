@@ -95,10 +95,13 @@ def _add_fault(world: World, call: Call) -> web.Response:
 
 
 def _end_faults(world: World, call: Call) -> web.Response:
-    named = [fault for fault in world.faults if fault.name == call.params["name"]]
-    for fault in named:
+    """Remove the rules of a name, or all; what they hold goes on."""
+    name = call.params.get("name")
+    ended = [fault for fault in world.faults if name in (None, fault.name)]
+    for fault in ended:
         world.faults.remove(fault)
-    return json_response({"cleared": len(named), "hits": sum(item.hit_count for item in named)})
+        fault.removed.set()
+    return json_response({"cleared": len(ended), "hits": sum(item.hit_count for item in ended)})
 
 
 def _put_settings(world: World, call: Call) -> web.Response:
@@ -159,7 +162,7 @@ def routes(world: World) -> Handler:
     add("DELETE", "requests", clear(lambda: world.requests))
     add("GET", "faults", lambda _: json_response([fault.as_json() for fault in world.faults]))
     add("POST", "faults", lambda call: _add_fault(world, call))
-    add("DELETE", "faults", clear(lambda: world.faults))
+    add("DELETE", "faults", lambda call: _end_faults(world, call))
     add("DELETE", "faults/<name>", lambda call: _end_faults(world, call))
     add("GET", "notices", lambda _: json_response(notices.published(world)))
     add("DELETE", "notices", clear(lambda: notices.published(world)))

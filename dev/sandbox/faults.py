@@ -1,20 +1,23 @@
 """Faults on request: which calls fail, how often, and in which way.
 
 A fault either answers in the service's place, or drops the connection before or after the
-service did its work (`after`: the write took effect and the answer was lost), or is slow.
+service did its work (`after`: the write took effect and the answer was lost), or is slow, or
+holds the call until the rule is removed, so that others can act at that very moment.
 """
 
+import asyncio
 import random
 from dataclasses import dataclass, field
 from typing import Any
 
 SERVICES = ("arm", "entra", "eventgrid", "openai", "vault", "wandb")
-_ACTIONS = ("status", "drop", "delay_s", "truncate", "raw_body")
+_ACTIONS = ("status", "drop", "delay_s", "truncate", "raw_body", "hold")
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "service": str,
     "path_contains": str,
     "host_contains": str,
     "method": str,
+    "skip": int,
     "times": int,
     "probability": (int, float),
     "seed": (int, str),
@@ -25,9 +28,8 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 
 @dataclass
 class Fault:
-    """One rule. `times` counts down; without it `probability` decides, by its own seed.
-
-    `name` is what whoever set it may take it away by.
+    """One rule. `skip` calls pass first, then `times` counts down; without it `probability`
+    decides, by its own seed. A rule can be removed by its `name`.
     """
 
     service: str | None
@@ -40,6 +42,8 @@ class Fault:
     rng: random.Random = field(default_factory=random.Random)
     hit_count: int = 0
     name: str = ""
+    skip: int = 0
+    removed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hits(self, service: str, method: str, path: str, host: str) -> bool:
         """Decide whether this request meets the fault, and count it if so."""
@@ -51,6 +55,9 @@ class Fault:
             or (self.times is not None and self.times <= 0)
             or (self.probability is not None and self.rng.random() >= self.probability)
         ):
+            return False
+        if self.skip > 0:
+            self.skip -= 1
             return False
         if self.times is not None:
             self.times -= 1
@@ -91,6 +98,9 @@ def parse(body: Any) -> Fault:
     if probability is not None and not 0 <= probability <= 1:
         raise ValueError("probability: from 0 to 1")
     method = body.get("method")
+    skip = body.get("skip") or 0
+    if skip < 0:
+        raise ValueError("skip: must be 0 or more")
     return Fault(
         service=service,
         path_contains=body.get("path_contains") or "",
@@ -101,6 +111,7 @@ def parse(body: Any) -> Fault:
         action=_action(body.get("action")),
         rng=random.Random(body.get("seed") or 0),
         name=body.get("name") or "",
+        skip=skip,
     )
 
 

@@ -91,6 +91,8 @@ class Sandbox:
         action = fault.action
         if "delay_s" in action:
             await asyncio.sleep(float(action["delay_s"]))
+        if "hold" in action:
+            await fault.removed.wait()
         if "status" in action:
             return _instead(action)
         if action.get("drop") == "before":

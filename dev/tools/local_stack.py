@@ -49,6 +49,7 @@ class Stack:
         env: Mapping[str, str] | None = None,
         host_env: Mapping[str, str] | None = None,
         lease: float | None = None,
+        log_storage: bool = False,
         progress: Callable[[str], None] = say,
     ) -> None:
         """Prepare a stack; entering it starts the processes.
@@ -57,7 +58,7 @@ class Stack:
         W&B whatever the environment says. Otherwise ports and settings come from the
         environment. `env` goes to all three processes, `host_env` to the host alone; both win.
         `fresh` empties kept storage first. `lease` is the host's queue lease in seconds,
-        otherwise HOST_LEASE_S or 20.
+        otherwise HOST_LEASE_S or 20. `log_storage` has azurite.log list each request.
         Raises StackError for a malformed port variable or settings file.
         """
         self.run_dir = run_dir.resolve()
@@ -68,6 +69,7 @@ class Stack:
         self._in_memory = isolated if in_memory is None else in_memory
         self._progress = progress
         self._lease = lease
+        self._log_storage = log_storage
         wiring_now = (
             wiring.isolated(self.ports)
             if isolated
@@ -172,27 +174,49 @@ class Stack:
         timers = self.run_dir / "timers"
         if self._fresh:
             shutil.rmtree(timers, ignore_errors=True)
-        host = [sys.executable, "-m", "dev.devhost", "--app", str(self._app)]
-        host += ["--port", str(self.ports.host), "--state-dir", str(timers)]
-        if self._lease is not None:
-            host += ["--lease", f"{self._lease:g}"]
-        self._add("sandbox", [sys.executable, "-m", "dev.sandbox.server"], self._environ)
-        self._add("azurite", azurite.command(ROOT, self.ports.azurite, data), self._environ)
-        self._add("host", host, self._host_environ)
+        storage = azurite.command(ROOT, self.ports.azurite, data, log=self._log_storage)
+        sandbox = [sys.executable, "-m", "dev.sandbox.server"]
 
-    def _add(self, name: str, command: list[str], environ: Mapping[str, str]) -> None:
-        async def is_ready() -> bool:
-            if name == "sandbox":
-                return await processes.answers(f"{self.sandbox_url}/_sandbox/health")
-            if name == "host":
-                # The one admin path that asks for no key.
-                return await processes.answers(f"{self.host_url}/admin/host/ping")
+        async def sandbox_is_ready() -> bool:
+            return await processes.answers(f"{self.sandbox_url}/_sandbox/health")
+
+        async def azurite_is_ready() -> bool:
             first = self.ports.azurite
             return all([await processes.listens(port) for port in range(first, first + 3)])
 
-        process = Process(name, command, environ, ROOT, self.run_dir, is_ready)
-        process.log_path.write_bytes(b"")
-        self._processes[name] = process
+        place, environ = self.run_dir, self._environ
+        self._processes = {
+            "sandbox": Process("sandbox", sandbox, environ, ROOT, place, sandbox_is_ready),
+            "azurite": Process("azurite", storage, environ, ROOT, place, azurite_is_ready),
+            "host": self.new_host("host", self.ports.host, "--state-dir", str(timers)),
+        }
+        for process in self._processes.values():
+            process.log_path.write_bytes(b"")
+
+    def new_host(
+        self,
+        name: str,
+        port: int,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        app: Path | None = None,
+        module: str = "dev.devhost",
+    ) -> Process:
+        """Prepare a host on this stack's sandbox and storage, with its settings; `env` wins.
+
+        The caller starts and stops it.
+        """
+        command = [sys.executable, "-m", module, "--app", str(app or self._app)]
+        command += ["--port", str(port)]
+        if self._lease is not None:
+            command += ["--lease", f"{self._lease:g}"]
+
+        async def is_ready() -> bool:
+            # The one admin path that asks for no key.
+            return await processes.answers(f"http://127.0.0.1:{port}/admin/host/ping")
+
+        environ = {**self._host_environ, **(env or {})}
+        return Process(name, [*command, *options], environ, ROOT, self.run_dir, is_ready)
 
     async def _start(self, name: str) -> None:
         started = time.monotonic()

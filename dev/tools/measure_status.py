@@ -18,8 +18,9 @@ from typing import Final
 
 import aiohttp
 
+from dev.tools.demo.cloud import SUBSCRIPTION
 from dev.tools.local_stack import Stack
-from finetune_wandb.clients.storage.account_table import AccountTable
+from finetune_wandb.clients.storage.account_tables import AccountTable
 from finetune_wandb.clients.storage.cursor_table import CursorTable
 from finetune_wandb.clients.storage.service import Storage, StorageAddress
 from finetune_wandb.clients.transport import Transport
@@ -28,7 +29,6 @@ from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.secret import secret_at
 
-_SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000001"
 _CHECKS: Final = (
     "eligible identity vault secret key routing access record portal".split()  # noqa: SIM905
 )
@@ -44,7 +44,7 @@ def report_of(number: int) -> AccountReport:
     """Return an account as a pass leaves it; every tenth one is not healthy."""
     healthy = number % 10 != 0
     return AccountReport(
-        id=AccountId(_SUBSCRIPTION, "rg-many", f"aoai-{number:04d}"),
+        id=AccountId(SUBSCRIPTION, "rg-many", f"aoai-{number:04d}"),
         checked_at=datetime.now(UTC),
         mode="full",
         findings=tuple(

@@ -7,24 +7,28 @@ answers becomes the new state. A step whose need was not met is not tried.
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from finetune_wandb.accounts.checks.vault import is_foreign
-from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, vault_key
+from finetune_wandb.accounts.checks.vault import is_foreign, lasting_rights
+from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.read import State, failure_of
 from finetune_wandb.model.accounts.account import TAG_SECRET, TAG_VAULT, Account
 from finetune_wandb.model.accounts.report import Step, StepKind, StepOutcome, StepState
 from finetune_wandb.model.accounts.vault import RoleAssignment, Vault, with_policy
+from finetune_wandb.model.audit import AuditEntry, Occasion, recorded
 from finetune_wandb.model.errors import AppError, NotReadyError, TemporaryError
 from finetune_wandb.model.settings import ApplyMode
 
 
 async def apply_plan(
-    state: State, plan: tuple[Step, ...], mode: ApplyMode, ports: ReconcilePorts
+    state: State, plan: tuple[Step, ...], mode: ApplyMode, ports: ReconcilePorts, occasion: Occasion
 ) -> tuple[State, tuple[StepOutcome, ...]]:
-    """Return the state after the steps that ran, and one outcome per step in plan order."""
+    """Return the state after the steps that ran, and one outcome per step in plan order.
+
+    Each step that is tried is in the audit, with the occasion of the pass.
+    """
     outcomes: list[StepOutcome] = []
     reached: dict[StepKind, StepState] = {}
     for step in plan:
-        state, outcome = await _run(state, step, mode, reached, ports)
+        state, outcome = await _run(state, step, mode, reached, ports, occasion)
         reached[step.kind] = outcome.state
         outcomes.append(outcome)
     return state, tuple(outcomes)
@@ -36,6 +40,7 @@ async def _run(
     mode: ApplyMode,
     reached: dict[StepKind, StepState],
     ports: ReconcilePorts,
+    occasion: Occasion,
 ) -> tuple[State, StepOutcome]:
     if mode == "observe":
         return state, StepOutcome(step, "skipped", "APPLY_MODE or the account's tag is observe")
@@ -46,8 +51,19 @@ async def _run(
         if reached.get(need, "done") != "done":
             waits = reached[need] == "deferred"
             return state, StepOutcome(step, "deferred" if waits else "skipped", f"needs {need}")
+    entry = AuditEntry(
+        at=state.now,
+        action=step.kind,
+        subject=str(state.account.id),
+        outcome="begun",
+        cause=step.cause,
+        trigger=occasion.trigger,
+        by=occasion.by,
+        detail={"target": step.target, **step.values},
+    )
     try:
-        return await _STEPS[step.kind](state, step, ports), StepOutcome(step, "done")
+        async with recorded(ports.audit, entry):
+            return await _STEPS[step.kind](state, step, ports), StepOutcome(step, "done")
     except TemporaryError as error:
         return state, StepOutcome(
             step, "deferred", error.message, error.code, "temporary", error.retry_after
@@ -56,7 +72,7 @@ async def _run(
         return state, StepOutcome(step, "failed", error.message, error.code, failure_of(error).kind)
 
 
-_ON_VAULT: frozenset[StepKind] = frozenset({"grant_role", "add_access_policy"})
+_ON_VAULT: frozenset[StepKind] = frozenset({"grant_role", "revoke_role", "add_access_policy"})
 
 
 def _is_foreign(state: State) -> bool:
@@ -73,11 +89,11 @@ async def _enable_identity(state: State, step: Step, ports: ReconcilePorts) -> S
 
 
 async def _write_record(state: State, step: Step, ports: ReconcilePorts) -> State:
-    account = state.account
-    if _missing_tags(account, step):  # not written with the identity
-        account = await _read_for_write(state, ports)
-        if tags := _missing_tags(account, step):
-            account = await ports.accounts.update_tags(account, tags)
+    if not _missing_tags(state.account, step):
+        return state  # written with the identity
+    account = await _read_for_write(state, ports)
+    if tags := _missing_tags(account, step):
+        account = await ports.accounts.update_tags(account, tags)
     return replace(state, account=account)
 
 
@@ -102,8 +118,35 @@ async def _grant_role(state: State, step: Step, ports: ReconcilePorts) -> State:
     made = await ports.roles.assign(
         step.target, step.values["role_id"], _principal(state.account), step.values["description"]
     )
-    ports.shared.amend(assignments_key(step.target), lambda kept: _with_assignment(kept, made))
-    return replace(state, assignments=_with_assignment(state.assignments, made))
+    return _change_assignments(
+        state,
+        ports,
+        lambda kept: (*(item for item in kept if item.id.lower() != made.id.lower()), made),
+    )
+
+
+async def _revoke_role(state: State, step: Step, ports: ReconcilePorts) -> State:
+    if all(item.is_fresh(state.now) for item in lasting_rights(state)):
+        raise NotReadyError("the narrower role was assigned a moment ago", subject=step.target)
+    await ports.roles.remove(step.target)
+    return _change_assignments(
+        state, ports, lambda kept: tuple(item for item in kept if item.id != step.target)
+    )
+
+
+def _change_assignments(
+    state: State,
+    ports: ReconcilePorts,
+    change: Callable[[tuple[RoleAssignment, ...]], tuple[RoleAssignment, ...]],
+) -> State:
+    """Bring what is known up to date, for this account and the others of its scope."""
+
+    def changed[T](kept: T) -> T | tuple[RoleAssignment, ...]:
+        # Where nothing could be read, one assignment is not the whole.
+        return change(kept) if isinstance(kept, tuple) else kept
+
+    ports.shared.amend(state.scope.lower(), changed)
+    return replace(state, assignments=changed(state.assignments))
 
 
 async def _add_access_policy(state: State, step: Step, ports: ReconcilePorts) -> State:
@@ -111,7 +154,7 @@ async def _add_access_policy(state: State, step: Step, ports: ReconcilePorts) ->
     principal = _principal(state.account)
     await ports.vaults.add_policy(state.vault, principal)
     ports.shared.amend(
-        vault_key(state.vault.address.host),
+        state.vault.address,
         # Others may have added theirs meanwhile: theirs stay.
         lambda kept: with_policy(kept, principal) if isinstance(kept, Vault) else kept,
     )
@@ -124,16 +167,10 @@ def _principal(account: Account) -> str:
     return account.principal_id
 
 
-def _with_assignment[T](kept: T, made: RoleAssignment) -> T | tuple[RoleAssignment, ...]:
-    """Add to what is known; where nothing could be read, one assignment is not the whole."""
-    if not isinstance(kept, tuple):
-        return kept
-    return (*(item for item in kept if item.id.lower() != made.id.lower()), made)
-
-
 _STEPS: dict[StepKind, Callable[[State, Step, ReconcilePorts], Awaitable[State]]] = {
     "enable_identity": _enable_identity,
     "grant_role": _grant_role,
+    "revoke_role": _revoke_role,
     "add_access_policy": _add_access_policy,
     "write_record": _write_record,
 }

@@ -14,7 +14,6 @@ from finetune_wandb.model.accounts.account import (
     TAG_VAULT,
     Account,
 )
-from finetune_wandb.model.accounts.vault import Vault
 from finetune_wandb.model.errors import NoticeError
 from finetune_wandb.model.ids import (
     VaultAddress,
@@ -58,10 +57,6 @@ class Desired:
     @property
     def in_scope(self) -> bool:
         return self.scope_cause == "eligible"
-
-    def scope(self, vault: Vault) -> str:
-        """Return the ARM scope at which the account's identity needs its role."""
-        return vault.scope(self.secret_name if self.on_secret else "")
 
     @property
     def routable(self) -> bool:

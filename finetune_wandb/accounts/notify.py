@@ -5,6 +5,7 @@ from what it says and when that was last said, so that one sent twice can be tol
 """
 
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -20,7 +21,7 @@ from finetune_wandb.model.accounts.ports import (
     NoticeType,
     OutgoingNotice,
 )
-from finetune_wandb.model.accounts.report import AccountReport, open_findings
+from finetune_wandb.model.accounts.report import AccountReport, Told, open_findings
 from finetune_wandb.model.errors import AppError
 
 
@@ -33,15 +34,24 @@ async def save_and_notify(
     table cannot be read or written.
     """
     before = await accounts.read(report.id)
-    told = before.told_healthy if before else None
+    told = before.told if before else None
     if before is not None and before.deleted and report.deleted:
         # The entry is closed already and keeps the time at which that was found.
-        return replace(report, told_healthy=told)
+        return replace(report, told=told)
+    causes = {item.cause for item in report.findings}
+    if "kind_not_supported" in causes or (before is None and "account_missing" in causes):
+        # Never the app's to look after, so it is in no count; an entry of an older version is closed.
+        await accounts.write(replace(report, deleted=True))
+        return report
+    failed = {f"{item.step.kind}|{item.code}" for item in report.steps if item.state == "failed"}
+    known = Told(report.checked_at, report.healthy, tuple(sorted(failed)))
     with suppress(AppError):
-        for item in account_notices(before, report):
-            await notices.publish(item)
-        told = report.healthy if _tellable(before, report) else told
-    stored = replace(report, told_healthy=told)
+        if _tellable(before, report):
+            for item in _account_notices(report, told, known):
+                await notices.publish(item)
+            if told is None or (told.healthy, told.failures) != (known.healthy, known.failures):
+                told = known
+    stored = replace(report, told=told)
     await accounts.write(stored)
     return stored
 
@@ -52,32 +62,25 @@ def _tellable(before: AccountReport | None, report: AccountReport) -> bool:
     return report.settled and looked_after and not report.deleted
 
 
-def account_notices(before: AccountReport | None, report: AccountReport) -> list[OutgoingNotice]:
-    """Return what is to be told: a change of health, and steps that failed for good."""
-    if not _tellable(before, report):
-        return []
-    told = before.told_healthy if before else None
-    since = before.checked_at if before else None
-    found: list[OutgoingNotice] = []
-    if told is not report.healthy:
-        kind: NoticeType = (
-            "WandbRelay.AccountHealthy" if report.healthy else "WandbRelay.AccountUnhealthy"
+def _account_notices(
+    report: AccountReport, told: Told | None, known: Told
+) -> Iterator[OutgoingNotice]:
+    """Yield what is to be told: a change of health, and steps that failed for good."""
+    if told is None or told.healthy is not report.healthy:
+        yield _account_notice(
+            "WandbRelay.AccountHealthy" if report.healthy else "WandbRelay.AccountUnhealthy",
+            report,
+            told,
         )
-        found.append(_account_notice(kind, report, since))
-    failed, already = (
-        {(item.step.kind, item.code) for item in steps if item.state == "failed"}
-        for steps in (report.steps, before.steps if before else ())
-    )
-    if failed - already:
-        found.append(_account_notice("WandbRelay.StepFailed", report, since))
-    return found
+    if set(known.failures) - set(told.failures if told else ()):
+        yield _account_notice("WandbRelay.StepFailed", report, told, *known.failures)
 
 
 def _account_notice(
-    kind: NoticeType, report: AccountReport, since: datetime | None
+    kind: NoticeType, report: AccountReport, told: Told | None, *what: str
 ) -> OutgoingNotice:
     return OutgoingNotice(
-        id=_id(kind, report.key, since.isoformat() if since else ""),
+        id=_id(kind, report.key, told.at.isoformat() if told else "", *what),
         type=kind,
         subject=str(report.id),
         time=report.checked_at,
@@ -106,27 +109,25 @@ async def key_news(report: KeyReport, *, now: datetime, keys: KeyStore) -> KeyRe
 
 async def notify_key(
     report: KeyReport, *, now: datetime, keys: KeyStore, notices: NoticePort
-) -> bool:
-    """Tell what is new about a key since people were told last; say whether anything was.
+) -> None:
+    """Tell what is new about a key since people were told last.
 
     Where the topic cannot be reached a later look tells it.
     """
     record = await key_news(report, now=now, keys=keys)
-    if record is None:
-        return False
-    news = _news(record, now)
-    notice = _key_notice(report, record, news, now)
-    try:
-        if notice is not None:
-            await notices.publish(notice)
-        await keys.write(replace(record, told=news))
-    except AppError:
-        return True
-    return True
+    if record is not None:
+        with suppress(AppError):
+            for notice in _key_notices(report, record, now):
+                await notices.publish(notice)
+            await keys.write(replace(record, told=_news(record, now)))
 
 
 def _news(record: KeyRecord, now: datetime) -> str:
-    return f"{record.news}|{nearness(record.expires_at, now)}"
+    return f"{record.news}|{_nearness(record, now)}"
+
+
+def _nearness(record: KeyRecord, now: datetime) -> str:
+    return nearness(record.expires_at, now) if record.version else ""
 
 
 def is_untold(record: KeyRecord | None) -> bool:
@@ -134,19 +135,21 @@ def is_untold(record: KeyRecord | None) -> bool:
     return record is not None and record.told.rpartition("|")[0] != record.news
 
 
+def _key_notices(report: KeyReport, record: KeyRecord, now: datetime) -> Iterator[OutgoingNotice]:
+    is_refused = record.newest_cause != "key_accepted" or record.refused_at is not None
+    if is_untold(record):
+        kind: NoticeType = "WandbRelay.KeyRefused" if is_refused else "WandbRelay.KeyAccepted"
+        yield _key_notice(kind, report, record, now)
+    if _nearness(record, now) and not (is_untold(record) and is_refused):
+        yield _key_notice("WandbRelay.KeyExpiring", report, record, now)
+
+
 def _key_notice(
-    report: KeyReport, record: KeyRecord, news: str, now: datetime
-) -> OutgoingNotice | None:
-    kind: NoticeType = "WandbRelay.KeyRefused"
-    if record.newest_cause == "key_accepted" and record.refused_at is None:
-        kind = "WandbRelay.KeyAccepted"
-    if not is_untold(record):
-        if not nearness(record.expires_at, now):
-            return None
-        kind = "WandbRelay.KeyExpiring"
+    kind: NoticeType, report: KeyReport, record: KeyRecord, now: datetime
+) -> OutgoingNotice:
     checked_at = record.checked_at.isoformat() if record.checked_at else ""
     return OutgoingNotice(
-        id=_id(kind, *record.secret.key, record.told, news, checked_at),
+        id=_id(kind, *record.secret.key, record.told, _news(record, now), checked_at),
         type=kind,
         subject=f"https://{record.secret}",
         time=now,

@@ -14,30 +14,18 @@ from typing import Any
 
 from finetune_wandb.keys.proof import KeyPorts
 from finetune_wandb.model.accounts.ports import AccountPort, RolePort, VaultPort
-from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.single_flight import SingleFlight
 
 KEEP_FOR = timedelta(seconds=60)
 _MOST_FACTS = 1024
 
 
-def vault_key(host: str) -> tuple[str, str]:
-    """Return the name under which a vault is shared between accounts."""
-    return ("vault", host)
-
-
-def key_key(secret: SecretRef) -> tuple[str, SecretRef]:
-    """Return the name under which a look at a key is shared between those who use it."""
-    return ("key", secret)
-
-
-def assignments_key(scope: str) -> tuple[str, str]:
-    """Return the name under which a scope's role assignments are shared between accounts."""
-    return ("assignments", scope.lower())
-
-
 class SharedReads:
-    """A cache with one reader per fact; later callers wait for it."""
+    """A cache with one reader per fact; later callers wait for it.
+
+    A vault is kept under its address, a look at a key under its secret, role assignments under
+    their scope in lower case.
+    """
 
     def __init__(self) -> None:
         self._facts: SingleFlight[Hashable, Any] = SingleFlight(_MOST_FACTS)
@@ -96,4 +84,6 @@ class ReconcilePorts(KeyPorts):
     accounts: AccountPort
     vaults: VaultPort
     roles: RolePort
+    own_principal: Callable[[], Awaitable[str]]
+    """Object id of the app's own identity, in lower case."""
     shared: SharedReads = field(default_factory=SharedReads)

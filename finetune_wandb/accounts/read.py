@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Literal
 
 from finetune_wandb.accounts.desired import Desired
-from finetune_wandb.accounts.ports import ReconcilePorts, assignments_key, key_key, vault_key
+from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.accounts.account import Account
-from finetune_wandb.model.accounts.key import KeyReport
+from finetune_wandb.model.accounts.key import KeyReport, WriteRight
 from finetune_wandb.model.accounts.vault import RoleAssignment, Vault
 from finetune_wandb.model.errors import AppError, DeniedError, MissingError, TemporaryError
 from finetune_wandb.model.settings import Settings
@@ -28,6 +28,10 @@ class ReadFailure:
     kind: Literal["denied", "missing", "temporary", "refused"]
     code: str
     retry_after: float | None = None
+
+    def cause(self, fact: str) -> str:
+        """Return the code of the cause that says that `fact` could not be had."""
+        return f"{fact}_{'unavailable' if self.kind == 'temporary' else self.kind}"
 
 
 def failure_of(error: AppError) -> ReadFailure:
@@ -54,6 +58,23 @@ class State:
     vault: Vault | ReadFailure | None = None
     assignments: tuple[RoleAssignment, ...] | ReadFailure | None = None
     key: KeyReport | None = None
+    right: WriteRight | ReadFailure | None = None
+    """What the key in use may do in the account's own W&B project."""
+    own_principal: str | ReadFailure = ""
+
+    @property
+    def scope(self) -> str:
+        """The ARM scope at which the account's identity needs its role; empty without a vault."""
+        secret = self.desired.secret_name if self.desired.on_secret else ""
+        return self.vault.scope(secret) if isinstance(self.vault, Vault) else ""
+
+    @property
+    def is_spreading(self) -> bool:
+        """Whether a role of the app itself was assigned a moment ago: a refusal means "not yet"."""
+        return isinstance(self.assignments, tuple) and any(
+            item.is_fresh(self.now) and item.principal_id == self.own_principal
+            for item in self.assignments
+        )
 
 
 async def read_state(
@@ -83,19 +104,28 @@ async def read_state(
         assert secret is not None, "asked for below only where there is one"
         return prove_newest(secret, ports=ports, settings=settings, now=now, trigger=TRIGGER)
 
-    reading = shared(
-        vault_key(address.host), lambda: _fact(ports.vaults.find(address)), _is_lasting
-    )
+    reading = shared(address, lambda: _fact(ports.vaults.find(address)), _is_lasting)
     if secret is None:
         return replace(state, vault=await reading)
-    vault, key = await asyncio.gather(
-        reading, shared(key_key(secret), prove, lambda report: not report.temporary)
+    vault, key, own = await asyncio.gather(
+        reading,
+        shared(secret, prove, lambda report: not report.temporary),
+        _fact(ports.own_principal()),
     )
-    state = replace(state, vault=vault, key=key)
+    state = replace(state, vault=vault, key=key, own_principal=own)
+    value, entity, project = key.value, desired.entity or key.record.entity, desired.project
+    if value is not None and entity and desired.routable:
+        place = (secret, key.record.version, entity, project)
+        right = await shared(
+            ("right", *place),
+            lambda: _fact(ports.prover.write_right(value, entity, project)),
+            _is_lasting,
+        )
+        state = replace(state, right=right)
     if isinstance(vault, Vault) and vault.rbac:
-        scope = desired.scope(vault)
+        scope = state.scope
         assignments = await shared(
-            assignments_key(scope), lambda: _fact(ports.roles.list_for_scope(scope)), _is_lasting
+            scope.lower(), lambda: _fact(ports.roles.list_for_scope(scope)), _is_lasting
         )
         state = replace(state, assignments=assignments)
     return state

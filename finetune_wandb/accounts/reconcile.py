@@ -14,8 +14,8 @@ from finetune_wandb.accounts.plan import plan_steps
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.read import read_state
 from finetune_wandb.accounts.report import build_report, unreadable_report
-from finetune_wandb.model.accounts.account import Account
 from finetune_wandb.model.accounts.report import AccountReport
+from finetune_wandb.model.audit import Occasion
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.settings import Settings
@@ -31,6 +31,7 @@ async def reconcile_account(
     fresh_after: datetime,
     native_seen: bool = False,
     attempt: int = 0,
+    occasion: Occasion = Occasion(),  # noqa: B008  # frozen
 ) -> AccountReport:
     """Bring one account to what it should be, and report.
 
@@ -39,10 +40,13 @@ async def reconcile_account(
     counts the passes that ended as this one may, from 0; pauses grow with it. Raises
     TemporaryError only when the app's own tables cannot be read or written.
     """
-    account = await _read_account(target, ports)
-    if isinstance(account, AppError):
-        return unreadable_report(target, account, settings, now, attempt)
-
+    try:
+        account = await ports.accounts.read(target)
+    except AppError as error:
+        return unreadable_report(target, error, settings, now, attempt)
+    if account.id.key != target.key:
+        # Of an id, only the spelling is taken from the answer, so that runs do not change with it.
+        account = replace(account, id=target)
     desired = desired_for(account, settings, apply=apply)
     state = await read_state(
         account,
@@ -54,22 +58,12 @@ async def reconcile_account(
         native_seen=native_seen,
     )
     plan = plan_steps(state, check_all(state))
-    after, outcomes = await apply_plan(state, plan, desired.mode, ports)
+    after, outcomes = await apply_plan(state, plan, desired.mode, ports, occasion)
     findings = check_all(after)
     return build_report(
         after,
         findings,
         plan=plan,
         outcomes=outcomes,
-        remaining=plan_steps(after, findings),
         attempt=attempt,
     )
-
-
-async def _read_account(target: AccountId, ports: ReconcilePorts) -> Account | AppError:
-    try:
-        account = await ports.accounts.read(target)
-    except AppError as error:
-        return error
-    # The resource's own spelling, so that runs do not change with an event's; never another id.
-    return account if account.id.key == target.key else replace(account, id=target)

@@ -1,11 +1,13 @@
 """Sums a pass up: is the account healthy, may it become so by itself, and when to look again."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from finetune_wandb.accounts.read import ReadFailure, State, failure_of
 from finetune_wandb.model.accounts.key import KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport, Finding, Step, StepOutcome
-from finetune_wandb.model.causes import finding, is_temporary
+from finetune_wandb.model.accounts.vault import Vault
+from finetune_wandb.model.causes import as_warning, finding, is_temporary
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.settings import Settings
@@ -23,13 +25,13 @@ def build_report(
     *,
     plan: tuple[Step, ...],
     outcomes: tuple[StepOutcome, ...],
-    remaining: tuple[Step, ...],
     attempt: int,
 ) -> AccountReport:
     """Return the report of a pass whose account could be read."""
     wish = state.desired
     account = state.account
-    findings = (*findings, *(_about_outcome(item, account.id) for item in outcomes if item.reason))
+    findings = (*findings, *(_about_outcome(item, state) for item in outcomes if item.reason))
+    findings = tuple(_with_ids(item, state) for item in findings)
     record = state.key.record if state.key else None
     routable = wish.secret is not None and wish.routable
     temporary = [item for item in findings if is_temporary(item)]
@@ -39,7 +41,7 @@ def build_report(
         mode=wish.mode,
         findings=findings,
         in_scope=wish.in_scope,
-        healthy=not remaining and not any(item.severity == "blocked" for item in findings),
+        healthy=not any(item.severity == "blocked" for item in findings),
         settled=not temporary,
         kind=account.kind,
         region=account.region,
@@ -55,6 +57,17 @@ def build_report(
     )
 
 
+def _with_ids(item: Finding, state: State) -> Finding:
+    """Return a finding whose remedy names what the app knows, so that it can be pasted and run."""
+    remedy = item.remedy
+    if isinstance(state.own_principal, str) and state.own_principal:
+        remedy = remedy.replace("APP_IDENTITY", state.own_principal)
+    if isinstance(state.vault, Vault):
+        scope = f'"{state.vault.id}"'
+        remedy = remedy.replace(f"SCOPE_OF_VAULT_{state.vault.address.name}", scope)
+    return replace(item, remedy=remedy)
+
+
 def _entity(wanted: str, record: KeyRecord | None) -> str:
     """Return where runs go, as W&B spells it where the key in use belongs to it."""
     owner = record.owner if record else None
@@ -68,12 +81,7 @@ def unreadable_report(
 ) -> AccountReport:
     """Return the report of an account that does not exist or could not be read."""
     failure = failure_of(error)
-    cause = {
-        "temporary": "account_unavailable",
-        "denied": "account_denied",
-        "refused": "account_refused",
-        "missing": "account_missing",
-    }[failure.kind]
+    cause = failure.cause("account")
     if failure.code == "SubscriptionNotFound":
         cause = "account_subscription_gone"
     temporary = failure.kind == "temporary"
@@ -81,7 +89,7 @@ def unreadable_report(
         id=target,
         checked_at=now,
         mode=settings.apply_mode,
-        findings=(finding(cause, **_names(target), code=failure.code),),
+        findings=(finding(cause, **target.names, code=failure.code),),
         readable=False,
         deleted=failure.kind == "missing",
         settled=not temporary,
@@ -89,20 +97,26 @@ def unreadable_report(
     )
 
 
-def _about_outcome(outcome: StepOutcome, account: AccountId) -> Finding:
+def _about_outcome(outcome: StepOutcome, state: State) -> Finding:
+    """Return what keeps a step from being done. Rights that are too wide keep nothing from working."""
+    found = _obstacle(outcome, state)
+    return as_warning(found) if outcome.step.kind == "revoke_role" else found
+
+
+def _obstacle(outcome: StepOutcome, state: State) -> Finding:
     step = outcome.step
-    evidence = _names(account) | {
+    evidence = state.account.id.names | {
         "step": step.kind,
         "target": step.target,
         "code": outcome.code,
         "detail": outcome.detail,
     }
+    if outcome.reason == "temporary" or (outcome.reason == "denied" and state.is_spreading):
+        return finding("step_waiting", **evidence)
     if outcome.reason == "denied":
         return finding(f"{step.kind}_denied", **evidence)
     if outcome.reason == "missing":
         return finding("step_target_gone", **evidence)
-    if outcome.reason == "temporary":
-        return finding("step_waiting", **evidence)
     return finding(_cause_of_refusal(outcome.code), **evidence)
 
 
@@ -126,14 +140,6 @@ _REFUSALS = {
     "MissingSubscriptionRegistration": "step_provider_not_registered",
     "RoleAssignmentLimitExceeded": "step_role_limit",
 }
-
-
-def _names(account: AccountId) -> dict[str, str]:
-    return {
-        "account": account.name,
-        "group": account.group,
-        "subscription": account.subscription,
-    }
 
 
 def _pause(state: State, outcomes: tuple[StepOutcome, ...], attempt: int) -> float | None:

@@ -8,13 +8,14 @@ import asyncio
 import io
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from finetune_wandb.clients.translate import cause_of, retry_after
+from finetune_wandb.clients.translate import retry_after, unreachable
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import (
     AppError,
@@ -51,17 +52,12 @@ class Answer:
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
-            return _lenient(self.body)
-
-
-def _lenient(body: bytes) -> Any:
-    import json
-
-    try:
-        # NaN, Infinity and huge integers: other JSON writers produce them, orjson refuses them.
-        return _plain(json.loads(body))
-    except (ValueError, RecursionError):
-        raise UnavailableError("the answer is not JSON", code="NotJson") from None
+            import json
+        try:
+            # NaN, Infinity and huge integers: other JSON writers produce them, orjson refuses them.
+            return _plain(json.loads(self.body))
+        except (ValueError, RecursionError):
+            raise UnavailableError("the answer is not JSON", code="NotJson") from None
 
 
 def _plain(value: Any) -> Any:
@@ -87,7 +83,7 @@ class Http:
         self,
         transport: Transport,
         service: str,
-        explain: Callable[[Answer, str], AppError | None] | None = None,
+        explain: Callable[[Answer, str], AppError | None] = lambda answer, subject: None,
         *,
         timeout_s: float | None = None,
     ) -> None:
@@ -115,13 +111,25 @@ class Http:
         for the moment, unless `repeat` is off.
 
         A `body` that is a path is streamed from there. `headers` that are a function are asked for
-        before each try: a credential may change. `read` runs inside the retries: an answer that breaks it with a TemporaryError is asked
-        for again. Raises our errors, with `subject`.
+        before each try: a credential may change. `read` runs inside the retries: an answer that
+        breaks it with a TemporaryError is asked for again. Raises our errors, with `subject`.
         """
+
+        import aiohttp
+
+        limits: dict[str, Any] = {}
+        if self._timeout_s is not None:
+            limits["timeout"] = aiohttp.ClientTimeout(total=self._timeout_s)
 
         async def once() -> T:
             current = await headers() if callable(headers) else headers
-            return read(await self._once(method, url, current, body, subject))
+            options = {"data": _payload(body), **limits}
+            async with self._open(method, url, current, subject, **options) as got:
+                answer = Answer(got.status, got.headers, await got.read())
+            self._transport.on_call(self._service, answer.status)
+            if not 200 <= answer.status < 300:
+                raise self._error(answer, subject)
+            return read(answer)
 
         try:
             # Nearly every request succeeds at once; the retries' machinery would be a third of
@@ -132,14 +140,37 @@ class Http:
                 raise
             return await _again(once, error)
 
-    async def _once(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | Path | None,
-        subject: str,
-    ) -> Answer:
+    async def stream(
+        self, url: str, *, headers: Mapping[str, str], subject: str
+    ) -> AsyncIterator[bytes]:
+        """Yield the body of a GET as it comes. A broken stream is the caller's to ask for again."""
+        import aiohttp
+
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+        async with self._open("GET", url, headers, subject, timeout=limits) as got:
+            self._transport.on_call(self._service, got.status)
+            if not 200 <= got.status < 300:
+                raise self._error(Answer(got.status, got.headers, await got.read()), subject)
+            last = b""
+            async for chunk in got.content.iter_chunked(_CHUNK):
+                last = chunk
+                yield chunk
+            is_chunked = "chunked" in got.headers.get("Transfer-Encoding", "").lower()
+            says_its_end = is_chunked or "Content-Length" in got.headers
+            if not says_its_end and not last.endswith(b"\n"):
+                # A body that ends with its connection may have been cut: half a number is
+                # another number.
+                raise UnavailableError(
+                    f"{self._service} ended its answer in the middle of a line",
+                    subject=subject,
+                    code="Cut",
+                )
+
+    @asynccontextmanager
+    async def _open(
+        self, method: str, url: str, headers: Mapping[str, str], subject: str, **options: Any
+    ) -> AsyncIterator["aiohttp.ClientResponse"]:
+        """Send a request for a block that reads its answer. Raises UnavailableError for none."""
         import aiohttp
         from yarl import URL
 
@@ -151,70 +182,18 @@ class Http:
                 headers=headers,
                 # A presigned address may cover the headers, and refuse one more.
                 skip_auto_headers=("Content-Type",),
-                data=_payload(body),
                 allow_redirects=False,
                 **self._transport.by_proxy(url),
-                **self._limits(),
+                **options,
             ) as response:
-                answer = Answer(response.status, response.headers, await response.read())
+                yield response
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
             self._transport.on_call(self._service, 0)
             # The error holds the request with its credentials: it is not kept.
-            raise self._unreachable(error, subject) from None
-        self._transport.on_call(self._service, answer.status)
-        if 200 <= answer.status < 300:
-            return answer
-        raise self._error(answer, subject)
-
-    async def stream(
-        self, url: str, *, headers: Mapping[str, str], subject: str
-    ) -> AsyncIterator[bytes]:
-        """Yield the body of a GET as it comes. A broken stream is the caller's to ask for again."""
-        import aiohttp
-
-        try:
-            async with self._transport.session().get(
-                url,
-                headers=headers,
-                allow_redirects=False,
-                **self._transport.by_proxy(url),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
-            ) as response:
-                if not 200 <= response.status < 300:
-                    raise self._error(
-                        Answer(response.status, response.headers, await response.read()),
-                        subject,
-                    )
-                last = b""
-                async for chunk in response.content.iter_chunked(_CHUNK):
-                    last = chunk
-                    yield chunk
-                if not _says_its_end(response) and not last.endswith(b"\n"):
-                    # A body that ends with its connection may have been cut: half a number is
-                    # another number.
-                    raise UnavailableError(
-                        f"{self._service} ended its answer in the middle of a line",
-                        subject=subject,
-                        code="Cut",
-                    )
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._unreachable(error, subject) from None
-
-    def _limits(self) -> dict[str, Any]:
-        import aiohttp
-
-        if self._timeout_s is None:
-            return {}
-        return {"timeout": aiohttp.ClientTimeout(total=self._timeout_s)}
-
-    def _unreachable(self, error: BaseException, subject: str) -> UnavailableError:
-        code, text, remedy = cause_of(error, self._service)
-        return UnavailableError(text, subject=subject, code=code, remedy=remedy)
+            raise unreachable(error, subject, self._service) from None
 
     def _error(self, answer: Answer, subject: str) -> AppError:
-        if self._explain and (known := self._explain(answer, subject)):
-            return known
-        return error_for(answer, self._service, subject)
+        return self._explain(answer, subject) or error_for(answer, self._service, subject)
 
 
 def _payload(body: bytes | Path | None) -> Any:
@@ -223,44 +202,32 @@ def _payload(body: bytes | Path | None) -> Any:
     return io.BytesIO(body) if body and len(body) > _LARGE else body
 
 
-def _says_its_end(response: "aiohttp.ClientResponse") -> bool:
-    is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-    return is_chunked or "Content-Length" in response.headers
-
-
 async def _again[T](once: Callable[[], Awaitable[T]], error: TemporaryError) -> T:
     """Try again as the error allows; the try that failed already counts as the first."""
     import stamina
 
-    failed: TemporaryError | None = error
-    async for attempt in stamina.retry_context(
-        on=_wait_before_retry,
-        attempts=ATTEMPTS,
-        timeout=_TOTAL_S,
-        wait_initial=0.2,
-        wait_max=3.0,
-    ):
-        with attempt:
-            if failed is not None:
-                first, failed = failed, None
-                raise first
-            return await once()
-    raise AssertionError("unreachable: the retries end with a value or an error")
+    failed = [error]
+
+    async def attempt() -> T:
+        if failed:
+            raise failed.pop()
+        return await once()
+
+    retries = stamina.AsyncRetryingCaller(
+        attempts=ATTEMPTS, timeout=_TOTAL_S, wait_initial=0.2, wait_max=3.0
+    )
+    return await retries(_wait_before_retry, attempt)
 
 
 def error_for(answer: Answer, service: str, subject: str) -> AppError:
     """Return our error for an answer that is not a success."""
-    code = error_code(answer) or str(answer.status)
-    text = f"{service} answered {answer.status} ({code})"
-    status = answer.status
-    if status == 429 or status == 408:
-        return ThrottledError(
-            text, subject=subject, code=code, retry_after=retry_after(answer.headers)
-        )
+    status, pause = answer.status, retry_after(answer.headers)
+    code = error_code(answer) or str(status)
+    text = f"{service} answered {status} ({code})"
+    if status in (408, 429):
+        return ThrottledError(text, subject=subject, code=code, retry_after=pause)
     if status >= 500:
-        return UnavailableError(
-            text, subject=subject, code=code, retry_after=retry_after(answer.headers)
-        )
+        return UnavailableError(text, subject=subject, code=code, retry_after=pause)
     if status in (401, 403):
         return DeniedError(text, subject=subject, code=str(status))
     if status in (404, 410):

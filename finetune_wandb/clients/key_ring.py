@@ -4,17 +4,20 @@ value, from memory or the vault.
 The promise that rotation stands on: a request that asks here before it starts carries no
 version that was replaced more than `FRESH_S` (and one read of the table) ago, in any process,
 and none that was replaced at all in the process that replaced it. A version that was not
-accepted is never handed out, nor one that W&B refuses. Decides nothing about keys.
+accepted is never handed out, nor one that W&B refuses or a person disabled. Decides nothing about
+keys.
 """
 
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from finetune_wandb.clients.azure.vaults import KeyVault
-from finetune_wandb.model.accounts.key import KeyInUse, KeyRecord
+from finetune_wandb.model.accounts.key import KeyRecord
+from finetune_wandb.model.accounts.ports import KeyStore
 from finetune_wandb.model.errors import DeniedError, MissingError
+from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.single_flight import SingleFlight
 
@@ -23,20 +26,11 @@ FRESH_S: Final = 1.0
 _MOST: Final = 256
 
 
-class KeyReader(Protocol):
-    """Where it is recorded which version is in use."""
-
-    async def read(self, secret: SecretRef) -> KeyRecord | None: ...
-
-
 class KeyRing:
-    """One per process. Values are kept by secret and version, which never change."""
+    """KeysPort. One per process. Values are kept by secret and version, which never change."""
 
     def __init__(
-        self,
-        keys: KeyReader,
-        vault: KeyVault,
-        clock: Callable[[], float] = time.monotonic,
+        self, keys: KeyStore, vault: KeyVault, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._keys = keys
         self._vault = vault
@@ -44,8 +38,8 @@ class KeyRing:
         self._records: SingleFlight[SecretRef, KeyRecord | None] = SingleFlight(_MOST)
         self._values: SingleFlight[tuple[SecretRef, str], Secret] = SingleFlight(_MOST)
 
-    async def key_in_use(self, secret: SecretRef) -> KeyInUse:
-        """Return the last accepted version.
+    async def run_key(self, secret: SecretRef) -> RunKey:
+        """Return the last accepted version's key, which asks here again for each request.
 
         Raises MissingError while none was accepted, DeniedError with code 401 while W&B refuses
         it, and what table or vault raise: without a record that is fresh, nothing is handed out.
@@ -58,7 +52,10 @@ class KeyRing:
             # Reading the vault takes its time: which version is in use is asked again after it.
             record = await self._record(secret)
             if record == accepted:
-                return KeyInUse(accepted.version, accepted.entity, value)
+                return RunKey(accepted.entity, value, partial(self._current, secret))
+
+    async def _current(self, secret: SecretRef) -> Secret:
+        return (await self.run_key(secret)).value
 
     def note(self, record: KeyRecord) -> None:
         """Use a record that this process has just written: from now on it is what holds."""
@@ -86,9 +83,10 @@ def _accepted(secret: SecretRef, record: KeyRecord | None) -> KeyRecord:
             remedy="store a valid W&B key in the secret; /api/status says what is wrong with the"
             " newest version",
         )
-    if record.refused_at is not None:
+    if record.disabled or record.refused_at is not None:
+        obstacle = "is disabled in the vault" if record.disabled else "is not accepted by W&B"
         raise DeniedError(
-            "W&B does not accept the key in use",
+            f"the key in use {obstacle}",
             subject=str(secret),
             code="401",
             remedy="store a valid W&B key as a new version of the secret; the relay resumes with it",

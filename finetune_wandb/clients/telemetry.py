@@ -7,27 +7,22 @@ and a share of the others. Imported only when on.
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from opentelemetry import metrics, trace
-from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace import Span as SdkSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import StatusCode
 
 from finetune_wandb.model.telemetry import Attribute, Span
 
 NAME: Final = "wandb-finetune-relay"
-_CONNECTION: Final = "APPLICATIONINSIGHTS_CONNECTION_STRING"
-_AUTHENTICATION: Final = "APPLICATIONINSIGHTS_AUTHENTICATION_STRING"
-_RATIO: Final = "OTEL_TRACES_SAMPLER_ARG"
 _UNITS: Final = {"relay.lag": "s"}
 _SPACE: Final = 2**64
 _EXPORTERS: Final = ("azure.core.", "azure.monitor.", "opentelemetry.", "requests.", "urllib3.")
@@ -83,31 +78,22 @@ class _OpenSpan:
         self._span.set_status(StatusCode.ERROR, reason)
 
 
-class FailuresKept(SpanProcessor):
-    """Passes on what ended badly, and of the rest whole traces up to `ratio` (0 to 1).
+class FailuresKept(BatchSpanProcessor):
+    """Exports what ended badly, and of the rest whole traces up to `ratio` (0 to 1).
 
     A sampler decides before the work is done, so it cannot know what will fail; this decides
     when a span has ended.
     """
 
-    def __init__(self, inner: SpanProcessor, ratio: float) -> None:
-        self._inner = inner
+    def __init__(self, exporter: SpanExporter, ratio: float) -> None:
+        super().__init__(exporter)
         self._limit = ratio * _SPACE
-
-    def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:
-        self._inner.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
         context = span.get_span_context()
         is_kept = context is not None and context.trace_id % _SPACE < self._limit
         if is_kept or span.status.status_code is StatusCode.ERROR:
-            self._inner.on_end(span)
-
-    def shutdown(self) -> None:
-        self._inner.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._inner.force_flush(timeout_millis)
+            super().on_end(span)
 
 
 def start(environ: Mapping[str, str]) -> OpenTelemetry:
@@ -118,17 +104,18 @@ def start(environ: Mapping[str, str]) -> OpenTelemetry:
             "service.instance.id": environ.get("WEBSITE_INSTANCE_ID", ""),
         }
     )
-    exporters = list(_exporters(environ))
-    tracers = TracerProvider(resource=resource)
-    for spans, _, _ in exporters:
-        tracers.add_span_processor(FailuresKept(BatchSpanProcessor(spans), _ratio(environ)))
-    meters = MeterProvider(resource=resource, metric_readers=[reader for _, reader, _ in exporters])
-    loggers = LoggerProvider(resource=resource)
-    for _, _, logs in exporters:
+    tracers, loggers = TracerProvider(resource=resource), LoggerProvider(resource=resource)
+    ratio, readers = 1.0, []
+    with suppress(ValueError):
+        ratio = min(max(float(environ.get("OTEL_TRACES_SAMPLER_ARG", "1")), 0.0), 1.0)
+    for spans, numbers, logs in _exporters(environ):
+        tracers.add_span_processor(FailuresKept(spans, ratio))
+        readers.append(PeriodicExportingMetricReader(numbers))
         loggers.add_log_record_processor(BatchLogRecordProcessor(logs))
+    meters = MeterProvider(resource=resource, metric_readers=readers)
     trace.set_tracer_provider(tracers)
     metrics.set_meter_provider(meters)
-    if exporters:
+    if readers:
         logging.getLogger().addHandler(log_handler(loggers))
     return OpenTelemetry(tracers.get_tracer(NAME), meters.get_meter(NAME))
 
@@ -140,46 +127,32 @@ def log_handler(loggers: LoggerProvider) -> logging.Handler:
     return handler
 
 
-def _ratio(environ: Mapping[str, str]) -> float:
-    try:
-        return min(max(float(environ.get(_RATIO, "1")), 0.0), 1.0)
-    except ValueError:
-        return 1.0
-
-
-def _exporters(environ: Mapping[str, str]) -> Iterator[tuple[SpanExporter, MetricReader, Any]]:
+def _exporters(environ: Mapping[str, str]) -> Iterator[tuple[SpanExporter, MetricExporter, Any]]:
+    """Yield where spans, metrics and logs go, for each service that the settings name."""
     if environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         # These read address and headers from their own well-known variables.
-        reader = PeriodicExportingMetricReader(OTLPMetricExporter())
-        yield OTLPSpanExporter(), reader, OTLPLogExporter()
-    if connection := environ.get(_CONNECTION):
-        from azure.monitor.opentelemetry.exporter import (
-            AzureMonitorLogExporter,
-            AzureMonitorMetricExporter,
-            AzureMonitorTraceExporter,
-        )
+        yield OTLPSpanExporter(), OTLPMetricExporter(), OTLPLogExporter()
+    if connection := environ.get("APPLICATIONINSIGHTS_CONNECTION_STRING"):
+        from azure.monitor.opentelemetry import exporter
 
-        options: dict[str, Any] = {"connection_string": connection}
-        if credential := _credential(environ.get(_AUTHENTICATION, "")):
-            options["credential"] = credential
-        metric_exporter = AzureMonitorMetricExporter(**options)
+        identity = _identity(environ.get("APPLICATIONINSIGHTS_AUTHENTICATION_STRING", ""))
+        options = {"connection_string": connection, **identity}
         yield (
-            AzureMonitorTraceExporter(**options),
-            PeriodicExportingMetricReader(metric_exporter),
-            AzureMonitorLogExporter(**options),
+            exporter.AzureMonitorTraceExporter(**options),
+            exporter.AzureMonitorMetricExporter(**options),
+            exporter.AzureMonitorLogExporter(**options),
         )
 
 
-def _credential(text: str) -> Any:
-    """Return the identity that `Authorization=AAD;ClientId=…` names; None for none."""
+def _identity(text: str) -> dict[str, Any]:
+    """Return the credential that `Authorization=AAD;ClientId=…` asks for; empty for none."""
     parts = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
     if parts.get("Authorization") != "AAD":
-        return None
+        return {}
     from azure.identity import ManagedIdentityCredential
 
-    client = parts.get("ClientId")
-    return ManagedIdentityCredential(client_id=client) if client else ManagedIdentityCredential()
+    return {"credential": ManagedIdentityCredential(client_id=parts.get("ClientId") or None)}

@@ -5,7 +5,6 @@ Decides by class, then by the service's own code, then by status. Messages carry
 not the answer's text: that may hold personal data.
 """
 
-import asyncio
 import email.utils
 import ssl
 import time
@@ -24,8 +23,6 @@ from finetune_wandb.model.errors import (
     UnavailableError,
 )
 
-_NOT_READY = frozenset({"PrincipalNotFound"})
-"""The directory does not know a new identity yet."""
 _REFUSED = frozenset(
     {
         "ScopeLocked",
@@ -48,62 +45,42 @@ _GONE = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "SecretNotFound"
 
 @contextmanager
 def translated(subject: str, service: str) -> Iterator[None]:
-    """Turn SDK errors inside the block into ours. `subject` is the id that was asked about."""
+    """Turn what goes wrong with an answer inside the block into our errors. `subject` is the id
+    that was asked about.
+
+    An answer of status 200 in another shape than the service's says nothing: a proxy's, or one
+    that the SDK's own reader trips over.
+    """
     from azure.core.exceptions import AzureError, DeserializationError, SerializationError
 
     try:
         yield
     except (AzureError, DeserializationError, SerializationError, TimeoutError) as error:
         raise translate(error, subject, service) from error
-
-
-@contextmanager
-def answered(subject: str, service: str) -> Iterator[None]:
-    """As `translated`, for a block that also takes the answer apart.
-
-    An answer of status 200 in another shape than the service's says nothing: a proxy's, or one
-    that the SDK's own reader trips over.
-    """
-    from azure.core.exceptions import DeserializationError, SerializationError
-
-    with translated(subject, service):
-        try:
-            yield
-        except (SerializationError, DeserializationError):
-            raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # Its text may repeat a part of the answer.
-            raise UnavailableError(
-                f"{service}'s answer cannot be read", subject=subject, code=type(error).__name__
-            ) from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Its text may repeat a part of the answer.
+        raise UnavailableError(
+            f"{service}'s answer cannot be read", subject=subject, code=type(error).__name__
+        ) from None
 
 
 def translate(error: Exception, subject: str, service: str) -> AppError:
     """Return our error for one of the SDKs'. What is unknown counts as temporary."""
-    from azure.core.exceptions import (
-        HttpResponseError,
-        SerializationError,
-        TooManyRedirectsError,
-    )
+    from azure.core.exceptions import HttpResponseError, SerializationError, TooManyRedirectsError
 
     if isinstance(error, SerializationError | TooManyRedirectsError):
         return RejectedError(
             f"{service}: {type(error).__name__}", subject=subject, code=type(error).__name__
         )
-    if isinstance(error, HttpResponseError) and error.status_code is not None:
-        return _by_status(error, error.status_code, subject, service)
-    if isinstance(error, asyncio.TimeoutError):
+    if isinstance(error, TimeoutError):
         return UnavailableError(f"{service} did not answer in time", subject=subject)
-    # No status: no connection, a broken answer, or no token to ask with.
-    code, text, remedy = cause_of(error, service)
-    return UnavailableError(text, subject=subject, code=code, remedy=remedy)
-
-
-def _by_status(error: Any, status: int, subject: str, service: str) -> AppError:
-    code = error_code(error)
+    if not isinstance(error, HttpResponseError) or error.status_code is None:
+        # No connection, a broken answer, or no token to ask with.
+        return unreachable(error, subject, service)
+    status, code = error.status_code, error_code(error)
     message = f"{service} answered {status} {code}".rstrip()
-    pause = retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
-    if code in _NOT_READY:
+    pause = retry_after(getattr(error.response, "headers", None) or {})
+    if code == "PrincipalNotFound":  # the directory does not know a new identity yet
         return NotReadyError(message, subject=subject, code=code, retry_after=pause)
     if code in _REFUSED or (status != 429 and code.endswith(_LIMITS)):
         return RejectedError(message, subject=subject, code=code)
@@ -126,8 +103,8 @@ def _by_status(error: Any, status: int, subject: str, service: str) -> AppError:
     return RejectedError(message, subject=subject, code=code)
 
 
-def cause_of(error: BaseException, service: str) -> tuple[str, str, str]:
-    """Return code, text and remedy for a request that brought no answer.
+def unreachable(error: BaseException, subject: str, service: str) -> UnavailableError:
+    """Return our error for a request that brought no answer.
 
     An SDK's error is looked through to what it was made of. Texts of foreign errors are not
     repeated: they can hold addresses with passwords.
@@ -135,32 +112,23 @@ def cause_of(error: BaseException, service: str) -> tuple[str, str, str]:
     import aiohttp
 
     inner = getattr(error, "inner_exception", None) or error
+    code, text = "Unreachable", f"{service} did not answer ({type(error).__name__})"
+    remedy = f"retried automatically; if it lasts, check that the app can reach {service}"
     if isinstance(inner, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-        return (
-            "Certificate",
-            f"the certificate shown for {service} is not trusted",
+        code, text = "Certificate", f"the certificate shown for {service} is not trusted"
+        remedy = (
             "where a proxy of your network opens TLS, set SSL_CERT_FILE to a PEM file that holds"
-            " its certificate authority beside the public ones",
+            " its certificate authority beside the public ones"
         )
-    if isinstance(inner, aiohttp.ClientHttpProxyError):
-        return (
-            "Proxy",
-            f"the proxy refused the way to {service} ({inner.status})",
-            "check user and password in HTTPS_PROXY"
-            if inner.status == 407
-            else f"let the proxy of HTTPS_PROXY pass {service}, or name its host in NO_PROXY",
-        )
-    if isinstance(inner, aiohttp.ClientProxyConnectionError):
-        return (
-            "Proxy",
-            f"the proxy on the way to {service} does not answer",
-            "check HTTPS_PROXY and HTTP_PROXY, or name the service's host in NO_PROXY",
-        )
-    return (
-        "Unreachable",
-        f"{service} did not answer ({type(error).__name__})",
-        f"retried automatically; if it lasts, check that the app can reach {service}",
-    )
+    elif isinstance(inner, aiohttp.ClientHttpProxyError):
+        code, text = "Proxy", f"the proxy refused the way to {service} ({inner.status})"
+        remedy = f"let the proxy of HTTPS_PROXY pass {service}, or name its host in NO_PROXY"
+        if inner.status == 407:
+            remedy = "check user and password in HTTPS_PROXY"
+    elif isinstance(inner, aiohttp.ClientProxyConnectionError):
+        code, text = "Proxy", f"the proxy on the way to {service} does not answer"
+        remedy = "check HTTPS_PROXY and HTTP_PROXY, or name the service's host in NO_PROXY"
+    return UnavailableError(text, subject=subject, code=code, remedy=remedy)
 
 
 def error_code(error: Any) -> str:
@@ -171,10 +139,8 @@ def error_code(error: Any) -> str:
     body = getattr(error, "error", None)
     inner = getattr(body, "innererror", None)
     code = inner.get("code") if isinstance(inner, dict) else None
-    code = code or getattr(body, "code", None)
-    if not code:
-        headers = getattr(getattr(error, "response", None), "headers", None) or {}
-        code = headers.get("x-ms-error-code") or getattr(error, "error_code", None)
+    headers = getattr(error.response, "headers", None) or {}
+    code = code or getattr(body, "code", None) or headers.get("x-ms-error-code")
     # Anything longer than a code is not one.
     text = text_of(code)
     return text if len(text) <= 100 else ""

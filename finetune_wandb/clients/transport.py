@@ -11,7 +11,8 @@ import asyncio
 import base64
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
@@ -23,12 +24,10 @@ from finetune_wandb.clients.translate import translated
 if TYPE_CHECKING:
     import aiohttp
     from azure.core.credentials import AccessToken
-    from azure.core.credentials_async import AsyncTokenCredential
 
 _TOKEN_MARGIN_S = 300.0
 SANDBOX_PRINCIPAL = "00000000-0000-0000-0000-00000000a99a"
 """Object id that the app's identity has in the sandbox."""
-_DIRECT: Final[Mapping[str, Any]] = {}
 _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 
@@ -61,19 +60,14 @@ class Transport:
         self._sandbox_url = sandbox_url
         self._client_id = client_id
         self._session: aiohttp.ClientSession | None = None
-        self._credential: AsyncTokenCredential | None = None
-        self._proxies: Proxies | None = None
+        self._credential: Any = None
         self._sdk_clients: dict[Any, Any] = {}
         self._tokens: dict[str, tuple[str, float]] = {}
         self._token_locks: dict[str, asyncio.Lock] = {}
 
     def url(self, url: str) -> str:
         """Return the address that a request for an Azure URL is really sent to."""
-        if not self._sandbox_url:
-            return url
-        parts = urlsplit(url)
-        query = f"?{parts.query}" if parts.query else ""
-        return f"{self._sandbox_url}/_host/{parts.netloc}{parts.path}{query}"
+        return f"{self._sandbox_url}/_host/{url.partition('://')[2]}" if self._sandbox_url else url
 
     def session(self) -> "aiohttp.ClientSession":
         """Return the process's one HTTP session, which the Azure SDKs share.
@@ -94,31 +88,43 @@ class Transport:
                     keepalive_timeout=90,
                 ),
                 timeout=aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30),
-                auto_decompress=True,
-                raise_for_status=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 
-    def by_proxy(self, url: str) -> Mapping[str, Any]:
-        """Return the arguments that bring a request of the session to its proxy, if it has one."""
-        if self._proxies is None:
-            self._proxies = Proxies()
-        return self._proxies.arguments(url)
+    def by_proxy(self, url: str) -> dict[str, Any]:
+        """Return what a request of the session is given to go by its proxy, if it has one."""
+        if not self._proxies:
+            return {}
+        asked = urlsplit(url)
+        proxy = self._proxies.get(asked.scheme)
+        if not proxy or proxy_bypass(asked.hostname or ""):
+            return {}
+        parts = urlsplit(proxy)
+        login, at, host = parts.netloc.rpartition("@")
+        if asked.scheme != "https" or not at:
+            return {"proxy": proxy}
+        # aiohttp's errors repeat the address of a proxy that refuses a tunnel.
+        basic = base64.b64encode(unquote(login).encode()).decode()
+        address = urlunsplit(parts._replace(netloc=host))
+        return {"proxy": address, "proxy_headers": {"Proxy-Authorization": f"Basic {basic}"}}
 
-    def credential(self) -> "AsyncTokenCredential":
+    @cached_property
+    def _proxies(self) -> dict[str, str]:
+        """The proxies that the environment names, as they are at the first look."""
+        return getproxies()
+
+    def credential(self) -> Any:
         """Return the credential that the Azure SDK clients take."""
-        if self._credential is None:
-            if self._sandbox_url:
-                self._credential = _SandboxCredential()
-            elif self._client_id:
-                from azure.identity.aio import ManagedIdentityCredential
+        if self._credential is None and self._sandbox_url:
+            self._credential = _SandboxCredential()
+        elif self._credential is None:
+            from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
 
-                self._credential = ManagedIdentityCredential(client_id=self._client_id)
-            else:
-                from azure.identity.aio import DefaultAzureCredential
-
-                self._credential = DefaultAzureCredential()
+            named = self._client_id
+            self._credential = (
+                ManagedIdentityCredential(client_id=named) if named else DefaultAzureCredential()
+            )
         return self._credential
 
     def sdk_client[C](self, kind: Callable[..., C], **place: Any) -> C:
@@ -137,21 +143,15 @@ class Transport:
         return client
 
     async def token(self, scope: str) -> str:
-        """Return a bearer token for `scope`, from the cache until five minutes before its end.
-
-        Raises our errors.
-        """
-        cached = self._tokens.get(scope)
-        if cached and cached[1] - time.time() > _TOKEN_MARGIN_S:
-            return cached[0]
+        """Return a bearer token, kept until five minutes before its end. Raises our errors."""
         async with self._token_locks.setdefault(scope, asyncio.Lock()):
-            cached = self._tokens.get(scope)
-            if cached and cached[1] - time.time() > _TOKEN_MARGIN_S:
-                return cached[0]
-            with translated(scope, "Microsoft Entra"):
-                token = await self.credential().get_token(scope)
-            self._tokens[scope] = (token.token, float(token.expires_on))
-            return token.token
+            token, expires = self._tokens.get(scope, ("", 0.0))
+            if expires - time.time() <= _TOKEN_MARGIN_S:
+                with translated(scope, "Microsoft Entra"):
+                    made = await self.credential().get_token(scope)
+                token, expires = made.token, float(made.expires_on)
+                self._tokens[scope] = (token, expires)
+            return token
 
     async def principal_id(self) -> str:
         """Return the object id of the app's own identity, in lower case."""
@@ -189,39 +189,3 @@ class _SandboxCredential:
 
     async def close(self) -> None:
         """Nothing is held open."""
-
-    async def __aenter__(self) -> "_SandboxCredential":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-
-class Proxies:
-    """The proxies that the environment names, as they are at the first look."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, str] = getproxies()
-
-    def arguments(self, url: str) -> Mapping[str, Any]:
-        """Return what an aiohttp request for this URL is given to go by its proxy, if it has one."""
-        if not self._known:
-            return _DIRECT
-        asked = urlsplit(url)
-        proxy = self._known.get(asked.scheme)
-        if not proxy or proxy_bypass(asked.hostname or ""):
-            return _DIRECT
-        if asked.scheme != "https":
-            return {"proxy": proxy}
-        # aiohttp's errors repeat the address of a proxy that refuses a tunnel.
-        address, headers = _without_password(proxy)
-        return {"proxy": address, "proxy_headers": headers}
-
-
-def _without_password(proxy: str) -> tuple[str, dict[str, str]]:
-    parts = urlsplit(proxy)
-    login, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return proxy, {}
-    basic = base64.b64encode(unquote(login).encode()).decode()
-    return urlunsplit(parts._replace(netloc=host)), {"Proxy-Authorization": f"Basic {basic}"}

@@ -4,20 +4,27 @@ What is not ready yet is put off by a delayed message; nothing here waits.
 """
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from finetune_wandb.accounts import notify
 from finetune_wandb.accounts.reconcile import reconcile_account
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.outcomes import report_account
-from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.report import AccountReport
+from finetune_wandb.model.audit import AuditEntry, Occasion
 from finetune_wandb.model.messages import AccountMessage, key_message
+from finetune_wandb.model.telemetry import pairs
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, OUT_OF_SCOPE, Reason, close_runs
 
 log = logging.getLogger(__name__)
 
+_KEPT: Final = (
+    *("deleted", "in_scope", "healthy", "mode", "principal_id"),
+    *("entity", "project", "secret", "endpoint"),
+)
+"""What the audit tells of an account when it changes."""
+_CONFIRM_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 15.0
 _LONGEST_PAUSE_S: Final = 1800.0
 _MOST_ATTEMPTS: Final = 8
@@ -38,16 +45,59 @@ async def handle(message: AccountMessage, app: App) -> AccountReport:
             fresh_after=datetime.fromtimestamp(message.sent_at, UTC),
             native_seen=before is not None and before.native_seen,
             attempt=message.attempt,
+            occasion=Occasion(message.trigger, message.by),
         )
+        if report.deleted and not _is_confirmed(before, message):
+            # One replica of Azure may not know a new account yet: a second read decides.
+            report = replace(report, deleted=False, settled=False, retry_after_s=_CONFIRM_S)
+        if entry := _seen_change(before, report, message):
+            await app.audit.write(entry)
         stored = await notify.save_and_notify(report, accounts=app.accounts, notices=app.notices)
         # Jobs of an account that comes back go on by themselves once they are listed.
         if before is not None and message.apply and (reason := _ends_runs(report)):
             await _close(before, reason, message, app)
     if report.retry_after_s is not None:
         await app.queues.send([message.deferred()], delay_s=report.retry_after_s)
-    await _send_key_news(report, app)
-    report_account(stored, app)
+    secret = report.secret
+    if report.in_scope and secret and notify.is_untold(await app.reconcile.keys.read(secret)):
+        # Subscribers are notified of what this look found out about the key.
+        await app.queues.send([key_message(secret, trigger="account pass", now=app.clock())])
+    _report(stored, app)
     return stored
+
+
+def _seen_change(
+    before: AccountReport | None, report: AccountReport, message: AccountMessage
+) -> AuditEntry | None:
+    """Return the entry of what differs from the last pass, None where nothing does."""
+    if not (report.readable or report.deleted) or (before is None and report.deleted):
+        return None
+    names = ("deleted",) if report.deleted else _KEPT
+    was, now = ({name: _text(one, name) for name in names} for one in (before, report))
+    changed = {name: f"{was[name]} -> {now[name]}" for name in names if was[name] != now[name]}
+    if not changed:
+        return None
+    return AuditEntry(
+        at=report.checked_at,
+        action="account_changed",
+        subject=str(report.id),
+        outcome="seen",
+        trigger=message.trigger,
+        by=message.by,
+        detail=changed,
+    )
+
+
+def _text(report: AccountReport | None, name: str) -> str:
+    value = getattr(report, name, "")
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_confirmed(before: AccountReport | None, message: AccountMessage) -> bool:
+    """Return whether an earlier read did not find the account either."""
+    if before is None:
+        return message.attempt > 0
+    return before.deleted or any(item.cause == "account_missing" for item in before.findings)
 
 
 def _ends_runs(report: AccountReport) -> Reason | None:
@@ -59,17 +109,8 @@ def _ends_runs(report: AccountReport) -> Reason | None:
 
 
 async def _close(entry: AccountReport, reason: Reason, message: AccountMessage, app: App) -> None:
-    account = RelayAccount(
-        id=entry.id,
-        name=entry.name,
-        endpoint=entry.endpoint,
-        region=entry.region,
-        subscription=entry.id.subscription,
-        entity=entry.entity,
-        project=entry.project,
-        # An account whose own choice of a secret was not allowed has only the default key.
-        secret=entry.secret or app.settings.default_secret,
-    )
+    # An account whose own choice of a secret was not allowed has only the default key.
+    account = entry.for_relay(entry.secret or app.settings.default_secret)
     closed = await close_runs(account, app.relay, reason, now=app.clock())
     if closed.ended:
         log.info("account %s: %d open runs ended: %s", entry.id, closed.ended, reason.text)
@@ -78,10 +119,20 @@ async def _close(entry: AccountReport, reason: Reason, message: AccountMessage, 
         await app.queues.send([message.deferred()], delay_s=pause)
 
 
-async def _send_key_news(report: AccountReport, app: App) -> None:
-    """Have subscribers notified of what the look at an account found out about its key."""
-    if not report.in_scope or report.secret is None:
-        return
-    if notify.is_untold(await app.reconcile.keys.read(report.secret)):
-        message = key_message(report.secret, trigger="account pass", now=app.clock())
-        await app.queues.send([message])
+def _report(report: AccountReport, app: App) -> None:
+    """Log and count what one pass over an account found and did."""
+    for finding in report.findings:
+        if finding.severity != "ok":
+            app.telemetry.count(
+                "account.findings", 1, cause=finding.cause, severity=finding.severity
+            )
+    blocked = [one.cause for one in report.findings if one.severity == "blocked"]
+    failed = [step.step.kind for step in report.steps if step.state == "failed"]
+    log.log(
+        logging.WARNING if blocked or failed else logging.INFO,
+        "account %s: %s, %d steps, %s",
+        report.key,
+        "healthy" if report.healthy else "not healthy",
+        len(report.steps),
+        pairs(mode=report.mode, blocked=",".join(blocked), failed=",".join(failed)),
+    )

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from finetune_wandb.accounts.checks.vault import access_differs
@@ -19,11 +19,11 @@ from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.work import Problem
 
 if TYPE_CHECKING:
-    from finetune_wandb.flows.app import App, ProblemPort
+    from finetune_wandb.clients.storage.work_tables import ProblemTable
+    from finetune_wandb.flows.app import App
     from finetune_wandb.model.accounts.report import AccountReport
     from finetune_wandb.model.accounts.vault import RoleAssignment
-    from finetune_wandb.model.errors import NoticeError
-    from finetune_wandb.model.ids import VaultAddress
+    from finetune_wandb.model.ids import AccountId, VaultAddress
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +34,12 @@ _PAUSE_S: Final = 0.25
 OTHERS: Final = "others"
 
 
-@dataclass(slots=True, eq=False)
-class _Round:
-    """Refused events that are written together; `written` ends, or fails, for all of them."""
-
-    counts: Counter[Problem]
-    written: asyncio.Task[None]
-
-
 class RefusedEvents:
     """One per process. Writes each cause once a round, however often it came."""
 
     def __init__(
         self,
-        problems: ProblemPort,
+        problems: ProblemTable,
         clock: Callable[[], float],
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -55,8 +47,8 @@ class RefusedEvents:
         self._problems = problems
         self._clock = clock
         self._wait = wait
-        self._open: _Round | None = None
-        """The round that still takes events."""
+        self._open: tuple[Counter[Problem], asyncio.Task[None]] | None = None
+        """The round that still takes events; its task ends, or fails, for all of them."""
         self._writing = asyncio.Lock()
         self._ended_at = float("-inf")
         self._named: dict[str, set[Problem]] = {}
@@ -65,12 +57,12 @@ class RefusedEvents:
     async def note(self, problem: Problem) -> None:
         """Count a refused event; it is stored when this returns. Raises our errors, uncounted."""
         if self._open is None:
-            counts: Counter[Problem] = Counter()
-            self._open = _Round(counts, asyncio.create_task(self._write(counts)))
-        mine = self._open
-        mine.counts[self._filed(problem)] += 1
+            fresh: Counter[Problem] = Counter()
+            self._open = fresh, asyncio.create_task(self._write(fresh))
+        counts, written = self._open
+        counts[self._filed(problem)] += 1
         # A caller that is cancelled must not cancel the round of the others.
-        await asyncio.shield(mine.written)
+        await asyncio.shield(written)
 
     async def _write(self, counts: Counter[Problem]) -> None:
         async with self._writing:
@@ -97,58 +89,41 @@ class RefusedEvents:
         return problem
 
 
-async def refuse(app: App, source: str, error: NoticeError, *, subject: str = "") -> None:
-    """Record why an event was refused; log it when it is the first of its kind.
-
-    `subject` is an id or a type that was checked for length; never a body.
-    """
-    await app.refused_events.note(
-        Problem(
-            source=source,
-            subject=(subject or error.subject)[:200],
-            cause=error.message,
-            remedy=error.remedy or "check which sender delivers these to the function app",
-        )
-    )
-
-
-async def accounts_concerned(hosts: Iterable[str] | None, app: App) -> list[AccountReport]:
-    """Return the accounts of these vaults (None: of all) whose access differs from what is stored.
+async def accounts_concerned(host: str | None, app: App) -> list[AccountId]:
+    """Return the accounts of this vault (None: of all) whose access differs from what is stored.
 
     The event does not name the identity. Sending every account of the vault would cost a read per
     account and event, and while many accounts are onboarded the app's own writes raise as many
     events. So the rights are read once per event and compared with what is stored.
 
-    Of a vault whose rights cannot be read, all are returned: their own pass reports why. Raises TemporaryError
-    when the table of accounts cannot be read.
+    Of a vault whose rights cannot be read, all are returned: their own pass reports why. Raises
+    TemporaryError when the table of accounts cannot be read.
     """
-    wanted = None if hosts is None else set(hosts)
     by_vault: dict[VaultAddress, list[AccountReport]] = {}
     for entry in await app.accounts.list_all():
         if entry.in_scope and not entry.deleted and entry.secret:
             by_vault.setdefault(entry.secret.vault, []).append(entry)
     found: list[AccountReport] = []
     for address, entries in by_vault.items():
-        if wanted is None or address.host in wanted:
+        if host in (None, address.host):
             try:
                 found.extend(await _differing(address, entries, app))
             except AppError:
                 found += entries
-    return found
+    return [entry.id for entry in found]
 
 
 async def _differing(
     address: VaultAddress, entries: list[AccountReport], app: App
 ) -> list[AccountReport]:
-    ports, settings = app.reconcile, app.settings
-    on_secret = settings.vault_role_scope == "secret"
-    vault = await ports.vaults.find(address)
+    on_secret = app.settings.vault_role_scope == "secret"
+    vault = await app.reconcile.vaults.find(address)
     by_scope: dict[str, tuple[RoleAssignment, ...]] = {}
     found: list[AccountReport] = []
     for entry in entries:
         scope = vault.scope(entry.secret.name if on_secret and entry.secret else "")
         if vault.rbac and scope not in by_scope:
-            by_scope[scope] = await ports.roles.list_for_scope(scope)
-        if access_differs(entry, vault, by_scope.get(scope), settings, app.now()):
+            by_scope[scope] = await app.reconcile.roles.list_for_scope(scope)
+        if access_differs(entry, vault, by_scope.get(scope), app.settings, app.now()):
             found.append(entry)
     return found

@@ -1,30 +1,35 @@
-"""Some jobs of one account: bring their runs up to date, and send on what follows from that."""
+"""Some jobs of one account: bring their runs up to date, and send on what follows from that.
+
+The artifacts of finished jobs have messages of their own: logging them is slow.
+"""
 
 import logging
 from itertools import batched
 from typing import Final
 
-from finetune_wandb.flows import resync_jobs
+from finetune_wandb.flows import resync
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.outcomes import report_job
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, MissingError, TemporaryError
 from finetune_wandb.model.messages import ArtifactMessage, RelayMessage, key_message
 from finetune_wandb.model.relay.job import Job, parse_job
 from finetune_wandb.model.relay.state import CLOSED
-from finetune_wandb.model.work import Problem, Source
+from finetune_wandb.model.telemetry import Attribute, pairs
+from finetune_wandb.model.work import Problem, Source, problem_of
+from finetune_wandb.relay.artifacts import ArtifactOutcome
 from finetune_wandb.relay.passes.account_pass import relay_account
-from finetune_wandb.relay.passes.closing import JOB_DELETED, close_runs
-from finetune_wandb.relay.passes.heartbeat import beat_runs
+from finetune_wandb.relay.passes.closing import JOB_DELETED, beat_runs, close_runs
 from finetune_wandb.relay.passes.job_pass import JobOutcome
 
 log = logging.getLogger(__name__)
 
-_NOT_RELAYED: Final = MissingError(
-    "the account is not relayed", remedy="see its findings in /api/status"
-)
 _ARTIFACT_JOBS: Final = 8
 """Jobs of one artifact message: what they may take fits into a function's time."""
+ARTIFACTS_BUDGET_S: Final = 480.0
+"""A message ends by itself after this time; jobs that are left go on with a later message."""
+_MOST_ATTEMPTS: Final = 8
+_FIRST_PAUSE_S: Final = 30.0
+"""Doubled with each attempt: eight of them outlast two hours without W&B."""
 
 
 async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
@@ -36,11 +41,12 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
     account = await app.accounts.find_for_relay(message.target)
     if account is None:
         if message.resync:
-            await resync_jobs.jobs_left(message, _NOT_RELAYED, app)
+            remedy = "see its findings in /api/status"
+            why = MissingError("the account is not relayed", remedy=remedy)
+            await resync.jobs_left(message, why, app)
         return []
     if message.trigger == "beat":
-        named = [str(raw.get("id")) for raw in message.jobs]
-        await beat_runs(account, named, ports=app.relay, clock=app.clock)
+        await beat_runs(account, message.job_ids, ports=app.relay, clock=app.clock)
         return []
     jobs, failures = await _read_jobs(message, account, app)
     if not account.native_seen and any(job.wandb is not None for job in jobs):
@@ -58,8 +64,11 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
         listed_at=message.sent_at if message.trigger == "timer" else None,
     )
     outcomes += failures
-    if any(outcome.key_refused for outcome in outcomes):
-        await _send_key(account, app)
+    if any(outcome.key_refused for outcome in outcomes) and app.rejected_keys.is_due(
+        account.secret, app.clock()
+    ):
+        trigger = "W&B refused the key in use"
+        await app.queues.send([key_message(account.secret, trigger=trigger, now=app.clock())])
     finished = [outcome.job for outcome in outcomes if outcome.wants_artifacts]
     for some in batched(finished, _ARTIFACT_JOBS, strict=False):
         await app.queues.send([ArtifactMessage(account=message.account, jobs=list(some))])
@@ -69,16 +78,8 @@ async def handle(message: RelayMessage, app: App) -> list[JobOutcome]:
             # The run was made anew: the timer has to follow the job to its end again.
             app.finder.forget(account.key, outcome.job)
     if message.resync:
-        await resync_jobs.jobs_done(message, outcomes, app)
+        await resync.jobs_done(message, outcomes, app)
     return outcomes
-
-
-async def _send_key(account: RelayAccount, app: App) -> None:
-    """Have the account's key looked at, unless that was asked for a moment ago."""
-    if not app.rejected_keys.is_due(account.secret, app.clock()):
-        return
-    trigger = "W&B refused the key in use"
-    await app.queues.send([key_message(account.secret, trigger=trigger, now=app.clock())])
 
 
 async def _read_jobs(
@@ -101,25 +102,83 @@ async def _read_jobs(
                     await close_runs(account, app.relay, JOB_DELETED, now=now, jobs=[job_id])
                     continue
                 # The next tick lists the job again.
+                why, remedy = error.message, error.remedy
+                may_pass = isinstance(error, TemporaryError)
                 failures.append(
-                    JobOutcome(
-                        job_id,
-                        "unread",
-                        error=error.message,
-                        remedy=error.remedy,
-                        temporary=isinstance(error, TemporaryError),
-                    )
+                    JobOutcome(job_id, "unread", error=why, remedy=remedy, temporary=may_pass)
                 )
-                await app.problems.note(
-                    Problem(
-                        source=Source.RELAY_JOBS,
-                        subject=job_id,
-                        cause=error.message,
-                        remedy=error.remedy,
-                    )
-                )
+                await app.problems.note(problem_of(error, Source.RELAY_JOBS, job_id))
                 continue
-        job = parse_job(raw)
-        if job is not None:
+        if job := parse_job(raw):
             jobs.append(job)
     return jobs, failures
+
+
+def report_job(outcome: JobOutcome, account: RelayAccount, app: App) -> None:
+    """Report what came of one job in one pass."""
+    telemetry = app.telemetry
+    state = outcome.relay_state
+    attributes: dict[str, Attribute] = {
+        "azure.account.id": account.key,
+        "finetune.job.id": outcome.job,
+        "relay.state": state,
+        "relay.values": outcome.values,
+    }
+    with telemetry.span("relay job", **attributes) as span:
+        if outcome.error:
+            span.fail(outcome.error)
+    telemetry.count("relay.passes", 1, state=state, failed=bool(outcome.error))
+    if outcome.values:
+        telemetry.count("relay.values", outcome.values, account=account.name)
+        if outcome.lag_s is not None:
+            telemetry.measure("relay.lag", outcome.lag_s, account=account.name)
+    line = pairs(
+        state=state,
+        account=account.key,
+        values=outcome.values,
+        lag_s=None if outcome.lag_s is None else round(outcome.lag_s, 1),
+        error=outcome.error,
+        remedy=outcome.remedy,
+    )
+    if outcome.error:
+        log.warning("job %s: %s", outcome.job, line)
+    elif outcome.values or state == "complete":
+        log.info("job %s: %s", outcome.job, line)
+
+
+async def log_artifacts(message: ArtifactMessage, app: App) -> list[ArtifactOutcome]:
+    """Log the jobs' artifacts. A job whose artifacts fail keeps its metrics; the cause is shown
+    until a later try succeeds.
+
+    Jobs for which another try can help are sent again, later. Raises our errors when storage does
+    not answer, so that the message comes again.
+    """
+    account = await app.accounts.find_for_relay(message.target)
+    if account is None:
+        return []
+    outcomes = await app.artifacts.log(account, message.jobs, budget_s=ARTIFACTS_BUDGET_S)
+    again: list[str] = []
+    waiting: list[str] = []
+    for outcome in outcomes:
+        problem = Problem(
+            source=Source.JOB_ARTIFACTS,
+            subject=outcome.job,
+            cause="artifacts were not logged",
+            remedy=f"{outcome.error}; re-sync the job with force to try again",
+        )
+        if not outcome.error:
+            await app.problems.clear(problem)
+            continue
+        log.warning("job %s: artifacts: %s", outcome.job, outcome.error)
+        if not outcome.begun:
+            waiting.append(outcome.job)
+        elif outcome.again and message.attempt < _MOST_ATTEMPTS:
+            again.append(outcome.job)
+        else:
+            await app.problems.note(problem)
+    tries = message.attempt
+    for jobs, attempt, pause in ((waiting, tries, 1), (again, tries + 1, 2**tries)):
+        if jobs:
+            later = ArtifactMessage(account=message.account, jobs=jobs, attempt=attempt)
+            await app.queues.send([later], delay_s=_FIRST_PAUSE_S * pause)
+    return outcomes

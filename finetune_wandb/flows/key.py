@@ -5,24 +5,26 @@ one that was interrupted resumes.
 """
 
 import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
-from finetune_wandb.accounts import notify, ports
+from finetune_wandb.accounts import notify
 from finetune_wandb.flows.app import App
 from finetune_wandb.keys import in_use as keys
 from finetune_wandb.keys.rotation import rotate, rotation_findings
 from finetune_wandb.model.accounts.account import RelayAccount
-from finetune_wandb.model.accounts.key import KeyMint, KeyReport
+from finetune_wandb.model.accounts.key import KeyReport
 from finetune_wandb.model.accounts.ports import AccountStore
-from finetune_wandb.model.errors import AppError, MissingError
-from finetune_wandb.model.messages import AccountMessage, KeyMessage
-from finetune_wandb.model.relay.job import TERMINAL
-from finetune_wandb.model.relay.ports import CursorsPort, JobsPort
+from finetune_wandb.model.errors import AppError
+from finetune_wandb.model.messages import KeyMessage, account_messages
+from finetune_wandb.model.relay.job import TERMINAL, as_number
+from finetune_wandb.model.relay.ports import Listing
 from finetune_wandb.model.secret import SecretRef
-from finetune_wandb.model.work import Problem, Source
+from finetune_wandb.model.work import Source, problem_of
 
 log = logging.getLogger(__name__)
 
@@ -58,21 +60,22 @@ async def handle(message: KeyMessage, app: App) -> KeyReport:
 async def _send_dependents(report: KeyReport, app: App) -> None:
     """Send the accounts that use this key and were not checked since it was looked at."""
     since = report.record.checked_at
-    await app.queues.send(
-        AccountMessage(account=str(entry.id), trigger="key", sent_at=app.clock())
+    accounts = [
+        entry.id
         for entry in await app.accounts.list_all()
         if entry.secret == report.record.secret
         and entry.in_scope
         and not entry.deleted
         and (since is None or entry.checked_at < since)
-    )
+    ]
+    await app.queues.send(account_messages(accounts, trigger="key", now=app.clock()))
 
 
 async def _look(message: KeyMessage, app: App) -> KeyReport:
     """Look at the key, or share a look that was begun after the message was sent."""
     now = app.now()
     return await app.reconcile.shared.get(
-        ports.key_key(message.ref),
+        message.ref,
         lambda: keys.prove_newest(
             message.ref,
             ports=app.reconcile,
@@ -95,14 +98,11 @@ async def _rotates(secret: SecretRef, app: App) -> bool:
         mint = await rotate(secret, ports=app.rotation, settings=app.settings)
     except AppError as error:
         log.warning("rotation of %s: %s", secret, error.message)
-        await app.problems.note(
-            Problem(
-                source=Source.ROTATION,
-                subject=str(secret),
-                cause="the table of rotations cannot be used",
-                remedy="check the app's rights on its storage account; the next look tries again",
-            )
+        lost = AppError(
+            "the table of rotations cannot be used",
+            remedy="check the app's rights on its storage account; the next look tries again",
         )
+        await app.problems.note(problem_of(lost, Source.ROTATION, str(secret)))
         return False
     if mint is None:
         return False
@@ -111,45 +111,41 @@ async def _rotates(secret: SecretRef, app: App) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
 class NativeJobs:
-    """Looks whether jobs that carry their own W&B integration still work with a key that was rotated.
+    """Looks whether jobs that carry their own W&B integration still work with a key that was replaced.
 
-    Azure reads the key when such a job begins and keeps it until the job ends; the relay leaves
-    these jobs alone, so Azure is asked what has become of them. In doubt they are running.
+    Azure reads the key when such a job begins and keeps it until the job ends, whether or not the
+    relay follows the job or its account. In doubt they are running.
     """
 
-    def __init__(self, accounts: AccountStore, cursors: CursorsPort, jobs: JobsPort) -> None:
-        self._accounts = accounts
-        self._cursors = cursors
-        self._jobs = jobs
+    accounts: AccountStore
+    pages: Callable[[RelayAccount], AsyncIterator[Listing]]
+    """Yields an account's jobs as Azure lists them."""
 
-    async def use_old_key(self, mint: KeyMint) -> bool:
-        """Return whether a job of an account that uses this secret still has the old key.
+    async def use_old_key(self, secret: SecretRef, until: datetime) -> bool:
+        """Return whether a job that began before `until`, on an account that names this secret,
+        still runs with its own integration.
 
-        Raises TemporaryError when the app's own tables cannot be read.
+        Raises TemporaryError when the table of accounts cannot be read.
         """
-        for account in await self._accounts.list_for_relay():
-            if account.secret == mint.secret and await self._any_runs(account, mint):
-                return True
+        for entry in await self.accounts.list_all():
+            if entry.secret == secret and entry.endpoint and not entry.deleted:
+                try:
+                    if await self._any_runs(entry.for_relay(secret), until.timestamp()):
+                        return True
+                except AppError:
+                    return True
         return False
 
-    async def _any_runs(self, account: RelayAccount, mint: KeyMint) -> bool:
-        switched_at = mint.switched_at.timestamp() if mint.switched_at else float("inf")
-        for cursor in await self._cursors.list_cursors(account.key):
-            old = cursor.created_at is None or cursor.created_at <= switched_at
-            if (
-                cursor.relay_state == "skipped"
-                and old
-                and cursor.status not in TERMINAL
-                and await self._runs(account, cursor.job)
-            ):
-                return True
+    async def _any_runs(self, account: RelayAccount, until: float) -> bool:
+        async for page in self.pages(account):
+            for job in page.items:
+                began_at = as_number(job.get("created_at"))
+                if (
+                    job.get("integrations")
+                    and job.get("status") not in TERMINAL
+                    and (began_at is None or began_at <= until)
+                ):
+                    return True
         return False
-
-    async def _runs(self, account: RelayAccount, job: str) -> bool:
-        try:
-            return (await self._jobs.read_job(account, job)).get("status") not in TERMINAL
-        except MissingError:
-            return False
-        except AppError:
-            return True

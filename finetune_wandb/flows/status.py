@@ -7,19 +7,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.outcomes import pairs
-from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord
+from finetune_wandb.model.accounts.key import KeyMint, KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport
-from finetune_wandb.model.queues import QueueCount
+from finetune_wandb.model.audit import AuditEntry, AuditQuery
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.state import RelayState
 from finetune_wandb.model.secret import SecretRef
-from finetune_wandb.model.work import Problem, Work
+from finetune_wandb.model.telemetry import pairs
+from finetune_wandb.model.work import Problem, QueueCount, Work
 
 log = logging.getLogger(__name__)
 
 _MOST_CHANGES: Final = 20
-"""Changes of a key in an answer; the table holds 400 days of them."""
+"""Changes of a key in an answer; the audit holds all of AUDIT_DAYS."""
 _LONGEST_MESSAGE: Final = 2000
 """Bytes that are shown of a message that was set aside."""
 
@@ -31,7 +31,7 @@ class Situation:
     accounts: list[AccountReport]
     cursors: list[Cursor]
     keys: list[KeyRecord]
-    key_changes: dict[SecretRef, list[KeyChange]] = field(default_factory=dict)
+    key_changes: dict[SecretRef, tuple[AuditEntry, ...]] = field(default_factory=dict)
     """The latest changes of each key, by secret."""
     mints: dict[SecretRef, KeyMint] = field(default_factory=dict)
     problems: list[Problem]
@@ -74,17 +74,24 @@ async def read_situation(app: App) -> Situation:
         app.queues.counts(),
     )
     aside = await app.work.list_aside()
+    kept = Counter(work.queue for work in aside)
     changes = await asyncio.gather(
-        *(app.reconcile.keys.list_changes(one.secret, most=_MOST_CHANGES) for one in keys)
+        *(
+            app.audit.list(
+                AuditQuery(action="key_changed", subject=str(one.secret), limit=_MOST_CHANGES)
+            )
+            for one in keys
+        )
     )
     return Situation(
         accounts=sorted((one for one in accounts if not one.deleted), key=lambda one: one.key),
         cursors=sorted(cursors, key=lambda one: (-(one.created_at or 0.0), one.job)),
         keys=sorted(keys, key=lambda one: one.secret.key),
-        key_changes={one.secret: found for one, found in zip(keys, changes, strict=True)},
+        key_changes={one.secret: page.entries for one, page in zip(keys, changes, strict=True)},
         mints={one.secret: one for one in mints},
         problems=[*map(_shown, aside), *problems],
-        queues=[_with_aside(count, aside) for count in queues],
+        # Until the poison queue is looked at, a message is both in it and in the table.
+        queues=[replace(one, poison=max(one.poison, kept[one.name])) for one in queues],
     )
 
 
@@ -92,12 +99,6 @@ def _shown(work: Work) -> Problem:
     """Return why a message was set aside, with the message."""
     problem = work.problem or Problem(source=work.queue, subject=work.queue, cause="set aside")
     return replace(problem, message=work.body[:_LONGEST_MESSAGE].decode(errors="replace"))
-
-
-def _with_aside(count: QueueCount, aside: list[Work]) -> QueueCount:
-    # Until the poison queue is looked at, a message is both in it and in the table.
-    kept = sum(work.queue == count.name for work in aside)
-    return replace(count, poison=max(count.poison, kept))
 
 
 async def report_levels(app: App) -> None:

@@ -10,8 +10,8 @@ from finetune_wandb.flows import work
 from finetune_wandb.flows.app import App
 from finetune_wandb.flows.status import report_levels
 from finetune_wandb.model.errors import AppError
-from finetune_wandb.model.messages import AccountMessage, key_message
-from finetune_wandb.model.work import Problem, Source
+from finetune_wandb.model.messages import account_messages, key_message
+from finetune_wandb.model.work import Problem, Source, problem_of
 from finetune_wandb.relay.passes.finder import Found
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ async def tick(app: App) -> Found:
     try:
         await work.look_after(app)
     except AppError as lost:
-        await app.problems.note(_relay_problem(_WORK, lost))
+        await app.problems.note(problem_of(lost, Source.RELAY_TIMER, _WORK))
     if app.finder.failing is None:
         app.finder.failing = {
             (item.subject, item.cause)
@@ -37,9 +37,9 @@ async def tick(app: App) -> Found:
         }
     found = await app.finder.tick(await app.accounts.list_for_relay(), clock=app.clock)
     for account, error in found.oddities.items():
-        await app.problems.note(_relay_problem(account, error))
+        await app.problems.note(problem_of(error, Source.RELAY_TIMER, account))
     for account, error in found.failures.items():
-        if await app.problems.note(_relay_problem(account, error)):
+        if await app.problems.note(problem_of(error, Source.RELAY_TIMER, account)):
             log.warning("account %s: its jobs cannot be listed: %s", account, error.message)
     for account, cause in found.recovered:
         await app.problems.clear(Problem(source=Source.RELAY_TIMER, subject=account, cause=cause))
@@ -53,26 +53,20 @@ async def tick(app: App) -> Found:
     return found
 
 
-def _relay_problem(account: str, error: AppError) -> Problem:
-    return Problem(
-        source=Source.RELAY_TIMER, subject=account, cause=error.message, remedy=error.remedy
-    )
-
-
 async def drift(app: App) -> int:
     """Run one pass; return how many messages were sent."""
     with app.telemetry.span(Source.DRIFT_TIMER):
         sent = await _send_all(app)
         log.info("drift pass: %d messages", sent)
         await report_levels(app)
-        await app.reconcile.keys.purge_changes(app.now())
+        await app.audit.purge(app.now() - timedelta(days=app.settings.audit_days))
         await app.problems.purge()
         await app.resyncs.purge(app.clock() - _KEEP_RESYNCS_S)
     return sent
 
 
 async def _send_all(app: App) -> int:
-    """Send a message for every account that exists or existed, and for every key.
+    """Send a message for every account that exists or existed, and for every key that one uses.
 
     A subscription that cannot be listed is recorded and does not stop the others.
     """
@@ -81,7 +75,7 @@ async def _send_all(app: App) -> int:
     for entry in await app.accounts.list_all():
         if not entry.deleted or app.now() - entry.checked_at < _JUST_DELETED:
             known[entry.key] = str(entry.id)
-        if entry.secret:
+        if entry.secret and not entry.deleted:
             keys.add(entry.secret)
     now = app.clock()
     await app.queues.send(
@@ -112,8 +106,5 @@ async def _send_all(app: App) -> int:
 
 
 async def _send(accounts: list[str], app: App) -> int:
-    await app.queues.send(
-        AccountMessage(account=account, trigger="drift", sent_at=app.clock())
-        for account in accounts
-    )
+    await app.queues.send(account_messages(accounts, trigger="drift", now=app.clock()))
     return len(accounts)

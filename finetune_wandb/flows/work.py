@@ -15,29 +15,21 @@ from typing import Final
 
 from finetune_wandb.flows import resync
 from finetune_wandb.flows.app import App
-from finetune_wandb.model import queues
 from finetune_wandb.model.errors import AppError, ConflictError, NoticeError
-from finetune_wandb.model.messages import READERS, Message
-from finetune_wandb.model.queues import SetAside
+from finetune_wandb.model.messages import Message, read_message
 from finetune_wandb.model.work import (
     BEAT_S,
     MOST_DEATHS,
+    QUEUES,
     REMEMBER_S,
-    Problem,
-    Source,
+    SetAside,
     Work,
+    problem_of,
     work_of,
 )
 
 log = logging.getLogger(__name__)
 
-_BY_TICK: Final = frozenset({"timer", "beat", "missing"})
-_SOURCES: Final = {
-    queues.RECONCILE: Source.RECONCILE_ACCOUNT,
-    queues.RELAY: Source.RELAY_JOBS,
-    queues.BACKFILL: Source.BACKFILL_JOBS,
-    queues.ARTIFACTS: Source.JOB_ARTIFACTS,
-}
 _REST_S: Final = 30.0
 """A second round begins this much later: away from the neighbors that died in the first."""
 _ADVICE: Final = (
@@ -51,11 +43,6 @@ _NOT_BEGUN: Final = AppError(
     "its message went to the poison queue twice and left no cause: the app's process ended first",
     remedy="look at the app's log for what ended it",
 )
-
-
-def is_sent_by_tick(message: Message) -> bool:
-    """Return whether the next tick sends the same work again."""
-    return message.trigger in _BY_TICK
 
 
 @contextlib.asynccontextmanager
@@ -163,18 +150,16 @@ async def _take_in(poisoned: SetAside, rest_s: float, app: App) -> None:
     if await app.work.is_aside(work):
         return
     try:
-        message = READERS[work.queue](work.body)
+        message: Message = read_message(work.queue, work.body)
     except NoticeError as error:
         await set_aside(work, error, app)
         return
-    if is_sent_by_tick(message):
-        problem = Problem(
-            source=_SOURCES[work.queue],
-            subject=message.subject,
-            cause="a message that a tick had sent was given up",
+    if message.by_tick:
+        given_up = AppError(
+            "a message that a tick had sent was given up",
             remedy="none is needed for its jobs: every tick sends them again",
         )
-        await app.problems.note(problem)
+        await app.problems.note(problem_of(given_up, QUEUES[work.queue], message.subject))
         return
     known = await app.work.read(work)
     # One that is at work, done, or waits for its second round has only the same text.
@@ -198,16 +183,11 @@ async def set_aside(work: Work, error: AppError, app: App) -> None:
     cause = AppError(error.message, subject=error.subject, code=error.code, remedy=remedy)
     message: Message | None = None
     with contextlib.suppress(NoticeError):
-        message = READERS[work.queue](work.body)
-    problem = Problem(
-        source=_SOURCES[work.queue],
-        subject=message.subject if message else error.subject,
-        cause=cause.message,
-        remedy=remedy,
-        first_at=app.clock(),
-        last_at=app.clock(),
-    )
-    if message is not None and is_sent_by_tick(message):
+        message = read_message(work.queue, work.body)
+    now = app.clock()
+    problem = problem_of(cause, QUEUES[work.queue], message.subject if message else "")
+    problem = replace(problem, first_at=now, last_at=now)
+    if message is not None and message.by_tick:
         await app.problems.note(problem)
         return
     await app.work.set_aside(replace(work, problem=problem))

@@ -15,11 +15,12 @@ from finetune_wandb.keys.proof import (
     look_at_newest,
     look_at_used,
 )
-from finetune_wandb.model.accounts.key import KeyChange, KeyRecord, KeyReport
+from finetune_wandb.model.accounts.key import KeyRecord, KeyReport
 from finetune_wandb.model.accounts.report import Finding
-from finetune_wandb.model.causes import as_warning, finding
+from finetune_wandb.model.audit import key_entry
+from finetune_wandb.model.causes import as_warning, causes, finding
 from finetune_wandb.model.errors import ConflictError
-from finetune_wandb.model.secret import SecretRef
+from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 
 _TRIES = 4
@@ -51,34 +52,34 @@ async def prove_newest(
         try:
             # The audit first: a crash in between may repeat a line, never lose one.
             for version, cause in _audit(before, after, look):
-                accepted = cause == "key_accepted"
-                await ports.keys.append_change(
-                    KeyChange(
-                        at=now,
-                        secret=secret,
-                        version=version,
-                        entity=after.entity if accepted else "",
-                        accepted=accepted,
-                        cause=cause,
-                        trigger=trigger,
-                    )
+                entity = after.entity if cause == "key_accepted" else ""
+                await ports.audit.write(
+                    key_entry(secret, version, cause, entity, trigger=trigger, at=now)
                 )
             if after != before:
                 after = await ports.keys.write(replace(after, checked_at=now))
         except ConflictError:
             # Another process wrote first: look again.
             continue
-        return _report(after, _findings(after, look, used, now), look)
+        found = look.found if look.version == after.version else used.found
+        value = found.value if found else None
+        findings = _findings(after, look, used, now)
+        if settings.rotation == "mint" and settings.apply_mode == "observe":
+            findings.append(finding("key_rotation_observed"))
+        return _report(after, findings, look, value)
     raise ConflictError("other writers kept changing the key's record", subject=str(secret))
 
 
-def _report(record: KeyRecord, findings: list[Finding], look: Look) -> KeyReport:
+def _report(
+    record: KeyRecord, findings: list[Finding], look: Look, value: Secret | None = None
+) -> KeyReport:
     return KeyReport(
         record=record,
         findings=tuple(sorted(findings, key=lambda item: item.check != "secret")),
         newest_version=look.version,
         temporary=look.temporary,
         retry_after_s=look.retry_after,
+        value=value,
     )
 
 
@@ -98,10 +99,13 @@ def _next_record(
             newest_version=look.version,
             newest_cause=look.cause,
             refused_at=None,
+            disabled=False,
         )
     after = before
     if used.found is not None:
-        after = replace(after, expires_at=used.found.expires)
+        after = replace(after, expires_at=used.found.expires, disabled=False)
+    if used.disabled:
+        after = replace(after, disabled=True)
     if used.refused is not None:
         after = replace(after, refused_at=(before.refused_at or now) if used.refused else None)
     if look.temporary and look.version in ("", before.version):
@@ -135,7 +139,7 @@ def _findings(record: KeyRecord, look: Look, used: LookAtUsed, now: datetime) ->
     if look.failure is not None:
         # Another version works, or W&B did not answer about one that it accepted before.
         covered = works and (
-            look.temporary or (look.version != record.version and look.cause in _PER_VERSION)
+            look.temporary or (look.version != record.version and causes()[look.cause].older_in_use)
         )
         found.append(as_warning(look.failure) if covered else look.failure)
     elif look.found is not None:
@@ -151,17 +155,3 @@ def _findings(record: KeyRecord, look: Look, used: LookAtUsed, now: datetime) ->
         ended = record.version != look.version
         found += expiry_findings(record.expires_at, now, evidence, ended=ended)
     return found
-
-
-_PER_VERSION = frozenset(
-    {
-        "secret_disabled",
-        "secret_not_yet_valid",
-        "secret_expired",
-        "key_malformed",
-        "key_rejected",
-        "key_wrong_entity",
-        "key_read_only",
-    }
-)
-"""Causes that say nothing against older versions of the secret."""

@@ -5,6 +5,7 @@ it is taken, so a key whose value was lost with the process is found by name or 
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -13,13 +14,13 @@ from finetune_wandb.keys.proof import KeyPorts, prove_version
 from finetune_wandb.model.accounts.key import (
     TAG_ID,
     TAG_NAME,
-    KeyChange,
     KeyMint,
     KeyRecord,
     ListedKey,
     MintedKey,
 )
 from finetune_wandb.model.accounts.vault import SecretVersion
+from finetune_wandb.model.audit import AuditEntry, key_entry, recorded
 from finetune_wandb.model.errors import (
     AppError,
     ConflictError,
@@ -40,6 +41,8 @@ _PAUSE: Final = timedelta(days=1)
 _STORE_WITHIN: Final = timedelta(minutes=5)
 """How long after the claim a key may be stored: a process that stalled for longer must not store
 a key that another process has deleted meanwhile."""
+_MOST_KEYS: Final = 100
+"""Keys that W&B lets a user have (docs.coreweave.com, "Manage API keys", September 2026)."""
 SETTLING_S: Final = (1.0, 3.0)
 """Pauses in seconds before W&B is asked again about a key that was just created or deleted."""
 _NO_RIGHT: Final = frozenset({"ForbiddenByRbac", "AccessDenied"})
@@ -108,8 +111,9 @@ class RotationPorts:
     """Returns unique text."""
     wait: Callable[[float], Awaitable[None]]
     """Waits for a number of seconds."""
-    old_key_is_used: Callable[[KeyMint], Awaitable[bool]]
-    """Returns whether something outside the app is known to use the old key still."""
+    old_key_is_used: Callable[[SecretRef, datetime], Awaitable[bool]]
+    """Returns whether something outside the app that began before a moment may use the key still
+    that the secret held then."""
 
 
 class Stop(Exception):
@@ -159,7 +163,8 @@ class Rotation:
     async def delete(self, key_id: str) -> bool:
         """Delete a key; return whether W&B lets the key in use do that."""
         try:
-            await self.ports.minter.delete((await self.used()).value, key_id)
+            async with self.recorded("delete_key", key_id):
+                await self.ports.minter.delete((await self.used()).value, key_id)
         except (DeniedError, RejectedError):
             return False
         return True
@@ -175,19 +180,22 @@ class Rotation:
         retry_at = self.ports.clock() + _PAUSE if pause else None
         return replace(mint, state="idle", key_id="", cause=cause, retry_at=retry_at)
 
-    async def audit(self, version: str, cause: str) -> None:
-        """Add a line to the audit of the secret."""
-        await self.ports.look.keys.append_change(
-            KeyChange(
-                at=self.ports.clock(),
-                secret=self.secret,
-                version=version,
-                entity="",
-                accepted=False,
-                cause=cause,
-                trigger=TRIGGER,
-            )
+    async def note(self, version: str, cause: str) -> None:
+        """Add to the audit what became of a version."""
+        entry = key_entry(self.secret, version, cause, trigger=TRIGGER, at=self.ports.clock())
+        await self.ports.look.audit.write(entry)
+
+    def recorded(self, action: str, key_id: str = "") -> AbstractAsyncContextManager[None]:
+        """Record what the block does to a key in W&B or the vault."""
+        entry = AuditEntry(
+            at=self.ports.clock(),
+            action=action,
+            subject=str(self.secret),
+            outcome="begun",
+            trigger=TRIGGER,
+            detail={"key_id": key_id},
         )
+        return recorded(self.ports.look.audit, entry)
 
 
 def _lost(mint: KeyMint) -> KeyMint:
@@ -219,7 +227,8 @@ async def clean_up(rotation: Rotation, mint: KeyMint) -> KeyMint:
     try:
         for item in await rotation.ports.minter.list_keys(key):
             if item.description == mint.name:
-                await rotation.ports.minter.delete(key, item.id)
+                async with rotation.recorded("delete_key", item.id):
+                    await rotation.ports.minter.delete(key, item.id)
     except DeniedError:
         # W&B lists keys for its own clients only: the status names the key instead.
         mint = await rotation.write(replace(_lost(mint), name=rotation.new_name()))
@@ -230,18 +239,28 @@ async def make(rotation: Rotation, mint: KeyMint) -> KeyMint:
     """Create a key, prove it, store it. Raises Stop where W&B or the vault refuses."""
     used = await rotation.used()
     try:
-        made = await rotation.ports.minter.generate(used.value, mint.name)
+        async with rotation.recorded("mint_key"):
+            made = await rotation.ports.minter.generate(used.value, mint.name)
     except TemporaryError:
         raise
     except AppError:
-        raise Stop(rotation.abandoned(mint, "mint_refused", pause=True)) from None
+        cause = "mint_limit" if await _is_full(rotation, used.value) else "mint_refused"
+        raise Stop(rotation.abandoned(mint, cause, pause=True)) from None
     try:
         mint = await rotation.write(replace(mint, state="minted", key_id=made.id))
     except ConflictError:
-        await rotation.ports.minter.delete(used.value, made.id)
+        async with rotation.recorded("delete_key", made.id):
+            await rotation.ports.minter.delete(used.value, made.id)
         raise
     await _prove(rotation, mint, made)
     return await _store(rotation, mint, made)
+
+
+async def _is_full(rotation: Rotation, key: Secret) -> bool:
+    try:
+        return len(await rotation.ports.minter.list_keys(key)) >= _MOST_KEYS
+    except AppError:
+        return False
 
 
 async def _prove(rotation: Rotation, mint: KeyMint, made: MintedKey) -> None:
@@ -272,12 +291,13 @@ async def _store(rotation: Rotation, mint: KeyMint, made: MintedKey) -> KeyMint:
     if await _is_overtaken(rotation, mint):
         raise Stop(await rotation.discard(mint, "mint_overtaken", pause=False))
     try:
-        version = await rotation.ports.writer.write_version(
-            rotation.secret,
-            made.value,
-            expires=now + timedelta(days=rotation.settings.rotation_lifetime_days),
-            tags={TAG_ID: made.id, TAG_NAME: mint.name},
-        )
+        async with rotation.recorded("store_key", made.id):
+            version = await rotation.ports.writer.write_version(
+                rotation.secret,
+                made.value,
+                expires=now + timedelta(days=rotation.settings.rotation_lifetime_days),
+                tags={TAG_ID: made.id, TAG_NAME: mint.name},
+            )
     except ConflictError:
         # A deleted secret holds the name, or the vault is being changed.
         raise Stop(await rotation.discard(mint, "mint_store_refused", pause=True)) from None

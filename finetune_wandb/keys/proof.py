@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord
+from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord, WriteRight
 from finetune_wandb.model.accounts.ports import KeyStore, ProverPort, SecretPort
 from finetune_wandb.model.accounts.report import Finding
 from finetune_wandb.model.accounts.vault import SecretVersion
+from finetune_wandb.model.audit import AuditPort
 from finetune_wandb.model.causes import finding
 from finetune_wandb.model.errors import (
     AppError,
@@ -52,6 +53,7 @@ class KeyPorts:
     secrets: SecretPort
     prover: ProverPort
     keys: KeyStore
+    audit: AuditPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class LookAtUsed:
     unreadable: bool = False
     """Whether the vault no longer returns its value: disabled, or gone. A process that does not
     hold the value already cannot use it."""
+    disabled: bool = False
+    """Whether a person has disabled it: a process that holds the value must not use it either."""
 
 
 async def look_at_newest(
@@ -119,18 +123,20 @@ async def prove_version(
     try:
         owner = await ports.prover.prove(found.value)
         entity, wanted = entity_for(owner, before, settings)
-        if not entity:
+        # Asked before a version is put into use; later each account's own place is asked about.
+        project = settings.wandb_project
+        right: WriteRight = "write" if entity else "refused"
+        if wanted and (not entity or found.version != before.version):
+            right = await ports.prover.write_right(found.value, wanted, project)
+        if not entity and right != "write":
             failure = finding(
                 "key_wrong_entity", **evidence, wanted=wanted, belongs_to=", ".join(owner.entities)
             )
             return Look(found.version, found, owner, failure=failure)
-        # Asked once, before a version is put into use; later its runs show whether it may write.
-        project = settings.wandb_project
-        if (
-            found.version != before.version
-            and await ports.prover.may_write(found.value, entity, project) is False
-        ):
-            failure = finding("key_read_only", **evidence, entity=entity, project=project)
+        # W&B does not list every team that a service account of an organization may write to.
+        entity = wanted
+        if right in ("read_only", "refused"):
+            failure = finding(f"key_{right}", **evidence, entity=entity, project=project)
             return Look(found.version, found, owner, failure=failure)
     except TemporaryError as error:
         failure = finding("key_unknown", **evidence, wandb=settings.wandb_base_url, code=error.code)
@@ -157,14 +163,16 @@ async def look_at_used(
             return LookAtUsed(newest.cause == "key_rejected", newest.found)
         if newest.temporary or newest.found is None:
             return LookAtUsed()
+        if newest.cause == "secret_disabled":
+            return LookAtUsed(unreadable=True, disabled=True)
         # Expired in the vault: it stays in use while W&B accepts it.
         return LookAtUsed(await is_refused(newest.found.value, ports), newest.found)
     if newest.temporary:
         return LookAtUsed()
     try:
         found = await ports.secrets.read_version(secret, before.version)
-    except (DeniedError, MissingError):
-        return LookAtUsed(unreadable=True)
+    except (DeniedError, MissingError) as error:
+        return LookAtUsed(unreadable=True, disabled=error.code == "SecretDisabled")
     except AppError:
         return LookAtUsed()
     return LookAtUsed(await is_refused(found.value, ports), found)
@@ -217,9 +225,10 @@ def entity_for(owner: KeyOwner, before: KeyRecord, settings: Settings) -> tuple[
 
 
 def nearness(expires: datetime | None, now: datetime) -> str:
-    """Return how near an expiry date is: `30 days`, `7 days`, `1 days`, `over`, or empty."""
+    """Return how near an expiry date is: `30 days`, `7 days`, `1 days`, `over`, `no date`, or
+    empty."""
     if expires is None:
-        return ""
+        return "no date"
     if expires <= now:
         return "over"
     left = (expires - now).total_seconds() / 86400

@@ -32,6 +32,9 @@ from finetune_wandb.model.settings import Settings
 
 _CLAIM: Final = timedelta(minutes=10)
 """How long one process may work on a rotation; far longer than all its calls take."""
+_LONGEST_WAIT: Final = timedelta(days=30)
+"""After the switch. A job that is still not over, or an account whose jobs cannot be listed, then
+no longer keeps the rotation open: the old key is left to people."""
 
 
 async def rotate(secret: SecretRef, *, ports: RotationPorts, settings: Settings) -> KeyMint | None:
@@ -84,9 +87,7 @@ async def _advance(rotation: Rotation, mint: KeyMint) -> KeyMint:
 
 def _has_work(mint: KeyMint, record: KeyRecord, settings: Settings, now: datetime) -> bool:
     """Return whether a rotation is to begin or to continue now."""
-    if mint.claimed_until is not None and now < mint.claimed_until:
-        return False
-    if mint.retry_at is not None and now < mint.retry_at:
+    if any(until and now < until for until in (mint.claimed_until, mint.retry_at)):
         return False
     if mint.state == "idle":
         return _is_due(record, settings, now)
@@ -105,7 +106,7 @@ def _is_due(record: KeyRecord, settings: Settings, now: datetime) -> bool:
 
     A key with no expiry date is never due, and one that W&B refuses cannot create another.
     """
-    if record.refused_at or record.expires_at is None:
+    if record.refused_at or record.disabled or record.expires_at is None:
         return False
     # At most half of its life before the end, or a new key would be due at once.
     days = min(settings.rotation_before_days, settings.rotation_lifetime_days / 2)
@@ -153,24 +154,28 @@ async def _end(rotation: Rotation, mint: KeyMint) -> KeyMint:
         # The findings of the key in use say what is wrong with it.
         raise Stop(replace(mint, cause="rotation_grace"))
     now = rotation.ports.clock()
-    if not _grace_is_over(mint, rotation.settings, now) or await rotation.ports.old_key_is_used(
-        mint
-    ):
-        if not _is_due(record, rotation.settings, now):
-            raise Stop(replace(mint, cause="old_key_used"))
-        # The key in use is due itself: nothing holds up its rotation, the old key stays.
-        await rotation.audit(mint.old_version, "old_key_left")
-        return await rotation.write(replace(mint, state="idle", cause="old_key_left"))
+    switched_at = mint.switched_at or now
     doomed = {mint.old_version: mint.old_key_id}
     if record.version != mint.version:
         # A person has rotated since: the key that the app created is an old one too.
         doomed[mint.version] = mint.key_id
+        switched_at = record.accepted_at or now
+    is_used = not _grace_is_over(
+        mint, rotation.settings, now
+    ) or await rotation.ports.old_key_is_used(rotation.secret, switched_at)
+    if (
+        is_used
+        and now - switched_at < _LONGEST_WAIT
+        and not _is_due(record, rotation.settings, now)
+    ):
+        raise Stop(replace(mint, cause="old_key_used"))
     left = ""
     for version, key_id in doomed.items():
-        # No id: a person created it.
-        if key_id and await _retire(rotation, version, key_id):
-            await rotation.audit(version, "old_key_deleted")
+        # No id: a person created it. A key that may be used stays, but it holds up nothing.
+        if not is_used and key_id and await _retire(rotation, version, key_id):
+            await rotation.note(version, "old_key_deleted")
         else:
+            await rotation.note(version, "old_key_left")
             left = "old_key_left"
     return await rotation.write(replace(mint, state="idle", cause=left))
 

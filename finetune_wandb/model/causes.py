@@ -28,6 +28,8 @@ class Cause:
     remedy: str = ""
     temporary: bool = False
     """True: it can clear on its own, so another pass is worthwhile."""
+    older_in_use: bool = False
+    """True: it is about one version of a secret; an older one may be in use."""
 
 
 @cache
@@ -47,8 +49,8 @@ def causes() -> Mapping[str, Cause]:
             for name, text in data["texts"].items():
                 remedy = remedy.replace(f"{{{name}}}", text)
             meaning = entry["meaning"] + (_OLDER if entry.get("older_in_use") else "")
-            temporary = entry.get("temporary", False)
-            found[code] = Cause(code, check, entry["severity"], meaning, remedy, temporary)
+            flags = (entry.get("temporary", False), entry.get("older_in_use", False))
+            found[code] = Cause(code, check, entry["severity"], meaning, remedy, *flags)
     return found
 
 

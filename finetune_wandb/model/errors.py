@@ -1,18 +1,5 @@
 """Every error that crosses a layer, split first by whether trying again can help.
 
-    AppError
-    ├── TemporaryError      trying again can help
-    │   ├── ThrottledError      the service asked for a pause
-    │   ├── UnavailableError    no answer, or a 5xx
-    │   ├── NotReadyError       the thing exists but is still being made
-    │   └── ConflictError       another writer came first
-    └── PermanentError      only a changed world can help
-        ├── SettingsError       a setting is missing or malformed
-        ├── NoticeError         an event or message cannot be understood
-        ├── DeniedError         the caller's rights do not reach
-        ├── MissingError        the thing does not exist
-        └── RejectedError       the service understood and refused
-
 Messages are shown to people and stored in tables: they carry ids, names and codes, never the
 value of a secret and never a whole response body.
 """
@@ -35,16 +22,8 @@ class AppError(Exception):
 class TemporaryError(AppError):
     """Trying again can help. `retry_after` is in seconds, None when the service named no time."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        subject: str = "",
-        code: str = "",
-        remedy: str = "",
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message, subject=subject, code=code, remedy=remedy)
+    def __init__(self, message: str, *, retry_after: float | None = None, **more: str) -> None:
+        super().__init__(message, **more)
         self.retry_after = retry_after
 
 

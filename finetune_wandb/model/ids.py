@@ -24,11 +24,7 @@ _SECRET_NAME = re.compile(r"^[A-Za-z0-9-]{1,127}$")
 _ENTITY_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
 _FORBIDDEN_IN_PROJECTS = frozenset("/\\#?%:")
 
-VAULT_SUFFIXES = (
-    "vault.azure.net",
-    "vault.azure.cn",
-    "vault.usgovcloudapi.net",
-)
+VAULT_SUFFIXES = ("vault.azure.net", "vault.azure.cn", "vault.usgovcloudapi.net")
 """Key Vault's hosts in the public, China and US Government clouds. No other host is ever asked.
 
 Source: https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates,
@@ -49,6 +45,11 @@ class AccountId:
             f"/subscriptions/{self.subscription}/resourceGroups/{self.group}"
             f"/providers/Microsoft.CognitiveServices/accounts/{self.name}"
         )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What a command needs to find the account."""
+        return {"account": self.name, "group": self.group, "subscription": self.subscription}
 
     @property
     def key(self) -> str:
@@ -107,9 +108,7 @@ def parse_vault_url(text: object) -> VaultAddress:
     user nor port: whatever passes here is a host that credentials may be sent to.
     """
     problem = NoticeError(
-        "not the URL of a key vault",
-        subject="vault",
-        remedy="give https://NAME.vault.azure.net",
+        "not the URL of a key vault", subject="vault", remedy="give https://NAME.vault.azure.net"
     )
     if not isinstance(text, str) or len(text) > 2048:
         raise problem

@@ -5,15 +5,15 @@ that cannot be read raises NoticeError naming the field that is wrong.
 """
 
 import re
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Final, Self, cast
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Final, Self
 
 import msgspec
 
 from finetune_wandb.model import ids
 from finetune_wandb.model.errors import NoticeError
-from finetune_wandb.model.queues import ARTIFACTS, BACKFILL, RECONCILE, RELAY
 from finetune_wandb.model.secret import SecretRef, secret_at
+from finetune_wandb.model.work import ARTIFACTS, BACKFILL, RECONCILE, RELAY
 
 _Moment = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
 """Unix seconds."""
@@ -33,6 +33,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many times a part of this work was put off."""
     resync: str = ""
     """Id of the re-sync this belongs to, empty for none."""
+    by: str = ""
+    """On whose request, for the audit: a caller's name, or the object id that an event names."""
+
+    @property
+    def by_tick(self) -> bool:
+        """Whether a tick sent it; then the next tick sends the same work again."""
+        return self.trigger in ("timer", "beat", "missing")
 
     @property
     def subject(self) -> str:
@@ -50,7 +57,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
-class _OfAccount(Message, frozen=True, kw_only=True, omit_defaults=True):
+class _OfAccount(Message, frozen=True, kw_only=True):
     account: str
 
     def __post_init__(self) -> None:
@@ -65,18 +72,14 @@ class _OfAccount(Message, frozen=True, kw_only=True, omit_defaults=True):
         return self.account
 
 
-class AccountMessage(
-    _OfAccount, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="account"
-):
+class AccountMessage(_OfAccount, frozen=True, kw_only=True, tag_field="kind", tag="account"):
     """Check one account and, where allowed, apply its plan."""
 
     queue: ClassVar[str] = RECONCILE
     apply: bool = True
 
 
-class KeyMessage(
-    Message, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="key"
-):
+class KeyMessage(Message, frozen=True, kw_only=True, tag_field="kind", tag="key"):
     """Prove the newest version of one secret."""
 
     queue: ClassVar[str] = RECONCILE
@@ -102,18 +105,23 @@ def key_message(secret: SecretRef, *, trigger: str, now: float) -> KeyMessage:
     return KeyMessage(vault=secret.vault.host, secret=secret.name, trigger=trigger, sent_at=now)
 
 
-class ResyncMessage(
-    Message, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="resync"
-):
+def account_messages(
+    accounts: Iterable[object], *, trigger: str, now: float, by: str = ""
+) -> list[AccountMessage]:
+    """Return messages that have these accounts, by ARM id, looked at. `now` is in unix seconds."""
+    return [
+        AccountMessage(account=str(one), trigger=trigger, sent_at=now, by=by) for one in accounts
+    ]
+
+
+class ResyncMessage(Message, frozen=True, kw_only=True, tag_field="kind", tag="resync"):
     """Spread a re-sync over its accounts."""
 
     queue: ClassVar[str] = RECONCILE
     resync: _Text
 
 
-class RequeueMessage(
-    Message, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="requeue"
-):
+class RequeueMessage(Message, frozen=True, kw_only=True, tag_field="kind", tag="requeue"):
     """Put the messages in the poison queues back on their queues."""
 
     queue: ClassVar[str] = RECONCILE
@@ -122,7 +130,7 @@ class RequeueMessage(
 ReconcileMessage = AccountMessage | KeyMessage | ResyncMessage | RequeueMessage
 
 
-class RelayMessage(_OfAccount, frozen=True, kw_only=True, omit_defaults=True):
+class RelayMessage(_OfAccount, frozen=True, kw_only=True):
     """Relay some jobs of one account, given as the listing showed them or by id alone."""
 
     queue: ClassVar[str] = RELAY
@@ -132,14 +140,18 @@ class RelayMessage(_OfAccount, frozen=True, kw_only=True, omit_defaults=True):
     item: str = ""
     """Name of the re-sync's item, to report under."""
 
+    @property
+    def job_ids(self) -> list[str]:
+        return [str(job.get("id")) for job in self.jobs]
 
-class BackfillMessage(RelayMessage, frozen=True, kw_only=True, omit_defaults=True):
+
+class BackfillMessage(RelayMessage, frozen=True, kw_only=True):
     """The same for jobs that no live job should wait for."""
 
     queue: ClassVar[str] = BACKFILL
 
 
-class ArtifactMessage(_OfAccount, frozen=True, kw_only=True, omit_defaults=True):
+class ArtifactMessage(_OfAccount, frozen=True, kw_only=True):
     """Log the artifacts of finished jobs of one account."""
 
     queue: ClassVar[str] = ARTIFACTS
@@ -147,30 +159,19 @@ class ArtifactMessage(_OfAccount, frozen=True, kw_only=True, omit_defaults=True)
 
 
 _FIELD: Final = re.compile(r"field `(\w+)`|`\$\.(\w+)")
-
-
-def _reader[M](decoder: "msgspec.json.Decoder[M]") -> Callable[[bytes | str], M]:
-    def read(body: bytes | str) -> M:
-        try:
-            return decoder.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            found = _FIELD.search(str(error))
-            field = (found[1] or found[2]) if found else "body"
-            raise NoticeError("the message is malformed", subject=field) from None
-
-    return read
-
-
-read_reconcile: Final = _reader(
-    cast("msgspec.json.Decoder[ReconcileMessage]", msgspec.json.Decoder(ReconcileMessage))
-)
-read_relay: Final = _reader(msgspec.json.Decoder(RelayMessage))
-read_backfill: Final = _reader(msgspec.json.Decoder(BackfillMessage))
-read_artifacts: Final = _reader(msgspec.json.Decoder(ArtifactMessage))
-READERS: Final[dict[str, Callable[[bytes | str], Message]]] = {
-    RECONCILE: read_reconcile,
-    RELAY: read_relay,
-    BACKFILL: read_backfill,
-    ARTIFACTS: read_artifacts,
+_DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    RECONCILE: msgspec.json.Decoder(ReconcileMessage),
+    RELAY: msgspec.json.Decoder(RelayMessage),
+    BACKFILL: msgspec.json.Decoder(BackfillMessage),
+    ARTIFACTS: msgspec.json.Decoder(ArtifactMessage),
 }
-"""How to read a message, by its queue."""
+
+
+def read_message(queue: str, body: bytes | str) -> Any:
+    """Return a queue's message, of the kind that the queue carries. Raises NoticeError."""
+    try:
+        return _DECODERS[queue].decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        found = _FIELD.search(str(error))
+        field = (found[1] or found[2]) if found else "body"
+        raise NoticeError("the message is malformed", subject=field) from None

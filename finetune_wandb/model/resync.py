@@ -4,13 +4,17 @@ Progress only grows: a job is finished once, whatever arrives twice or late.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, get_args
 
-ItemState = Literal["pending", "done", "failed"]
-SCOPES: Final = ("all", "account", "job")
-PARTS: Final = ("integration", "jobs")
-MODES: Final = ("check", "apply")
+from finetune_wandb.model.errors import AppError
+
+Scope = Literal["all", "account", "job"]
+Part = Literal["integration", "jobs"]
+Mode = Literal["check", "apply"]
+SCOPES: Final = get_args(Scope)
+PARTS: Final = get_args(Part)
+MODES: Final = get_args(Mode)
 MOST_RESULTS: Final = 40
 """How many failures an item keeps; more of the same do not help."""
 
@@ -51,7 +55,7 @@ class ResyncItem:
     name: str
     """`account ID` or `jobs ID number`; unique in its re-sync."""
     account: str
-    state: ItemState = "pending"
+    state: Literal["pending", "done", "failed"] = "pending"
     total: int = 1
     done: int = 0
     failed: int = 0
@@ -64,32 +68,28 @@ class ResyncItem:
     """What the status shows: failures with their remedies, plans of a check."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobFailure:
-    """Why a job of a re-sync could not be relayed."""
-
-    error: str
-    remedy: str = ""
+def failure(error: AppError) -> dict[str, Any]:
+    """Return an error as a result of an item."""
+    return {"error": error.message, "remedy": error.remedy}
 
 
 def finish_jobs(
-    item: ResyncItem, outcomes: Mapping[str, JobFailure | None], *, now: float
+    item: ResyncItem, outcomes: Mapping[str, AppError | None], *, now: float
 ) -> ResyncItem:
     """Return the item with these jobs finished; None says that all went well.
 
     Jobs that are finished already are left as they are.
     """
     new = {job: outcomes[job] for job in item.left if job in outcomes}
-    failures = {job: why for job, why in new.items() if why is not None}
+    failures = [{"job": job, **failure(why)} for job, why in new.items() if why is not None]
     left = tuple(job for job in item.left if job not in new)
     failed = item.failed + len(failures)
-    shown = [{"job": job, **asdict(why)} for job, why in failures.items()]
     return replace(
         item,
         left=left,
         done=item.done + len(new) - len(failures),
         failed=failed,
-        results=[*item.results, *shown][:MOST_RESULTS],
+        results=[*item.results, *failures][:MOST_RESULTS],
         state="pending" if left else "failed" if failed else "done",
         finished_at=now if new and not left else item.finished_at,
     )

@@ -45,7 +45,7 @@ class SingleFlight[K: Hashable, T]:
             # What took the place of an answer that was waited for was begun later: it is taken, or
             # two callers for whom nothing is fresh replace each other's for ever.
             if entry is None or entry.answer.cancelled() or not (waited or fresh(entry.asked_at)):
-                entry = _Entry(now, asyncio.ensure_future(_run(read)))
+                entry = _Entry(now, asyncio.ensure_future(read()))
                 self._replace(key, entry)
             self._entries.move_to_end(key)
             try:
@@ -91,7 +91,3 @@ class SingleFlight[K: Hashable, T]:
     def _drop(self, key: K, entry: _Entry[T]) -> None:
         if self._entries.get(key) is entry:
             del self._entries[key]
-
-
-async def _run[T](read: Callable[[], Awaitable[T]]) -> T:
-    return await read()

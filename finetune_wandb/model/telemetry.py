@@ -1,10 +1,16 @@
-"""Spans and metrics of the app's own work, exported only where telemetry is on."""
+"""Spans, metrics and log lines of the app's own work; spans and metrics are exported only where
+telemetry is on.
+
+A line about a piece of work has the form `job ID: state=… values=…`. It holds ids and codes only,
+never a secret. The alert rules in infra/ look for how these lines begin.
+"""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 Attribute = str | int | float | bool
+_QUIET: Final = ("", None)
 
 
 class Span(Protocol):
@@ -55,3 +61,13 @@ class NoTelemetry:
     def measure(self, name: str, value: float, **attributes: Attribute) -> None: ...
 
     def level(self, name: str, value: int, **attributes: Attribute) -> None: ...
+
+
+def pairs(**values: object) -> str:
+    """Return values as `name=value` pairs without the empty ones; values with blanks in quotes."""
+    return " ".join(f"{name}={_text(one)}" for name, one in values.items() if one not in _QUIET)
+
+
+def _text(value: object) -> str:
+    text = " ".join(str(value).replace('"', "'").split())
+    return f'"{text}"' if not text or " " in text or "=" in text else text

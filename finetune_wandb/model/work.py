@@ -1,14 +1,17 @@
-"""What went wrong outside of any account's check or any job's relay, and a message that was begun
-or set aside, as the app's own tables keep them.
+"""The app's queues, a message that was begun or set aside, and what went wrong outside of any
+account's check or any job's relay, as the app's own tables keep them.
 
 The key of a message's row is the message's text, so a copy that is sent again after a crash meets
 the row of the one that died. docs/operations.md says what people see of both.
 """
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
+
+from finetune_wandb.model.errors import AppError
 
 ALIVE_S: Final = 45.0
 """Work without a sign of life for this long died with its process."""
@@ -35,6 +38,42 @@ class Source(StrEnum):
     ROTATION = "rotation"
 
 
+RECONCILE: Final = "reconcile-accounts"
+RELAY: Final = "relay-jobs"
+BACKFILL: Final = "backfill-jobs"
+"""Jobs that were over when they were first seen, and re-syncs: live jobs never wait for them."""
+ARTIFACTS: Final = "job-artifacts"
+QUEUES: Final = {
+    RECONCILE: Source.RECONCILE_ACCOUNT,
+    RELAY: Source.RELAY_JOBS,
+    BACKFILL: Source.BACKFILL_JOBS,
+    ARTIFACTS: Source.JOB_ARTIFACTS,
+}
+"""The function of each queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """Messages of one queue, as the service last counted them."""
+
+    name: str
+    waiting: int
+    """Messages that wait or are being worked on."""
+    poison: int
+    """Messages that failed too often and were set aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A message in a poison queue."""
+
+    queue: str
+    """The queue that it was on before."""
+    body: bytes
+    remove: Callable[[], Awaitable[None]]
+    """Take it out of the poison queue."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One cause about one subject, however often it came. Times are unix seconds."""
@@ -51,6 +90,16 @@ class Problem:
     """How often it came; of one that is being noted, how often since it was noted last."""
     message: str = ""
     """JSON of the message that was set aside, cut where it is long; empty for other problems."""
+
+
+def problem_of(error: AppError, source: str, subject: str = "", *, remedy: str = "") -> Problem:
+    """Return an error as a problem; `remedy` is for one that has none of its own."""
+    return Problem(
+        source=source,
+        subject=subject or error.subject,
+        cause=error.message,
+        remedy=error.remedy or remedy,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +133,7 @@ class Work:
         return not self.done_at and not waits and not self.is_alive(now)
 
 
-def work_of(queue: str, body: bytes, **more: Any) -> Work:
+def work_of(queue: str, body: bytes) -> Work:
     """Return the work of a message on this queue."""
     key = hashlib.blake2b(queue.encode() + b" " + body, digest_size=20).hexdigest()
-    return Work(key=key, queue=queue, body=body, **more)
+    return Work(key=key, queue=queue, body=body)

@@ -1,6 +1,7 @@
 """What a pass of the relay works with: its ports, what the settings decide, notes on a job."""
 
 import asyncio
+import logging
 import re
 import uuid
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Final
 
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.ports import NoticePort, OutgoingNotice
+from finetune_wandb.model.errors import TemporaryError
 from finetune_wandb.model.relay.cursor import RunPath
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import (
@@ -20,9 +22,12 @@ from finetune_wandb.model.relay.ports import (
     RunKey,
     SinkPort,
 )
-from finetune_wandb.model.setting_parsers import Prices
-from finetune_wandb.model.settings import Settings
+from finetune_wandb.model.settings import Prices, Settings
 
+log = logging.getLogger(__name__)
+
+JOBS_PER_MESSAGE: Final = 20
+"""So many jobs travel, and are worked on, together."""
 WHOLE_JOBS: Final = 8
 """Jobs that are over are relayed so many together: all that each published may be in memory."""
 _WHOLE_AT_ONCE: Final = 3
@@ -115,6 +120,16 @@ class PassContext:
     """Unix seconds."""
     full: bool = False
     """Everything is read once more, also of jobs that are long over."""
+
+
+def unexpected(error: Exception, doing: str, subject: str) -> TemporaryError:
+    """Return what is shown of a surprise: it must not stop the neighbours of its subject."""
+    log.error("%s: unexpected while %s", subject, doing, exc_info=error)
+    return TemporaryError(
+        f"unexpected {type(error).__name__} while {doing}",
+        subject=subject,
+        remedy="retried with the next tick; the traceback is in the log",
+    )
 
 
 def joined_notes(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:

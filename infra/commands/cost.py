@@ -48,6 +48,10 @@ class Assumptions:
     """Time of an instance for the jobs of one account; several are worked on at once."""
     pass_s: float = 0.5
     """Time of one check of one account."""
+    tick_table_calls: float = 2
+    active_table_calls: float = 3
+    """Of a tick, for one account with running jobs."""
+    pass_table_calls: float = 2
     kb_of_logs: float = 2
     """Log volume of one execution, after sampling."""
 
@@ -65,7 +69,10 @@ def estimate(accounts: int, prices: Assumptions, *, private: bool = False) -> di
     gb_of_logs = executions * prices.kb_of_logs / 1e6
     # The host looks at three queues every two seconds while an instance is there.
     queue_calls = seconds / 2 * 3 + executions * 3
-    table_calls = TICKS * (2 + 3 * active) + passes * 2
+    table_calls = (
+        TICKS * (prices.tick_table_calls + active * prices.active_table_calls)
+        + passes * prices.pass_table_calls
+    )
     items = {
         "compute": max(seconds * prices.memory_gb - prices.free_gb_s, 0) * prices.gb_s,
         "executions": max(executions - prices.free_executions, 0) / 1e6 * prices.million_executions,

@@ -83,7 +83,7 @@ AppTraces
 var keyQuery = '''
 AppTraces
 | where Message startswith "key "
-| where Message matches regex "secret_expires_soon|secret_expired|secret_missing|secret_disabled|key_rejected|key_malformed"
+| where Message matches regex "secret_expires_soon|secret_no_expiry|secret_expired|secret_missing|secret_disabled|key_rejected|key_malformed"
 | extend Key = extract("^key ([^:]+): ", 1, Message)
 | summarize arg_max(TimeGenerated, Message) by Key
 '''

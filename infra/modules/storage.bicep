@@ -45,7 +45,7 @@ var queueNames = [
 var tableNames = [
   'accounts'
   'jobs'
-  'keychanges'
+  'audit'
   'keymints'
   'keys'
   'problems'

@@ -38,7 +38,8 @@ var rbacAdministrator = 'f58310d9-a9f6-439a-9e8d-f62e7b41a168'
 var dataAccessAdministrator = '8b54135c-b56d-4d72-a534-26097cfdc8d8'
 var grantedRoleId = grantedRole == 'Key Vault Secrets User' ? secretsUser : secretsOfficer
 var assigningRoleId = roleAssignmentRight == 'conditioned' ? rbacAdministrator : dataAccessAdministrator
-// Two clauses, for giving and for taking away: only that role, only to service principals.
+// Two clauses, for giving and for taking away, only to service principals. Given is only that role;
+// taken back is also the other one, which earlier settings may have asked for.
 var conditionTemplate = '''
 (
  (
@@ -58,13 +59,17 @@ AND
  )
  OR
  (
-  @Resource[Microsoft.Authorization/roleAssignments:RoleDefinitionId] ForAnyOfAnyValues:GuidEquals {ROLE}
+  @Resource[Microsoft.Authorization/roleAssignments:RoleDefinitionId] ForAnyOfAnyValues:GuidEquals {EITHER}
   AND
   @Resource[Microsoft.Authorization/roleAssignments:PrincipalType] ForAnyOfAnyValues:StringEqualsIgnoreCase {'ServicePrincipal'}
  )
 )
 '''
-var assignCondition = replace(conditionTemplate, 'ROLE}', '${grantedRoleId}}')
+var assignCondition = replace(
+  replace(conditionTemplate, 'ROLE}', '${grantedRoleId}}'),
+  'EITHER}',
+  '${secretsOfficer}, ${secretsUser}}'
+)
 var ownRoleId = mayWriteSecrets ? secretsOfficer : secretsUser
 var readOnly = [
   'get'

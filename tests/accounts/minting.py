@@ -53,6 +53,8 @@ class Stage:
     late: int = 0
     """How many proofs it takes until W&B knows a key that it has just made."""
     old_is_used: bool = False
+    asked_until: datetime | None = None
+    """Up to which moment the app asked for jobs that began."""
     made: int = 0
     while_made: Callable[[], None] = lambda: None
     """What happens elsewhere while a key is made."""
@@ -77,7 +79,8 @@ class Stage:
         self.late = max(self.late - 1, 0)
         self.let_in()
 
-    async def _used(self, mint: KeyMint) -> bool:
+    async def _used(self, secret: SecretRef, until: datetime) -> bool:
+        self.asked_until = until
         return self.old_is_used
 
     def let_in(self) -> None:

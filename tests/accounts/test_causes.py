@@ -2,10 +2,12 @@
 
 import string
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from dev.tools.docs import CHECKS, checks_page
+from finetune_wandb.model.accounts.report import StepKind
 from finetune_wandb.model.causes import causes, finding
 from tests.accounts.stage import run_pass
 from tests.fakes import account, world
@@ -26,9 +28,12 @@ def test_every_cause_but_ok_has_a_remedy(code: str) -> None:
 
 def test_every_cause_is_given_somewhere_in_the_code() -> None:
     text = "".join(path.read_text() for path in (ROOT / "finetune_wandb").rglob("*.py"))
-    composed = {
-        f"{step}_denied"
-        for step in ("enable_identity", "grant_role", "add_access_policy", "write_record")
+    composed = {f"{step}_denied" for step in get_args(StepKind)}
+    composed |= {f"{of}_{right}" for of in ("key", "project") for right in ("read_only", "refused")}
+    composed |= {
+        f"{fact}_{kind}"
+        for fact in ("account", "vault", "access")
+        for kind in ("unavailable", "denied", "refused", "missing")
     }
     unused = {code for code in causes() if f'"{code}"' not in text} - composed
     assert unused == set()

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from finetune_wandb.keys.in_use import prove_newest
-from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord
+from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord, WriteRight
 from finetune_wandb.model.errors import ConflictError, DeniedError, TemporaryError, UnavailableError
 from finetune_wandb.model.ids import parse_vault_url
 from finetune_wandb.model.secret import SecretRef
@@ -35,9 +35,10 @@ async def test_first_version_is_taken_into_use_when_accepted() -> None:
     assert record.expires_at == NOW + timedelta(days=90)
     assert report.record == record
     assert usable(report)
-    assert [(item.version, item.accepted, item.trigger) for item in azure.changes] == [
-        ("v1", True, "a test")
-    ]
+    assert [
+        (item.detail["version"], item.cause == "key_accepted", item.trigger)
+        for item in azure.changes
+    ] == [("v1", True, "a test")]
 
 
 async def test_nothing_is_stored_when_the_version_in_use_is_newest_and_accepted() -> None:
@@ -57,7 +58,7 @@ async def test_better_version_replaces_the_one_in_use() -> None:
     report = await look(azure)
     assert azure.records[PLACE].version == "v2"
     assert report.record.version == "v2"
-    assert [item.version for item in azure.changes] == ["v1", "v2"]
+    assert [item.detail["version"] for item in azure.changes] == ["v1", "v2"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ async def test_bad_version_is_noted_once_and_the_good_one_stays(newest, cause: s
     assert azure.records[PLACE].version == "v1"
     assert usable(report)
     assert [item.cause for item in azure.changes] == ["key_accepted", cause]
-    assert azure.changes[-1].accepted is False
+    assert azure.changes[-1].cause != "key_accepted"
     found = [item for item in report.findings if item.cause == cause]
     assert [item.severity for item in found] == ["warning"]
 
@@ -121,7 +122,7 @@ async def test_new_version_is_noted_as_unproved_while_w_and_b_does_not_answer() 
     assert report.retry_after_s == 33.0
     assert usable(report)
     assert (await look(azure)).record.version == "v2"
-    assert [(item.version, item.cause) for item in azure.changes] == [
+    assert [(item.detail["version"], item.cause) for item in azure.changes] == [
         ("v1", "key_accepted"),
         ("v2", "key_unknown"),
         ("v2", "key_accepted"),
@@ -181,27 +182,35 @@ async def test_nothing_is_read_when_vault_or_secret_is_not_allowed(vault, secret
     assert not usable(report)
 
 
-@pytest.mark.parametrize("right", [True, None])
+@pytest.mark.parametrize("right", ["write", "new_project", "unknown"])
 async def test_version_is_taken_when_it_may_write_as_far_as_w_and_b_tells(
-    right: bool | None,
+    right: WriteRight,
 ) -> None:
     azure = world()
     await look(azure)
     azure.secrets[PLACE].append(version("v2", BETTER))
-    if right is not None:
-        azure.rights[BETTER, "team-a", settings().wandb_project] = right
+    azure.rights[BETTER, "team-a", settings().wandb_project] = right
     assert (await look(azure)).record.version == "v2"
 
 
-async def test_version_is_not_taken_when_it_may_only_read_the_project() -> None:
+@pytest.mark.parametrize("right", ["read_only", "refused"])
+async def test_version_is_not_taken_when_it_may_not_write_to_the_project(right: WriteRight) -> None:
     azure = world()
     await look(azure)
     azure.secrets[PLACE].append(version("v2", BETTER))
-    azure.rights[BETTER, "team-a", settings().wandb_project] = False
+    azure.rights[BETTER, "team-a", settings().wandb_project] = right
     report = await look(azure)
-    assert (report.record.version, report.record.newest_cause) == ("v1", "key_read_only")
-    azure.rights[BETTER, "team-a", settings().wandb_project] = True
+    assert (report.record.version, report.record.newest_cause) == ("v1", f"key_{right}")
+    azure.rights[BETTER, "team-a", settings().wandb_project] = "write"
     assert (await look(azure)).record.version == "v2"
+
+
+async def test_key_is_taken_for_a_team_that_w_and_b_does_not_list_when_it_may_write_there() -> None:
+    azure = world()
+    azure.rights[STRANGER, "team-a", settings().wandb_project] = "write"
+    azure.secrets[PLACE] = [version("v1", STRANGER)]
+    report = await look(azure, settings(WANDB_ENTITY="team-a"))
+    assert (report.record.version, report.record.entity) == ("v1", "team-a")
 
 
 async def test_version_is_not_taken_when_nobody_can_say_whether_it_may_write() -> None:

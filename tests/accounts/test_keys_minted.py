@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.errors import (
     AppError,
     ConflictError,
@@ -21,8 +22,9 @@ from tests.accounts.minting import (
     look,
     stage_with_a_key,
     turn,
+    using,
 )
-from tests.fakes import BETTER, GOOD, REVOKED, settings, version
+from tests.fakes import BETTER, GOOD, NOW, REVOKED, settings, version
 
 
 async def test_key_is_made_proved_stored_and_switched_when_the_old_one_nears_its_end() -> None:
@@ -201,7 +203,7 @@ async def test_new_key_is_deleted_when_w_and_b_never_accepts_it() -> None:
 
 async def test_new_key_is_not_stored_when_it_may_only_read() -> None:
     stage = await stage_with_a_key()
-    stage.azure.rights[FIRST, "team-a", settings().wandb_project] = False
+    stage.azure.rights[FIRST, "team-a", settings().wandb_project] = "read_only"
     await turn(stage)
     assert causes(stage) == ["mint_not_accepted"]
     assert set(stage.listed) == {"id-0"}
@@ -270,7 +272,7 @@ async def test_no_value_is_in_the_row_or_the_audit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("used", "grace"), [(True, "72"), (False, "9000")], ids=["a job uses it", "in its grace"]
+    ("used", "grace"), [(True, "72"), (False, "1823")], ids=["a job uses it", "in its grace"]
 )
 async def test_next_rotation_begins_when_it_is_due_before_the_old_key_can_go(
     used: bool, grace: str
@@ -278,13 +280,39 @@ async def test_next_rotation_begins_when_it_is_due_before_the_old_key_can_go(
     stage = await stage_with_a_key(old_is_used=used)
     await turn(stage, ROTATION_GRACE_HOURS=grace)
     assert stage.in_use == FIRST
-    stage.now += timedelta(days=80)
+    # A person cuts the new key's time short.
+    stored = stage.azure.secrets[PLACE]
+    stored[-1] = replace(stored[-1], expires=NOW + timedelta(days=25))
+    stage.now += timedelta(days=20)
+    await look(stage)
     await turn(stage, ROTATION_GRACE_HOURS=grace)
     assert causes(stage) == ["old_key_left"]
-    assert (stage.azure.changes[-1].version, stage.azure.changes[-1].cause) == (
+    assert (stage.azure.changes[-1].detail["version"], stage.azure.changes[-1].cause) == (
         "v1",
         "old_key_left",
     )
     await turn(stage, ROTATION_GRACE_HOURS=grace)
     assert stage.in_use == f"wandb_v1_{2:060d}"
     assert "id-0" in stage.listed, "it stays for a person to delete"
+
+
+async def test_limit_is_named_when_the_owner_has_all_the_keys_that_w_and_b_allows() -> None:
+    stage = await stage_with_a_key()
+    stage.listed |= {f"id-x{number}": ("", f"other {number}") for number in range(99)}
+    stage.errors["generate"] = [RejectedError("no", code="graphql")]
+    await turn(stage)
+    assert causes(stage) == ["mint_limit"]
+
+
+async def test_observed_rotation_is_a_finding_and_makes_no_key() -> None:
+    stage = await stage_with_a_key()
+    assert await turn(stage, APPLY_MODE="observe") is None
+    report = await prove_newest(
+        PLACE,
+        ports=stage.azure.ports(),
+        settings=using(APPLY_MODE="observe"),
+        now=stage.now,
+        trigger="a test",
+    )
+    assert "key_rotation_observed" in {item.cause for item in report.findings}
+    assert stage.made == 0

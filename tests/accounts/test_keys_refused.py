@@ -43,7 +43,7 @@ async def test_key_in_use_stays_and_blocks_when_w_and_b_no_longer_accepts_it() -
     again = await look(azure)
     assert usable(again)
     assert again.record.version == "v1"
-    assert len(azure.changes) == 3
+    assert azure.changes[-1].cause == "key_accepted"
 
 
 async def test_key_in_use_is_known_as_refused_when_a_newer_version_is_bad_too() -> None:
@@ -58,7 +58,7 @@ async def test_key_in_use_is_known_as_refused_when_a_newer_version_is_bad_too() 
     assert not usable(report)
     refused = [item for item in report.findings if item.severity == "blocked"]
     assert [item.evidence["version"] for item in refused] == ["v2", "v1"]
-    assert [(item.version, item.cause) for item in azure.changes] == [
+    assert [(item.detail["version"], item.cause) for item in azure.changes] == [
         ("v1", "key_accepted"),
         ("v2", "key_rejected"),
         ("v1", "key_rejected"),
@@ -79,7 +79,10 @@ async def test_refused_key_is_used_again_when_w_and_b_takes_it_back() -> None:
     report = await look(azure)
     assert azure.records[PLACE].refused_at is None
     assert usable(report)
-    assert (azure.changes[-1].version, azure.changes[-1].accepted) == ("v1", True)
+    assert (azure.changes[-1].detail["version"], azure.changes[-1].cause == "key_accepted") == (
+        "v1",
+        True,
+    )
 
 
 async def test_good_version_ends_a_refusal() -> None:
@@ -162,3 +165,33 @@ async def test_disabled_version_in_use_blocks_when_no_other_is_accepted() -> Non
     assert [item.cause for item in report.findings if item.severity == "blocked"] == [
         "secret_disabled"
     ]
+
+
+@pytest.mark.parametrize("newer_is_bad", [False, True])
+async def test_version_in_use_is_stopped_when_a_person_disables_it_and_goes_on_when_enabled(
+    newer_is_bad: bool,
+) -> None:
+    azure = world()
+    await look(azure)
+    if newer_is_bad:
+        azure.secrets[PLACE].append(version("v2", REVOKED))
+    call = "read version" if newer_is_bad else "read secret"
+    disabled = DeniedError("no", code="SecretDisabled")
+    azure.errors = {call: [disabled], "read version": [disabled]}
+    report = await look(azure)
+    assert azure.records[PLACE].disabled
+    assert azure.records[PLACE].version == "v1"
+    assert not usable(report)
+    azure.errors.clear()
+    await look(azure)
+    assert not azure.records[PLACE].disabled
+
+
+@pytest.mark.parametrize("code", ["ForbiddenByRbac", "ForbiddenByFirewall"])
+async def test_version_in_use_goes_on_when_only_the_app_may_not_read_it(code: str) -> None:
+    azure = world()
+    await look(azure)
+    refusal = DeniedError("no", code=code)
+    azure.errors = {"read secret": [refusal], "read version": [refusal]}
+    await look(azure)
+    assert not azure.records[PLACE].disabled

@@ -15,7 +15,7 @@ from tests.accounts.minting import (
     stage_with_a_key,
     turn,
 )
-from tests.fakes import BETTER, GOOD, OTHER_VAULT, version
+from tests.fakes import BETTER, GOOD, NOW, OTHER_VAULT, version
 
 
 async def test_old_key_is_deleted_only_when_the_grace_period_is_over() -> None:
@@ -28,7 +28,7 @@ async def test_old_key_is_deleted_only_when_the_grace_period_is_over() -> None:
     await turn(stage)
     assert set(stage.listed) == {"id-1"}
     assert causes(stage) == ["rotation_idle"]
-    assert (stage.azure.changes[-1].version, stage.azure.changes[-1].cause) == (
+    assert (stage.azure.changes[-1].detail["version"], stage.azure.changes[-1].cause) == (
         "v1",
         "old_key_deleted",
     )
@@ -49,10 +49,15 @@ async def test_minted_key_goes_too_when_a_person_rotated_within_the_grace_period
     stage.azure.owners[BETTER] = OWNER
     stage.listed["id-9"] = ("by hand", BETTER)
     stage.azure.secrets[PLACE].append(version("v9", BETTER))
+    stage.now = NOW + timedelta(hours=2)
+    await look(stage)
+    stage.now += timedelta(hours=5)
     await look(stage)
     stage.now += timedelta(hours=73)
     await turn(stage)
     assert set(stage.listed) == {"id-9"}
+    # The app's key was handed out until the person's took its place.
+    assert stage.asked_until == NOW + timedelta(hours=2)
 
 
 async def test_old_key_is_left_to_people_when_a_person_created_it() -> None:
@@ -107,7 +112,7 @@ async def test_old_key_is_not_called_deleted_when_w_and_b_accepts_it_still() -> 
     del stage.listed["id-0"]
     await turn(stage)
     assert causes(stage) == ["old_key_left"]
-    assert stage.azure.changes[-1].cause == "key_accepted"
+    assert stage.azure.changes[-1].cause == "old_key_left"
 
 
 async def test_old_key_stays_while_something_uses_it() -> None:
@@ -121,6 +126,20 @@ async def test_old_key_stays_while_something_uses_it() -> None:
     stage.now += timedelta(hours=1)
     await turn(stage)
     assert "id-0" not in stage.listed
+
+
+async def test_old_key_is_left_and_rotation_goes_on_when_its_use_never_ends() -> None:
+    stage = await stage_with_a_key(old_is_used=True)
+    await turn(stage)
+    stage.now += timedelta(days=30)
+    await turn(stage)
+    assert causes(stage) == ["old_key_left"]
+    assert "id-0" in stage.listed
+    # The next key is made in its turn; the one that was left is not looked at again.
+    stage.now += timedelta(days=50)
+    mint = await turn(stage)
+    assert mint is not None
+    assert (mint.state, stage.made) == ("switched", 2)
 
 
 async def test_old_key_stays_when_the_new_one_is_refused() -> None:

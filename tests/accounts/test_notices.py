@@ -1,5 +1,6 @@
 """People are told once per change, of states that last, and never of a key's value."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from finetune_wandb.accounts.notify import is_untold, notify_key, save_and_notify
 from finetune_wandb.keys.in_use import prove_newest
 from finetune_wandb.model.accounts.key import KeyReport
+from finetune_wandb.model.accounts.ports import OutgoingNotice
 from finetune_wandb.model.errors import DeniedError, UnavailableError
 from tests.accounts.stage import run_pass
 from tests.fakes import (
@@ -52,6 +54,40 @@ async def test_each_change_is_told_once() -> None:
     await passes(azure, 2)
     assert told(azure) == ["AccountHealthy", "AccountUnhealthy", "AccountHealthy"]
     assert len({item.id for item in azure.notices}) == 3
+
+
+async def test_notice_keeps_its_id_when_the_answer_of_the_topic_is_lost() -> None:
+    azure = world()
+    topic = LossyTopic(azure, lost=2)
+    for number in range(4):
+        report = await run_pass(azure, now=NOW + timedelta(minutes=number))
+        await save_and_notify(report, accounts=FakeAccountTable(azure), notices=topic)
+    assert told(azure) == ["AccountHealthy"] * 3
+    assert len({item.id for item in azure.notices}) == 1
+
+
+async def test_failed_step_is_told_by_a_later_pass_when_the_topic_was_away() -> None:
+    azure = world()
+    azure.errors["grant role"] = [DeniedError("no", code="AuthorizationFailed")] * 4
+    topic = LossyTopic(azure, lost=1)
+    for number in range(4):
+        report = await run_pass(azure, now=NOW + timedelta(minutes=number))
+        await save_and_notify(report, accounts=FakeAccountTable(azure), notices=topic)
+    assert told(azure) == ["AccountUnhealthy", "AccountUnhealthy", "StepFailed"]
+    assert len({item.id for item in azure.notices}) == 2
+
+
+@dataclass
+class LossyTopic(FakeTopic):
+    """Takes every notice; the sender does not hear of the first ones."""
+
+    lost: int = 0
+
+    async def publish(self, notice: OutgoingNotice) -> None:
+        await super().publish(notice)
+        if self.lost:
+            self.lost -= 1
+            raise UnavailableError("the answer was lost")
 
 
 async def test_nothing_is_told_when_azure_only_pauses() -> None:
@@ -162,7 +198,7 @@ async def test_what_a_pass_over_an_account_found_is_told_by_the_next_look_at_the
     assert is_untold(azure.records[PLACE])
     report = await look(azure)
     assert len(azure.changes) == 1
-    assert await notify_key(report, now=NOW, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
+    await notify_key(report, now=NOW, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
     assert told(azure) == ["KeyAccepted"]
     assert not is_untold(azure.records[PLACE])
 
@@ -198,3 +234,23 @@ async def test_near_end_is_told_once_at_each_threshold() -> None:
     within = [notice.data["findings"][0]["evidence"]["within"] for notice in azure.notices[1:4]]
     assert within == ["30 days", "7 days", "1 days"]
     assert causes[4] == ["secret_expired"]
+
+
+async def test_key_without_an_expiry_date_is_told_once_and_keeps_the_account_healthy() -> None:
+    azure = world()
+    azure.secrets[PLACE] = [version("v1", expires=None)]
+    for days in range(3):
+        moment = NOW + timedelta(days=days)
+        report = await look(azure, moment)
+        await notify_key(report, now=moment, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
+    assert told(azure) == ["KeyAccepted", "KeyExpiring"]
+    assert [item["cause"] for item in azure.notices[1].data["findings"]] == ["secret_no_expiry"]
+    assert (await run_pass(azure)).healthy
+
+
+async def test_new_key_that_ends_soon_is_told_as_accepted_and_as_ending() -> None:
+    azure = world()
+    azure.secrets[PLACE] = [version("v1", expires=NOW + timedelta(days=20))]
+    report = await look(azure)
+    await notify_key(report, now=NOW, keys=FakeKeyTable(azure), notices=FakeTopic(azure))
+    assert told(azure) == ["KeyAccepted", "KeyExpiring"]

@@ -7,12 +7,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from finetune_wandb.model.accounts.account import TAG_ENTITY, TAG_SECRET, TAG_VAULT
-from finetune_wandb.model.accounts.key import KeyOwner
+from finetune_wandb.model.accounts.key import KeyOwner, WriteRight
 from finetune_wandb.model.accounts.vault import ROLE_IDS
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import USER
 from tests.accounts.stage import causes, run_pass
 from tests.fakes import (
+    BETTER,
     GOOD,
     NOW,
     OLD_PRINCIPAL,
@@ -237,3 +238,49 @@ async def test_portal_step_gives_the_link_and_the_values_to_enter(tags: dict[str
     assert parse_qs(parts.query) == {"wsid": [str(account_id())]}
     for shown in (step.evidence["link"], place.vault.url, place.name):
         assert shown in step.remedy
+
+
+PLACE_OF_ITS_OWN = {"wandb-entity": "team-b", "wandb-project": "theirs"}
+
+
+@pytest.mark.parametrize(
+    ("right", "cause", "severity"),
+    [
+        ("write", "routing_ok", "ok"),
+        ("new_project", "project_new", "ok"),
+        ("unknown", "routing_ok", "ok"),
+        ("read_only", "project_read_only", "blocked"),
+        ("refused", "project_refused", "blocked"),
+    ],
+)
+async def test_right_to_write_is_proved_where_the_accounts_tags_send_its_jobs(
+    right: WriteRight, cause: str, severity: str
+) -> None:
+    azure = world(account(tags=PLACE_OF_ITS_OWN))
+    azure.rights[GOOD, "team-b", "theirs"] = right
+    report = await run_pass(azure)
+    found = [item for item in report.findings if item.check == "routing"]
+    assert [(item.cause, item.severity) for item in found] == [(cause, severity)]
+
+
+async def test_right_to_write_is_asked_again_when_tags_or_key_change() -> None:
+    azure = world()
+    ports = azure.ports()
+    azure.rights[GOOD, "team-b", "theirs"] = "read_only"
+    azure.rights[BETTER, "team-b", "theirs"] = "write"
+    assert causes(await run_pass(azure, ports=ports), "blocked") == []
+    tags = azure.accounts[account_id().key].tags
+    azure.accounts[account_id().key] = replace(
+        azure.accounts[account_id().key], tags={**tags, **PLACE_OF_ITS_OWN}
+    )
+    assert causes(await run_pass(azure, ports=ports), "blocked") == ["project_read_only"]
+    azure.secrets[PLACE].append(version("v2", BETTER))
+    soon = NOW + timedelta(seconds=1)
+    assert causes(await run_pass(azure, ports=ports, now=soon), "blocked") == []
+
+
+async def test_team_that_w_and_b_does_not_list_is_fine_when_the_key_may_write_there() -> None:
+    azure = world(account(tags={"wandb-entity": "team-z"}))
+    assert causes(await run_pass(azure), "blocked") == ["entity_not_writable"]
+    azure.rights[GOOD, "team-z", settings().wandb_project] = "write"
+    assert causes(await run_pass(azure), "blocked") == []

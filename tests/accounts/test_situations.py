@@ -14,7 +14,13 @@ from finetune_wandb.model.accounts.vault import (
     AccessPolicy,
     RoleAssignment,
 )
-from finetune_wandb.model.errors import DeniedError, RejectedError, ThrottledError, UnavailableError
+from finetune_wandb.model.errors import (
+    DeniedError,
+    MissingError,
+    RejectedError,
+    ThrottledError,
+    UnavailableError,
+)
 from finetune_wandb.model.settings import OFFICER, USER
 from tests.accounts.stage import causes, run_pass
 from tests.fakes import (
@@ -243,6 +249,7 @@ SITUATIONS = [
         warnings=("access_orphaned",),
     ),
     Situation("roles may not be listed", with_error("list roles", DeniedError("no")), blocked=("access_denied",)),
+    Situation("vault gone before its roles were listed", with_error("list roles", MissingError("no")), blocked=("access_refused",)),
     Situation("role listing down", with_error("list roles", UnavailableError("no")), blocked=("access_unavailable",), retries=True),
     Situation(
         "policy mode, no policy",
@@ -265,7 +272,7 @@ SITUATIONS = [
         "policy with more than a user needs",
         with_vault(rbac=False, policies=(AccessPolicy(PRINCIPAL, frozenset({"get", "list", "set"})),)),
         settings={"VAULT_ROLE": USER},
-        warnings=("access_stronger_than_asked", "vault_policies"),
+        warnings=("access_policy_stronger", "vault_policies"),
     ),
     # record
     Situation("no record", with_account(tags={"team": "ml"}), writes=("write tags",)),

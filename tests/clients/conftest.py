@@ -63,7 +63,7 @@ async def storage(table_url: str) -> AsyncIterator[Storage]:
     own = Transport()
     made = Storage(StorageAddress(connection_string=text), own)
     yield made
-    for name in ("accounts", "keys", "keychanges", "keymints", "jobs"):
+    for name in ("accounts", "keys", "keymints", "jobs", "audit"):
         table = Table(made, name)
         for row in await table.query(columns=("PartitionKey", "RowKey")):
             await table.delete(row["PartitionKey"], row["RowKey"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from finetune_wandb.clients.transport import Proxies
+from finetune_wandb.clients.transport import Transport
 from tests.clients.network_stage import Network, network, proxy
 
 ROOT = Path(__file__).parents[2]
@@ -120,9 +120,9 @@ def test_password_is_in_no_address_when_a_tunnel_is_asked_for(
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://corp%40user:p%3Aw@proxy.corp:3128")
     monkeypatch.setenv("no_proxy", "localhost")
-    made = Proxies()
-    assert made.arguments("https://api.wandb.ai/graphql") == {
+    made = Transport()
+    assert made.by_proxy("https://api.wandb.ai/graphql") == {
         "proxy": "http://proxy.corp:3128",
         "proxy_headers": {"Proxy-Authorization": "Basic Y29ycEB1c2VyOnA6dw=="},
     }
-    assert made.arguments("https://localhost:7700/x") == {}
+    assert made.by_proxy("https://localhost:7700/x") == {}

@@ -2,26 +2,28 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dev.sandbox import tokens
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.accounts.reconcile import reconcile_account
 from finetune_wandb.clients.azure.accounts import Accounts
 from finetune_wandb.clients.azure.vaults import KeyVault, Roles, VaultResources
 from finetune_wandb.clients.key_ring import KeyRing
-from finetune_wandb.clients.storage.account_table import AccountTable
-from finetune_wandb.clients.storage.key_table import KeyTable
+from finetune_wandb.clients.storage.account_tables import AccountTable, KeyTable
+from finetune_wandb.clients.storage.audit_table import AuditTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import Table
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.keys import KeyProver
 from finetune_wandb.model.accounts.account import TAG_SECRET, TAG_VAULT
 from finetune_wandb.model.accounts.report import AccountReport
+from finetune_wandb.model.accounts.vault import ROLE_IDS
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.secret import Secret
-from finetune_wandb.model.settings import Settings, read_settings
+from finetune_wandb.model.settings import USER, Settings, read_settings
 from tests.clients.azure_stage import (
     ALPHA,
     KEY,
@@ -35,7 +37,7 @@ from tests.clients.azure_stage import (
     put_secret,
     requests,
 )
-from tests.dev.sandbox.stage import GROUP, SUBSCRIPTION, Client
+from tests.dev.sandbox.stage import GROUP, SUBSCRIPTION, Client, vault_path
 
 pytestmark = pytest.mark.sandbox_only
 
@@ -51,6 +53,8 @@ async def ports(sandbox: Client, transport: Transport, storage: Storage) -> Reco
         roles=roles,
         prover=KeyProver(transport, sandbox.process.wandb_url),
         keys=KeyTable(storage),
+        audit=AuditTable(storage),
+        own_principal=transport.principal_id,
     )
 
 
@@ -72,9 +76,10 @@ async def run_pass(
     *,
     apply: bool = True,
     fresh_after: datetime | None = None,
+    ahead: timedelta = timedelta(0),
     **more: str,
 ) -> AccountReport:
-    now = datetime.now(UTC)
+    now = datetime.now(UTC) + ahead
     return await reconcile_account(
         account,
         ports=ports,
@@ -125,7 +130,7 @@ async def test_account_is_healthy_after_one_pass_and_the_next_writes_nothing(
     assert {method for method, _, _ in await requests(stage)} == {"GET"}
 
     vault = KeyVault(transport)
-    key = await KeyRing(KeyTable(storage), vault).key_in_use(PLACE)
+    key = await KeyRing(KeyTable(storage), vault).run_key(PLACE)
     assert (key.value, key.entity) == (Secret(KEY), "team-a")
 
 
@@ -161,6 +166,74 @@ async def test_role_is_deferred_and_later_given_when_the_directory_is_slow(
     report = await run_pass(stage, ports)
     assert [item.state for item in report.steps] == ["done", "deferred", "done"]
     assert report.steps[1].code == "PrincipalNotFound"
+    assert report.retry_after_s is not None
+    await asyncio.sleep(1.1)
+    assert (await run_pass(stage, ports)).healthy
+
+
+async def read_as(stage: Client, principal: str, secret: str) -> int:
+    """Return the status that an identity gets for a secret."""
+    token = tokens.issue(tokens.DEFAULT_TENANT, "", "https://vault.azure.net", principal)
+    path = f"/_host/{VAULT.host}/secrets/{secret}?api-version=7.5"
+    status, _, _ = await stage.call("GET", path, Authorization=f"Bearer {token}")
+    return status
+
+
+async def give_own_role(stage: Client, transport: Transport) -> None:
+    """Do what the deployment does: the app may read the vault."""
+    vault_id, own, role = vault_path("kv-main"), await transport.principal_id(), ROLE_IDS[USER]
+    await Roles(transport).assign(vault_id, role, own, "the app")
+
+
+NARROW = {"VAULT_ROLE": USER, "VAULT_ROLE_SCOPE": "secret"}
+
+
+async def test_account_reads_its_secret_and_no_other_when_the_role_is_on_the_secret(
+    stage: Client, ports: ReconcilePorts
+) -> None:
+    await stage.control("PUT", "vaults/kv-main/secrets/another", {"value": "x"})
+    report = await run_pass(stage, ports, **NARROW)
+    assert report.healthy, report.findings
+    await stage.settings(enforce_vault_access=True)
+    assert await read_as(stage, report.principal_id, SECRET) == 200
+    assert await read_as(stage, report.principal_id, "another") == 403
+
+
+async def test_right_on_the_vault_is_taken_back_when_settings_ask_for_the_secret_only(
+    stage: Client, ports: ReconcilePorts, transport: Transport
+) -> None:
+    await stage.control("PUT", "vaults/kv-main/secrets/another", {"value": "x"})
+    principal = (await run_pass(stage, ports)).principal_id
+    await stage.settings(enforce_vault_access=True)
+    await give_own_role(stage, transport)
+    shown = await run_pass(stage, ports, apply=False, **NARROW)
+    assert [item.kind for item in shown.plan] == ["grant_role", "revoke_role"]
+    report = await run_pass(stage, ports, **NARROW)
+    assert [(item.step.kind, item.state) for item in report.steps] == [
+        ("grant_role", "done"),
+        ("revoke_role", "deferred"),
+    ]
+    assert await read_as(stage, principal, "another") == 200
+    # Half an hour later the narrower role is in effect everywhere.
+    report = await run_pass(stage, ports, ahead=timedelta(minutes=31), **NARROW)
+    assert [(item.step.kind, item.state) for item in report.steps] == [("revoke_role", "done")]
+    assert report.healthy
+    assert await read_as(stage, principal, SECRET) == 200
+    assert await read_as(stage, principal, "another") == 403
+    # Somebody else's role on the vault stayed: the app's own, which the deployment gave.
+    assert (await run_pass(stage, ports, **NARROW)).plan == ()
+
+
+async def test_vault_is_not_ready_yet_when_the_apps_own_role_is_fresh(
+    stage: Client, ports: ReconcilePorts, transport: Transport
+) -> None:
+    await stage.settings(enforce_vault_access=True, rbac_propagation_s=1.0)
+    assert "secret_forbidden_by_rbac" in {
+        item.cause for item in (await run_pass(stage, ports)).findings
+    }
+    await give_own_role(stage, transport)
+    report = await run_pass(stage, ports)
+    assert "secret_role_spreading" in {item.cause for item in report.findings}
     assert report.retry_after_s is not None
     await asyncio.sleep(1.1)
     assert (await run_pass(stage, ports)).healthy
@@ -220,7 +293,7 @@ async def test_key_is_in_no_log_report_or_table(
     report = await run_pass(stage, ports)
     await AccountTable(storage).write(report)
     rows = []
-    for name in ("accounts", "keys", "keychanges"):
+    for name in ("accounts", "keys", "audit"):
         rows.extend(await Table(storage, name).query())
-    assert len(rows) == 3
+    assert len(rows) == 6
     assert KEY not in caplog.text + repr(rows) + repr(report)

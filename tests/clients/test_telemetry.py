@@ -10,7 +10,6 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from finetune_wandb.clients.telemetry import FailuresKept, OpenTelemetry, log_handler
@@ -41,21 +40,23 @@ print(requests.isEnabledFor(logging.INFO), requests.isEnabledFor(logging.WARNING
 """
 
 
-def traced(ratio: float) -> tuple[OpenTelemetry, InMemorySpanExporter]:
+def traced(ratio: float) -> tuple[OpenTelemetry, TracerProvider, InMemorySpanExporter]:
     exporter, tracers = InMemorySpanExporter(), TracerProvider()
-    tracers.add_span_processor(FailuresKept(SimpleSpanProcessor(exporter), ratio))
-    return OpenTelemetry(tracers.get_tracer("t"), MeterProvider().get_meter("t")), exporter
+    tracers.add_span_processor(FailuresKept(exporter, ratio))
+    telemetry = OpenTelemetry(tracers.get_tracer("t"), MeterProvider().get_meter("t"))
+    return telemetry, tracers, exporter
 
 
 @pytest.mark.parametrize(("ratio", "kept"), [(0.0, ["bad", "worse"]), (1.0, None)])
 def test_failures_are_kept_when_sampled(ratio: float, kept: list[str] | None) -> None:
-    telemetry, exporter = traced(ratio)
+    telemetry, tracers, exporter = traced(ratio)
     with telemetry.span("good"):
         pass
     with telemetry.span("bad") as span:
         span.fail("refused")
     with pytest.raises(OSError, match="secret text"), telemetry.span("worse"):
         raise OSError("secret text")
+    tracers.shutdown()
     spans = exporter.get_finished_spans()
     assert [span.name for span in spans] == (kept or ["good", "bad", "worse"])
     # Whose text an exception carries is not known here.
@@ -64,10 +65,11 @@ def test_failures_are_kept_when_sampled(ratio: float, kept: list[str] | None) ->
 
 
 def test_half_is_kept_when_ratio_is_a_half() -> None:
-    telemetry, exporter = traced(0.5)
+    telemetry, tracers, exporter = traced(0.5)
     for _ in range(400):
         with telemetry.span("good"):
             pass
+    tracers.shutdown()
     assert 120 < len(exporter.get_finished_spans()) < 280
 
 

@@ -7,7 +7,6 @@ a run must hold is worked out in dev/tools/demo/values.py, which shares no code 
 import asyncio
 import itertools
 import time
-import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,13 +14,16 @@ from typing import Any
 
 import aiohttp
 
-from dev.tools.demo.cloud import Cloud, Json, until
+from dev.tools.demo.cloud import KEY, PROJECT, SUBSCRIPTION, Cloud, Json, until
 from dev.tools.demo.values import Comparison, Published, compare
 from dev.tools.local_stack import Stack
 from tests.e2e.bodies import job_object, message_event, metric_events, published_by
 from tests.e2e.secrets_scan import Witness
 
 __all__ = [
+    "KEY",
+    "PROJECT",
+    "SUBSCRIPTION",
     "Driver",
     "job_object",
     "message_event",
@@ -31,10 +33,6 @@ __all__ = [
     "until",
 ]
 
-SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
-KEY = "wandb_v1_" + "a" * 77
-PROJECT = "sandbox-team/azure-openai-fine-tuning"
-"""Where runs go under the sample settings."""
 ENDED = ("ending", "complete")
 """Relay states in which a run has its end."""
 
@@ -49,7 +47,6 @@ class Driver(Cloud):
             http,
             sandbox_url=stack.sandbox_url,
             host_url=stack.host_url,
-            subscription=SUBSCRIPTION,
             group="rg-e2e",
         )
         self.stack = stack
@@ -129,36 +126,7 @@ class Driver(Cloud):
 
         await until(look, "events are still on their way", seconds=seconds)
 
-    def account_written(self, account: str, **changes: Any) -> Json:
-        """Return Resource Manager's event about a write to an account, in Event Grid's schema."""
-        data = {
-            "resourceUri": account,
-            "operationName": "Microsoft.CognitiveServices/accounts/write",
-            "status": "Succeeded",
-            "subscriptionId": SUBSCRIPTION,
-            **changes.pop("data", {}),
-        }
-        return {
-            "id": str(uuid.uuid4()),
-            "topic": f"/subscriptions/{SUBSCRIPTION}",
-            "subject": account,
-            "eventType": "Microsoft.Resources.ResourceWriteSuccess",
-            "eventTime": _now(),
-            "data": data,
-            "dataVersion": "2",
-            "metadataVersion": "1",
-            **changes,
-        }
-
     # What was asked of Azure and W&B
-
-    async def forget_requests(self) -> None:
-        await self.control("DELETE", "requests")
-
-    async def requests(self, service: str) -> list[Json]:
-        """Return a service's requests since the last `forget_requests`."""
-        found = await self.control("GET", "requests")
-        return [item for item in found if item["service"] == service]
 
     async def writes(self) -> list[str]:
         """Return the requests that would change Azure, as "METHOD path"."""
@@ -223,10 +191,6 @@ class Driver(Cloud):
             if found.exact or time.monotonic() > end:
                 return found
             await asyncio.sleep(0.1)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S.0000000Z", time.gmtime())
 
 
 @asynccontextmanager

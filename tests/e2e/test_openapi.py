@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from handlers.openapi import DOCUMENT
+from handlers.triggers import OPENAPI
 from tests.e2e.driver import Driver, job_object, metric_events, running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
@@ -34,7 +34,7 @@ async def driver(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Driv
 async def test_document_is_served_when_asked_for(driver: Driver) -> None:
     code, served = await driver.app("GET", "/api/openapi.json")
     assert code == 200
-    assert served == json.loads(DOCUMENT.read_text())
+    assert served == json.loads(OPENAPI.read_text())
 
 
 async def test_app_and_document_agree_when_schemathesis_tries(

@@ -60,7 +60,7 @@ class Story:
         await self.fleet.advance()
         await self.fleet.all_relayed()
         await self.fleet.check()
-        assert await asked_by(self.driver, bad) <= {"viewer", "project", "None"}
+        assert await asked_by(self.driver, bad) <= {"viewer", "project", "models", "None"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -128,5 +128,5 @@ async def test_no_key_is_anywhere_when_everything_goes_wrong_with_it(tmp_path: P
         looked_at = driver.witness.looked_at
         kinds = {where.partition(" ")[0] for where in looked_at}
         assert kinds >= {"answer", "table", "queue", "file"}
-        tables = {"table keys", "table keychanges", "table jobs", "table accounts"}
+        tables = {"table keys", "table audit", "table jobs", "table accounts"}
         assert tables | {"file host.log"} <= set(looked_at)

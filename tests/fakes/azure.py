@@ -232,12 +232,18 @@ class FakeRoles:
             role_id=role_id,
             principal_id=principal_id,
             description=description,
+            made_at=self.world.granted_at,
         )
         self.world.assignments = [item for item in self.world.assignments if item.id != made.id] + [
             made
         ]
         self.world.lose("grant role")
         return made
+
+    async def remove(self, assignment: str) -> None:
+        self.world.called("revoke role", writes=True)
+        self.world.assignments = [item for item in self.world.assignments if item.id != assignment]
+        self.world.lose("revoke role")
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Names and nouns that tests share: ids, places, keys, and what one reads of them."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,8 @@ SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 TENANT = "22222222-2222-4222-8222-222222222222"
 PRINCIPAL = "33333333-3333-4333-8333-333333333333"
 OLD_PRINCIPAL = "44444444-4444-4444-8444-444444444444"
+OWN_PRINCIPAL = "55555555-5555-4555-8555-555555555555"
+"""Of the app itself."""
 VAULT = parse_vault_url("https://kv-main.vault.azure.net")
 PLACE = SecretRef(VAULT, "wandb-api-key")
 OTHER_VAULT = parse_vault_url("https://kv-other.vault.azure.net")
@@ -41,6 +43,11 @@ def settings(**more: str) -> Settings:
     return read_settings(
         {"AZURE_SUBSCRIPTION_IDS": SUBSCRIPTION, "KEY_VAULT_URL": VAULT.url} | more
     )
+
+
+def setting_defaults() -> dict[str, str | None]:
+    """Return each setting's default as text, in order; None where it must be given."""
+    return {item.name.upper(): item.metadata["default"] for item in fields(Settings)}
 
 
 def account_id(name: str = "alpha") -> AccountId:

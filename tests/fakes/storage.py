@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from finetune_wandb.clients.storage.key_table import KEEP_CHANGES
 from finetune_wandb.model.accounts.account import RelayAccount
-from finetune_wandb.model.accounts.key import KeyChange, KeyRecord
+from finetune_wandb.model.accounts.key import KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport
+from finetune_wandb.model.audit import AuditEntry, AuditPage, AuditQuery
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError, UnavailableError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.messages import Message
-from finetune_wandb.model.queues import SetAside
 from finetune_wandb.model.relay.cursor import Cursor, JobSeen
 from finetune_wandb.model.relay.state import RelayState
 from finetune_wandb.model.secret import SecretRef
-from finetune_wandb.model.work import Problem, Work
+from finetune_wandb.model.work import Problem, SetAside, Work
 from tests.fakes.gate import Gate, Open
 
 if TYPE_CHECKING:
@@ -124,26 +123,6 @@ class FakeKeyTable:
         self.world.called("list key records")
         return list(self.world.records.values())
 
-    async def append_change(self, change: KeyChange) -> None:
-        self.world.called("append change")
-        self.world.changes.append(change)
-
-    async def list_changes(self, secret: SecretRef, *, most: int | None = None) -> list[KeyChange]:
-        # The table's rows: the same line again replaces itself.
-        lines = {
-            (change.at, change.version, change.cause): change
-            for change in self.world.changes
-            if change.secret == secret
-        }
-        return [lines[row] for row in sorted(lines, key=lambda row: row[0], reverse=True)][:most]
-
-    async def purge_changes(self, now: datetime) -> int:
-        before = len(self.world.changes)
-        self.world.changes[:] = [
-            change for change in self.world.changes if change.at >= now - KEEP_CHANGES
-        ]
-        return before - len(self.world.changes)
-
 
 @dataclass
 class FakeAccountTable:
@@ -197,15 +176,15 @@ class FakeAccountTable:
                     checked_at=report.checked_at,
                 )
             return
-        told = report.told_healthy
+        told = report.told
         kept = known or AccountReport(
             id=report.id, checked_at=report.checked_at, mode=report.mode, findings=()
         )
         if told is None:
-            told = kept.told_healthy
+            told = kept.told
         if report.readable:
             self.world.entries[report.key] = replace(
-                report, told_healthy=told, native_seen=kept.native_seen
+                report, told=told, native_seen=kept.native_seen
             )
             return
         self.world.entries[report.key] = replace(
@@ -216,7 +195,7 @@ class FakeAccountTable:
             retry_after_s=report.retry_after_s,
             checked_at=report.checked_at,
             healthy=kept.healthy and not report.settled,
-            told_healthy=told,
+            told=told,
         )
 
 
@@ -257,7 +236,7 @@ class FakeQueue:
 
 
 class FakeWork:
-    """MessagePort over dictionaries."""
+    """WorkTable over dictionaries."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Work] = {}
@@ -301,7 +280,7 @@ class FakeWork:
 
 
 class FakeProblems:
-    """ProblemPort over a dictionary: the same problem again is counted."""
+    """ProblemTable over a dictionary: the same problem again is counted."""
 
     def __init__(self) -> None:
         self.noted: dict[tuple[str, str, str], Problem] = {}
@@ -336,3 +315,36 @@ class FakeProblems:
 
 def _place(problem: Problem) -> tuple[str, str, str]:
     return str(problem.source), problem.subject, problem.cause
+
+
+@dataclass
+class FakeAudit:
+    """AuditPort in memory; pages go by place in the list, newest first."""
+
+    entries: list[AuditEntry] = field(default_factory=list)
+
+    async def write(self, entry: AuditEntry) -> None:
+        begun = replace(entry, outcome="begun", code="")
+        self.entries = [
+            one for one in self.entries if replace(one, outcome="begun", code="") != begun
+        ] + [entry]
+
+    async def list(self, query: AuditQuery) -> AuditPage:
+        after = float(query.after) if query.after.replace(".", "").isdecimal() else float("inf")
+        found = [
+            one
+            for one in sorted(self.entries, key=lambda one: one.at, reverse=True)
+            if (not query.action or one.action == query.action)
+            and (not query.subject or one.subject.lower() == query.subject.lower())
+            and (query.since is None or one.at >= query.since)
+            and (query.until is None or one.at <= query.until)
+            and one.at.timestamp() < after
+        ]
+        shown = found[: query.limit]
+        following = str(shown[-1].at.timestamp()) if len(found) > len(shown) else ""
+        return AuditPage(tuple(shown), following)
+
+    async def purge(self, before: datetime) -> int:
+        kept = [one for one in self.entries if one.at >= before]
+        removed, self.entries = len(self.entries) - len(kept), kept
+        return removed

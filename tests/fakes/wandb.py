@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from finetune_wandb.model.accounts.key import KeyOwner
+from finetune_wandb.model.accounts.key import KeyOwner, WriteRight
 from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError
 from finetune_wandb.model.relay.artifact import Artifact
 from finetune_wandb.model.relay.cursor import RunPath
@@ -171,11 +171,15 @@ class FakeProver:
             raise RejectedError("W&B does not accept the key", code="401")
         return self.world.owners[key.reveal()]
 
-    async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
+    async def write_right(self, key: Secret, entity: str, project: str) -> WriteRight:
         self.world.called("ask for write right")
         if key.reveal() not in self.world.owners:
             raise RejectedError("W&B does not accept the key", code="401")
-        return self.world.rights.get((key.reveal(), entity, project))
+        # W&B shows nothing of other teams: their projects look like new ones.
+        usual: WriteRight = (
+            "write" if self.world.owners[key.reveal()].may_write(entity) else "new_project"
+        )
+        return self.world.rights.get((key.reveal(), entity, project), usual)
 
 
 class FakeArtifacts:

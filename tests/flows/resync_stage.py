@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,13 +10,14 @@ import orjson
 
 from finetune_wandb.flows.app import App
 from finetune_wandb.model.errors import MissingError
-from finetune_wandb.model.messages import AccountMessage, Message, RelayMessage, read_relay
+from finetune_wandb.model.messages import AccountMessage, Message, RelayMessage, read_message
 from finetune_wandb.model.relay.cursor import JobSeen
 from finetune_wandb.model.relay.ports import Listing
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.telemetry import NoTelemetry
+from finetune_wandb.model.work import RELAY
 from finetune_wandb.relay.ports import RelayOptions
-from tests.fakes import relay_account
+from tests.fakes import FakeAudit, relay_account
 
 ACCOUNT = relay_account()
 ID = "f" * 32
@@ -26,7 +28,7 @@ class HostDiedError(BaseException):
 
 
 class Resyncs:
-    """ResyncPort in memory. Dies before the write whose number is `dies_at` (from 1)."""
+    """ResyncTable in memory. Dies before the write whose number is `dies_at` (from 1)."""
 
     def __init__(self) -> None:
         self.heads: dict[str, Resync] = {}
@@ -112,6 +114,7 @@ class Stage:
     """An app with one account of the given jobs, and a re-sync of its jobs."""
 
     def __init__(self, jobs: int = 0, **request: Any) -> None:
+        self.audit = FakeAudit()
         self.jobs = [_job(number) for number in range(jobs)]
         self.seen: dict[str, str] = {}
         self.resyncs, self.relay_queue, self.reconcile_queue = Resyncs(), Queue(), Queue()
@@ -123,6 +126,8 @@ class Stage:
             App,
             SimpleNamespace(
                 resyncs=self.resyncs,
+                audit=self.audit,
+                now=lambda: datetime.fromtimestamp(self.now, UTC),
                 queues=self,
                 accounts=SimpleNamespace(
                     find_for_relay=self._account, list_all=self._known_accounts
@@ -189,7 +194,7 @@ class Stage:
     def messages(self) -> list[RelayMessage]:
         """Take what was sent to the relay's queue."""
         taken, self.relay_queue.sent = self.relay_queue.sent, []
-        return [read_relay(orjson.dumps(message)) for message in taken]
+        return [read_message(RELAY, orjson.dumps(message)) for message in taken]
 
     def spread(self) -> None:
         self.resyncs.heads[ID] = replace(self.head, spread=True)

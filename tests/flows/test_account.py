@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from finetune_wandb.flows.account import handle
-from finetune_wandb.model.errors import DeniedError
+from finetune_wandb.model.errors import DeniedError, MissingError
 from finetune_wandb.model.messages import AccountMessage
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.state import RelayState
@@ -36,8 +36,10 @@ class Stage:
         self.cursors = fakes.FakeCursors()
         self.queue = fakes.FakeQueue()
         relay = RelayPorts(fakes.FakeJobs(), self.cursors, fakes.FakeSink(), fakes.FakeKeys())
+        self.audit = fakes.FakeAudit()
         self.app: Any = SimpleNamespace(
             settings=settings(),
+            audit=self.audit,
             clock=NOW.timestamp,
             now=lambda: NOW,
             telemetry=NoTelemetry(),
@@ -78,6 +80,7 @@ async def stage() -> Stage:
 async def test_runs_end_with_the_cause_when_the_account_is_deleted(stage: Stage) -> None:
     stage.delete()
     await stage.look()
+    await stage.look()
     assert await stage.state() == ("detached", ACCOUNT_DELETED.text)
     stage.recover()
     await stage.look()
@@ -114,3 +117,50 @@ async def test_nothing_ends_when_the_account_cannot_be_read(stage: Stage) -> Non
     stage.azure.errors["read account"] = [DeniedError("no right to read", subject=str(ALPHA))]
     await stage.look()
     assert (await stage.state())[0] == "live"
+
+
+async def test_account_of_another_kind_is_in_no_table_and_no_count() -> None:
+    stage = Stage()
+    stage.recover(kind="SpeechServices")
+    await stage.look()
+    assert stage.azure.entries == {}
+    assert stage.azure.notices == []
+
+
+async def test_entry_of_another_kind_is_closed_when_an_older_version_stored_it() -> None:
+    stage = Stage()
+    await stage.look()
+    stage.recover(kind="SpeechServices")
+    await stage.look()
+    assert stage.azure.entries[ALPHA.key].deleted
+
+
+async def test_account_is_deleted_only_when_a_second_read_does_not_find_it_either() -> None:
+    stage = Stage()
+    await stage.ready()
+    stage.azure.errors["read account"] = [MissingError("no", code="ResourceNotFound")]
+    await stage.look()
+    entry = stage.azure.entries[ALPHA.key]
+    assert not entry.deleted
+    assert entry.in_scope
+    assert (await stage.state())[0] == RelayState.LIVE
+    (later,) = [one for one in stage.queue.sent if one["kind"] == "account"]
+    assert (later["account"], later["attempt"]) == (str(ALPHA), 1)
+    await stage.look()
+    assert stage.azure.entries[ALPHA.key].healthy
+    stage.delete()
+    await stage.look()
+    await stage.look()
+    assert stage.azure.entries[ALPHA.key].deleted
+
+
+async def test_new_account_is_looked_at_again_when_the_first_read_does_not_find_it() -> None:
+    stage = Stage()
+    found = dict(stage.azure.accounts)
+    stage.delete()
+    await stage.look()
+    assert stage.azure.entries == {}
+    assert len(stage.queue.sent) == 1
+    stage.azure.accounts |= found
+    await stage.look()
+    assert stage.azure.entries[ALPHA.key].healthy

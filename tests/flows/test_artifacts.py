@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from finetune_wandb.flows.app import App
-from finetune_wandb.flows.artifacts import ARTIFACTS_BUDGET_S, handle
+from finetune_wandb.flows.jobs import ARTIFACTS_BUDGET_S, log_artifacts
 from finetune_wandb.model.errors import AppError, DeniedError, RejectedError, UnavailableError
-from finetune_wandb.model.messages import ArtifactMessage, read_artifacts
+from finetune_wandb.model.messages import ArtifactMessage, read_message
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
-from finetune_wandb.model.work import Problem
-from finetune_wandb.relay.artifacts.log import ArtifactLog
+from finetune_wandb.model.work import ARTIFACTS, Problem
+from finetune_wandb.relay.artifacts import ArtifactLog
 from finetune_wandb.relay.ports import RelayPorts
 from tests import fakes
 
@@ -84,9 +84,9 @@ async def test_job_is_sent_again_later_when_another_try_can_help(
     attempt: int, pause: float
 ) -> None:
     app = await app_with(LOST)
-    await handle(message(attempt), cast("App", app))
+    await log_artifacts(message(attempt), cast("App", app))
     (sent,) = app.queues.sent
-    again = read_artifacts(json.dumps(sent))
+    again = read_message(ARTIFACTS, json.dumps(sent))
     assert (again.jobs, again.attempt) == (["ftjob-1"], attempt + 1)
     assert app.queues.delays == [pause]
     assert app.problems.noted == []
@@ -95,13 +95,13 @@ async def test_job_is_sent_again_later_when_another_try_can_help(
 @pytest.mark.parametrize(("attempt", "error"), [(0, REFUSED), (8, LOST)], ids=["final", "given-up"])
 async def test_cause_is_shown_until_a_later_try_succeeds(attempt: int, error: AppError) -> None:
     app = await app_with(error)
-    (outcome,) = await handle(message(attempt), cast("App", app))
+    (outcome,) = await log_artifacts(message(attempt), cast("App", app))
     assert outcome.error == "it failed"
     assert app.queues.sent == []
     (problem,) = app.problems.noted
     assert (problem.source, problem.subject) == ("job_artifacts", "ftjob-1")
     assert "it failed" in problem.remedy
-    (outcome,) = await handle(message(), cast("App", app))
+    (outcome,) = await log_artifacts(message(), cast("App", app))
     assert outcome.error == ""
     assert app.problems.noted == []
 
@@ -114,7 +114,7 @@ async def test_every_job_has_its_outcome_when_no_key_can_be_had(error: AppError)
         raise error
 
     app.relay.keys.run_key = run_key
-    outcomes = await handle(message(jobs=2), cast("App", app))
+    outcomes = await log_artifacts(message(jobs=2), cast("App", app))
     assert [one.error for one in outcomes] == [error.message] * 2
     assert bool(app.queues.sent) == (error is LOST)
     assert bool(app.problems.noted) == (error is not LOST)
@@ -133,13 +133,13 @@ async def test_message_ends_within_its_budget_when_jobs_hang() -> None:
         return outcomes
 
     app.artifacts = SimpleNamespace(log=log)
-    await handle(message(8, jobs=6), cast("App", app))
+    await log_artifacts(message(8, jobs=6), cast("App", app))
     assert len(app.problems.noted) == 4
-    (sent,) = (read_artifacts(json.dumps(one)) for one in app.queues.sent)
+    (sent,) = (read_message(ARTIFACTS, json.dumps(one)) for one in app.queues.sent)
     assert (sent.jobs, sent.attempt) == (["ftjob-5", "ftjob-6"], 8)
 
 
 async def test_nothing_is_done_when_the_account_is_not_looked_after() -> None:
     app = await app_with(LOST)
     other = ArtifactMessage(account=str(fakes.relay_account("another").id), jobs=["ftjob-1"])
-    assert await handle(other, cast("App", app)) == []
+    assert await log_artifacts(other, cast("App", app)) == []

@@ -7,12 +7,12 @@ import pytest
 
 from dev.devhost.timers import Schedule
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.messages import read_relay
+from finetune_wandb.model.messages import read_message
 from finetune_wandb.model.relay.job import parse_job
-from finetune_wandb.model.settings import defaults
+from finetune_wandb.model.work import RELAY
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.finder import Finder
-from tests.fakes import FakeQueue, Once
+from tests.fakes import FakeQueue, Once, setting_defaults
 from tests.relay.stage import JOB, Stage, body, event
 
 LENGTH_S = 600
@@ -25,7 +25,7 @@ async def test_value_is_in_the_run_within_two_minutes(fault: str | None) -> None
     """A value a second; one call fails on the way, and its minute is lost."""
     stage, queue = Stage(), FakeQueue()
     finder = Finder(stage.api, stage.cursors, queue)
-    schedule = Schedule(defaults()["RELAY_SCHEDULE"] or "", "relay_timer")
+    schedule = Schedule(setting_defaults()["RELAY_SCHEDULE"] or "", "relay_timer")
     job = stage.api.put(body())
     began = stage.now
     due = schedule.next(datetime.fromtimestamp(began, UTC)).timestamp()
@@ -41,7 +41,7 @@ async def test_value_is_in_the_run_within_two_minutes(fault: str | None) -> None
             await finder.tick([stage.account], clock=lambda: stage.now)
         if stage.now >= due - 60 + QUEUE_S:
             for message in queue.sent:
-                jobs = read_relay(orjson.dumps(message)).jobs
+                jobs = read_message(RELAY, orjson.dumps(message)).jobs
                 await relay_account(
                     stage.account,
                     [found for raw in jobs if (found := parse_job(raw))],

@@ -7,8 +7,9 @@ import orjson
 
 from finetune_wandb.flows.jobs import handle
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.messages import read_relay
+from finetune_wandb.model.messages import read_message
 from finetune_wandb.model.telemetry import NoTelemetry
+from finetune_wandb.model.work import RELAY
 from finetune_wandb.relay.passes.closing import JOB_DELETED
 from finetune_wandb.relay.passes.finder import Finder
 from tests.fakes import FakeQueue, Once
@@ -44,7 +45,7 @@ class World(Stage):
             telemetry=NoTelemetry(),
         )
         for message in messages:
-            await handle(read_relay(orjson.dumps(message)), app)
+            await handle(read_message(RELAY, orjson.dumps(message)), app)
         self.now += 60
 
 

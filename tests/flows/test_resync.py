@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from finetune_wandb.flows import resync, resync_jobs
+from finetune_wandb.flows import resync
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.messages import RelayMessage, ResyncMessage
 from finetune_wandb.model.resync import ResyncItem, ResyncRequest, is_done
 from finetune_wandb.relay.passes.job_pass import JobOutcome
-from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
-from finetune_wandb.relay.ports import RelayOptions
+from finetune_wandb.relay.ports import JOBS_PER_MESSAGE, RelayOptions
 from handlers.resync import view
 from tests.flows.resync_stage import ACCOUNT, ID, HostDiedError, Stage
 
@@ -22,7 +21,7 @@ async def work(stage: Stage, state: str = "ending") -> None:
     while messages := stage.messages():
         for message in messages:
             outcomes = [JobOutcome(raw["id"], state) for raw in message.jobs]
-            await resync_jobs.jobs_done(message, outcomes, stage.app)
+            await resync.jobs_done(message, outcomes, stage.app)
 
 
 def counts(stage: Stage) -> tuple[int, int, int]:
@@ -122,9 +121,9 @@ async def test_progress_does_not_go_back_when_a_late_pass_fails() -> None:
     stage = Stage(jobs=2)
     message = await one_message(stage)
     fine = [JobOutcome("ftjob-000", "ending"), JobOutcome("ftjob-001", "ending")]
-    await resync_jobs.jobs_done(message, fine, stage.app)
+    await resync.jobs_done(message, fine, stage.app)
     bad = [JobOutcome(one.job, "parked", error="no key") for one in fine]
-    await resync_jobs.jobs_done(message, bad, stage.app)
+    await resync.jobs_done(message, bad, stage.app)
     assert counts(stage) == (3, 3, 0)
 
 
@@ -141,7 +140,7 @@ async def test_job_is_sent_again_when_it_may_still_succeed(outcome: JobOutcome) 
     stage = Stage(jobs=2)
     message = await one_message(stage)
     other = JobOutcome("ftjob-001", "complete")
-    await resync_jobs.jobs_done(message, [outcome, other], stage.app)
+    await resync.jobs_done(message, [outcome, other], stage.app)
     assert counts(stage) == (3, 2, 0)
     (again,) = stage.messages()
     assert (again.jobs, again.attempt) == ([{"id": "ftjob-000"}], 1)
@@ -155,7 +154,7 @@ async def test_job_fails_with_its_remedy_when_it_never_succeeds() -> None:
     tries = 0
     while messages and tries < 20:
         tries += 1
-        await resync_jobs.jobs_done(messages[0], [bad], stage.app)
+        await resync.jobs_done(messages[0], [bad], stage.app)
         messages = stage.messages()
     assert 3 < tries < 10
     (item,) = stage.job_items
@@ -165,7 +164,7 @@ async def test_job_fails_with_its_remedy_when_it_never_succeeds() -> None:
 
 async def test_job_fails_when_no_outcome_names_it() -> None:
     stage = Stage(jobs=1)
-    await resync_jobs.jobs_done(await one_message(stage), [], stage.app)
+    await resync.jobs_done(await one_message(stage), [], stage.app)
     assert counts(stage) == (2, 1, 1)
 
 

@@ -1,6 +1,7 @@
 """A drift pass: who is looked at, and what is removed."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from finetune_wandb.flows.timers import drift, tick
 from finetune_wandb.model.errors import DeniedError, UnavailableError
 from finetune_wandb.model.ids import AccountId
-from finetune_wandb.model.messages import read_reconcile
+from finetune_wandb.model.messages import read_message
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.telemetry import NoTelemetry
+from finetune_wandb.model.work import RECONCILE
 from finetune_wandb.relay.passes.finder import Found
 from tests.fakes import (
     LONG_AGO,
@@ -45,10 +47,9 @@ class Stage:
             accounts=SimpleNamespace(list_all=self._all),
             reconcile=SimpleNamespace(
                 accounts=SimpleNamespace(list_ids=self._ids),
-                keys=SimpleNamespace(
-                    list_all=nothing, list_changes=nothing, purge_changes=self._purge("changes")
-                ),
+                keys=SimpleNamespace(list_all=nothing),
             ),
+            audit=SimpleNamespace(purge=self._purge("audit")),
             rotation=SimpleNamespace(mints=SimpleNamespace(list_all=nothing)),
             relay=SimpleNamespace(cursors=SimpleNamespace(list_cursors=nothing)),
             resyncs=SimpleNamespace(purge=self._purge("resyncs")),
@@ -77,7 +78,7 @@ class Stage:
         yield account_id("alpha")
 
     def sent(self) -> list[str]:
-        messages = [read_reconcile(orjson.dumps(one)) for one in self.queue.sent]
+        messages = [read_message(RECONCILE, orjson.dumps(one)) for one in self.queue.sent]
         return [message.subject for message in messages]
 
 
@@ -100,7 +101,9 @@ async def test_every_account_and_key_is_looked_at_once() -> None:
     stage = Stage(
         entry("alpha", secret=OTHER_SECRET),
         entry("unlisted"),
-        entry("just-deleted", deleted=True, at=just),
+        entry(
+            "just-deleted", deleted=True, at=just, secret=secret_at(OTHER_SECRET.vault.host, "x")
+        ),
         entry("long-deleted", deleted=True, at=long),
     )
     assert await drift(stage.app) == 5
@@ -112,7 +115,11 @@ async def test_old_rows_are_purged_with_each_pass() -> None:
     stage = Stage()
     await drift(stage.app)
     month = NOW.timestamp() - 30 * 86_400
-    assert stage.purged == {"changes": (NOW,), "problems": (), "resyncs": (month,)}
+    assert stage.purged == {
+        "audit": (NOW - timedelta(days=400),),
+        "problems": (),
+        "resyncs": (month,),
+    }
 
 
 @pytest.mark.parametrize("error", [DeniedError("no right"), UnavailableError("ARM is away")])

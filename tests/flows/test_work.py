@@ -10,8 +10,7 @@ from finetune_wandb.flows import work
 from finetune_wandb.flows.app import Pause
 from finetune_wandb.model.errors import RejectedError
 from finetune_wandb.model.messages import AccountMessage, RelayMessage, RequeueMessage
-from finetune_wandb.model.queues import RECONCILE, RELAY
-from finetune_wandb.model.work import ALIVE_S, MOST_DEATHS, REMEMBER_S, work_of
+from finetune_wandb.model.work import ALIVE_S, MOST_DEATHS, RECONCILE, RELAY, REMEMBER_S, work_of
 from tests.fakes import FakeProblems, FakeQueue, FakeWork, relay_account
 
 ACCOUNT = str(relay_account().id)

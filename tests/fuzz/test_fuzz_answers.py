@@ -64,7 +64,7 @@ def test_owner_or_our_error_when_wandb_answers_anything_about_a_key(
     def owner() -> Any:
         answer = Answer(status, {}, body)
         if status != 200:
-            raise api._explain_graphql(answer, "w") or error_for(answer, "W&B", "w")
+            raise api._explain(api._OF_GRAPHQL, answer, "w") or error_for(answer, "W&B", "w")
         return keys._owner(api._data(answer, "w"), "w")
 
     found = raises_only(AppError, owner)

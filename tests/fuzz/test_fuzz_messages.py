@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 from finetune_wandb.clients.http import Answer, error_code, error_for
 from finetune_wandb.clients.storage.cursor_table import change_of, cursor_of
 from finetune_wandb.clients.translate import retry_after
+from finetune_wandb.model import work
 from finetune_wandb.model.errors import AppError, NoticeError
-from finetune_wandb.model.messages import read_artifacts, read_reconcile, read_relay
+from finetune_wandb.model.messages import read_message
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.relay.job import reduce_job
 from finetune_wandb.model.relay.redact import redacted
-from finetune_wandb.model.settings import Settings, SettingsProblems, names, read_settings
+from finetune_wandb.model.settings import Settings, SettingsProblems, read_settings
 from handlers.problem_details import RequestError
 from handlers.resync import request_from_body
 from handlers.status import read_query
+from tests.fakes import setting_defaults
 from tests.fuzz.inputs import any_json, bodies, damaged, fuzzed, raises_only
 from tests.fuzz.test_fuzz_jobs import JOB
 
@@ -51,15 +53,15 @@ RESYNC = {
 @example(b'{"kind":"requeue","attempt":1e400}')
 @example(b'{"kind":"requeue","attempt":123456789012345678901234567890}')
 def test_message_or_documented_error_when_reconcile_work_is_damaged(body: bytes) -> None:
-    message = raises_only(NoticeError, lambda: read_reconcile(body))
+    message = raises_only(NoticeError, lambda: read_message(work.RECONCILE, body))
     if message is not None:
-        assert read_reconcile(message.to_json()) == message
+        assert read_message(work.RECONCILE, message.to_json()) == message
 
 
 @fuzzed
 @given(bodies(RELAY, {**RELAY, "jobs": [JOB]}))
 def test_message_or_documented_error_when_relay_work_is_damaged(body: bytes) -> None:
-    message = raises_only(NoticeError, lambda: read_relay(body))
+    message = raises_only(NoticeError, lambda: read_message(work.RELAY, body))
     for raw in message.jobs if message else ():
         reduce_job(raw)
 
@@ -67,7 +69,7 @@ def test_message_or_documented_error_when_relay_work_is_damaged(body: bytes) -> 
 @fuzzed
 @given(bodies(ARTIFACTS))
 def test_message_or_documented_error_when_artifact_work_is_damaged(body: bytes) -> None:
-    raises_only(NoticeError, lambda: read_artifacts(body))
+    raises_only(NoticeError, lambda: read_message(work.ARTIFACTS, body))
 
 
 @fuzzed
@@ -98,7 +100,7 @@ def test_query_or_documented_error_when_parameters_are_anything(params: dict[str
 @fuzzed
 @given(
     st.dictionaries(
-        st.sampled_from(names()),
+        st.sampled_from(list(setting_defaults())),
         st.one_of(
             st.text(max_size=30),
             st.sampled_from(
@@ -180,7 +182,7 @@ def test_cursor_comes_back_when_it_was_stored_as_a_row(
 ) -> None:
     cursor = Cursor("/subscriptions/s", job, run=run, rows=rows, error=error, state=state)
     cursor.outbox = outbox
-    row = orjson.loads(change_of(cursor).body)
+    row = orjson.loads(change_of(cursor)[0].body)
     info = orjson.loads(row["info"])
     # A later release may have written fields that this one does not know.
     row["info"] = orjson.dumps({f"later-{name}": value for name, value in more.items()} | info)

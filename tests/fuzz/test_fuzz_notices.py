@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_wandb.model.errors import NoticeError
-from handlers.events import Notice, data_object, data_text, read_notice
+from handlers.events import Notice, read_notice
 from tests.fuzz.inputs import damaged, fuzzed, raises_only
 
 SECRET = {
@@ -74,9 +74,9 @@ def check(body: Any) -> None:
     texts = (notice.type, notice.topic, notice.subject)
     assert all(isinstance(text, str) for text in texts)
     for name in ("id", "objectname", "vaultname", "resourceuri", "operationname"):
-        assert data_text(notice, name) == data_text(notice, name).strip()
+        assert notice.text(name) == notice.text(name).strip()
     for name in ("claims", "authorization", "resourceinfo"):
-        data_object(notice, name)
+        notice.object(name)
 
 
 @fuzzed

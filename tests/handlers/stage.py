@@ -10,7 +10,7 @@ from finetune_wandb.model.ids import parse_account_id
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.settings import Settings, read_settings
 from finetune_wandb.model.telemetry import NoTelemetry
-from tests.fakes import FakeAccountTable, FakeProblems, FakeQueue, World
+from tests.fakes import FakeAccountTable, FakeAudit, FakeProblems, FakeQueue, World
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 FOREIGN = "22222222-2222-4222-8222-222222222222"
@@ -37,6 +37,7 @@ class FakeApp:
     world: World = field(default_factory=World)
     queues: FakeQueue = field(default_factory=FakeQueue)
     now: float = NOW
+    audit: FakeAudit = field(default_factory=FakeAudit)
     telemetry: NoTelemetry = field(default_factory=NoTelemetry)
 
     def __post_init__(self) -> None:

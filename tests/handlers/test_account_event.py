@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from handlers.account_event import handle
+from finetune_wandb.model.work import Source
+from handlers.events import handle
 from tests.handlers.events import SCHEMAS, account_written, event
 from tests.handlers.stage import ACCOUNT, FOREIGN, OWN, SUBSCRIPTION, FakeApp
 
@@ -23,7 +24,7 @@ def accounts(app: FakeApp) -> list[str]:
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 async def test_account_is_looked_at_when_it_was_written(app: FakeApp, schema: str) -> None:
-    assert await handle(account_written(schema), app) == 1
+    assert await handle(account_written(schema), Source.ACCOUNT_EVENT, app) == 1
     assert accounts(app) == [ACCOUNT.lower()]
     assert app.sent[0]["kind"] == "account"
     assert app.problems.known == {}
@@ -44,7 +45,7 @@ async def test_account_is_looked_at_when_it_was_written(app: FakeApp, schema: st
 async def test_account_is_looked_at_when_the_event_is_spelt_otherwise(
     app: FakeApp, data: dict[str, Any]
 ) -> None:
-    await handle(account_written(**data), app)
+    await handle(account_written(**data), Source.ACCOUNT_EVENT, app)
     assert accounts(app) == [ACCOUNT.lower()]
 
 
@@ -61,7 +62,7 @@ async def test_account_is_looked_at_when_a_resource_notification_comes(
         topic=f"/subscriptions/{SUBSCRIPTION}",
         subject=ACCOUNT,
     )
-    await handle(found, app)
+    await handle(found, Source.ACCOUNT_EVENT, app)
     assert accounts(app) == [ACCOUNT.lower()]
 
 
@@ -77,13 +78,13 @@ async def test_account_is_looked_at_when_a_resource_notification_comes(
 async def test_nothing_is_sent_when_the_app_wrote_itself(
     app: FakeApp, data: dict[str, Any]
 ) -> None:
-    assert await handle(account_written(**data), app) == 0
+    assert await handle(account_written(**data), Source.ACCOUNT_EVENT, app) == 0
     assert (app.sent, app.problems.known) == ([], {})
 
 
 async def test_nothing_is_sent_when_the_address_is_a_templates(app: FakeApp) -> None:
     uri = f"/subscriptions/{SUBSCRIPTION}/x/Microsoft.Resources/deployments/d/operations/1"
-    await handle(account_written(resourceUri=uri), app)
+    await handle(account_written(resourceUri=uri), Source.ACCOUNT_EVENT, app)
     assert (app.sent, app.problems.known) == ([], {})
 
 
@@ -97,7 +98,7 @@ async def test_accounts_of_the_vault_are_looked_at_when_a_role_was_removed(app: 
     )
     operation = "Microsoft.Authorization/roleAssignments/delete"
     removed = account_written(resourceUri=uri, operationName=operation)
-    await handle(removed, app)
+    await handle(removed, Source.ACCOUNT_EVENT, app)
     assert accounts(app) == [ACCOUNT.lower()]
 
 
@@ -122,7 +123,7 @@ async def test_event_is_refused_once_when_it_is_none_of_the_apps_business(
     app: FakeApp, schema: str, data: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
-        assert await handle(account_written(schema, **data), app) == 0
+        assert await handle(account_written(schema, **data), Source.ACCOUNT_EVENT, app) == 0
     assert app.sent == []
     assert list(app.problems.known.values()) == [3]
     assert len([one for one in caplog.records if one.levelno >= logging.WARNING]) == 1
@@ -152,7 +153,7 @@ async def test_event_is_refused_once_when_it_is_none_of_the_apps_business(
 async def test_event_is_refused_when_it_cannot_be_understood(
     app: FakeApp, schema: str, kind: str, data: Any
 ) -> None:
-    assert await handle(event(kind, data, schema=schema), app) == 0
+    assert await handle(event(kind, data, schema=schema), Source.ACCOUNT_EVENT, app) == 0
     assert app.sent == []
     assert len(app.problems.known) == 1
 
@@ -167,5 +168,5 @@ async def test_event_is_refused_when_its_topic_is_foreign(app: FakeApp) -> None:
         topic=f"/subscriptions/{FOREIGN}",
         subject=ACCOUNT,
     )
-    assert await handle(found, app) == 0
+    assert await handle(found, Source.ACCOUNT_EVENT, app) == 0
     assert app.sent == []

@@ -12,14 +12,12 @@ from finetune_wandb.flows.status import Situation
 from finetune_wandb.model.accounts.report import AccountReport, Finding
 from finetune_wandb.model.causes import as_warning, finding
 from finetune_wandb.model.ids import parse_account_id
-from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
-from finetune_wandb.model.work import Problem
+from finetune_wandb.model.work import Problem, QueueCount
 from handlers.dashboard import chart, page
 from handlers.resync import view
-from handlers.status import StatusQuery
-from handlers.status_view import problem_view
+from handlers.status import StatusQuery, problem_view
 from tests.handlers.stage import ACCOUNT, NOW
 
 RESYNC = Resync(

@@ -8,21 +8,24 @@ import pytest
 
 import function_app
 from finetune_wandb.flows.status import Situation
-from finetune_wandb.model.accounts.key import KeyChange, KeyMint, KeyRecord, MintState
+from finetune_wandb.model.accounts.key import KeyMint, KeyRecord, MintState
 from finetune_wandb.model.accounts.report import AccountReport, Finding, Severity
+from finetune_wandb.model.audit import AuditPage, Outcome, key_entry
 from finetune_wandb.model.ids import parse_account_id
-from finetune_wandb.model.queues import QueueCount
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.state import RelayState
 from finetune_wandb.model.resync import MODES, PARTS, SCOPES, Resync, ResyncItem, ResyncRequest
 from finetune_wandb.model.secret import secret_at
 from finetune_wandb.model.settings import ApplyMode
-from handlers import dashboard, openapi, resync, status
-from handlers.problem_details import problem
+from finetune_wandb.model.work import QueueCount
+from handlers import audit, dashboard, resync, status
+from handlers.audit import view as audit_view
+from handlers.problem_details import RequestError, problem
 from handlers.resync import view as resync_view
+from handlers.triggers import OPENAPI
 from tests.handlers.stage import ACCOUNT, NOW, VAULT
 
-DOCUMENT = orjson.loads(openapi.answer().get_body())
+DOCUMENT = orjson.loads(OPENAPI.read_bytes())
 SCHEMAS = DOCUMENT["components"]["schemas"]
 MOMENT = datetime.fromtimestamp(NOW, UTC)
 
@@ -69,6 +72,12 @@ def test_limits_are_the_handlers_own() -> None:
         "maximum": dashboard.MOST_ON_PAGE,
         "default": dashboard.LIMIT,
     }
+    assert parameter("/audit", "limit") == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": audit.MOST,
+        "default": audit.LIMIT,
+    }
     too_large = operation("/resync")["responses"]["413"]["description"]
     assert str(resync.MOST_BYTES) in too_large
 
@@ -80,6 +89,7 @@ def test_choices_are_the_models_own() -> None:
     assert request["parts"]["items"]["enum"] == list(PARTS)
     assert set(request) == set(ResyncRequest.__dataclass_fields__)
     assert SCHEMAS["Job"]["properties"]["state"]["enum"] == list(RelayState)
+    assert SCHEMAS["AuditEntry"]["properties"]["outcome"]["enum"] == list(get_args(Outcome))
     assert SCHEMAS["Account"]["properties"]["mode"]["enum"] == list(get_args(ApplyMode))
     assert SCHEMAS["Finding"]["properties"]["severity"]["enum"] == list(get_args(Severity))
     rotation = SCHEMAS["Key"]["properties"]["rotation"]["oneOf"][1]
@@ -90,15 +100,7 @@ def shown() -> dict[str, Any]:
     """Return a status answer in which no list is empty."""
     secret = secret_at(VAULT, "wandb-api-key")
     finding = Finding("identity", "ok", "identity_on")
-    change = KeyChange(
-        at=MOMENT,
-        secret=secret,
-        version="v1",
-        entity="team",
-        accepted=True,
-        cause="accepted",
-        trigger="drift",
-    )
+    change = key_entry(secret, "v1", "key_accepted", "team", trigger="drift", at=MOMENT)
     situation = Situation(
         accounts=[
             AccountReport(
@@ -107,7 +109,7 @@ def shown() -> dict[str, Any]:
         ],
         cursors=[Cursor(account=ACCOUNT.lower(), job="ftjob-1")],
         keys=[KeyRecord(secret=secret)],
-        key_changes={secret: [change]},
+        key_changes={secret: (change,)},
         mints={secret: KeyMint(secret=secret)},
         problems=[],
         queues=[QueueCount(name="relay-jobs", waiting=0, poison=0)],
@@ -120,15 +122,20 @@ def resync_shown() -> dict[str, Any]:
     return resync_view(one, [ResyncItem(name="account one", account=ACCOUNT)], now=NOW)
 
 
+def audit_shown() -> dict[str, Any]:
+    entry = key_entry(secret_at(VAULT, "key"), "v1", "key_accepted", trigger="drift", at=MOMENT)
+    return audit_view(AuditPage((entry,), "row"))
+
+
 def refusal() -> dict[str, Any]:
-    answer = problem(400, "must be a date", field="since", remedy="write a date")
+    answer = problem(RequestError(400, "must be a date", field="since", remedy="write a date"))
     return dict(orjson.loads(answer.get_body()))
 
 
 @pytest.mark.parametrize(
     ("answer", "schema"),
-    [(shown, "Status"), (resync_shown, "Resync"), (refusal, "Problem")],
-    ids=["status", "re-sync", "refusal"],
+    [(shown, "Status"), (resync_shown, "Resync"), (audit_shown, "AuditPage"), (refusal, "Problem")],
+    ids=["status", "re-sync", "audit", "refusal"],
 )
 def test_fields_are_those_of_a_real_answer(answer: Any, schema: str) -> None:
     assert differences(answer(), SCHEMAS[schema], schema) == []

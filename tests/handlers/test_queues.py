@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from finetune_wandb.flows import resync
+from finetune_wandb.model import work
 from finetune_wandb.model.errors import RejectedError, UnavailableError
 from finetune_wandb.model.messages import (
     AccountMessage,
@@ -19,8 +20,8 @@ from finetune_wandb.model.messages import (
     RequeueMessage,
 )
 from finetune_wandb.model.telemetry import NoTelemetry
-from finetune_wandb.model.work import Problem, work_of
-from handlers.queues import ARTIFACTS, LAST_TRY, RECONCILE, RELAY, Queue, handle
+from finetune_wandb.model.work import QUEUES, Problem, work_of
+from handlers.queues import BY_NAME, LAST_TRY, Queue, handle
 from tests.fakes import NOW, FakeProblems, FakeQueue, FakeWork
 from tests.flows.resync_stage import ACCOUNT, Stage
 
@@ -71,8 +72,11 @@ def kept(app: Any) -> Problem:
     return cast("Problem", aside.problem)
 
 
+RECONCILE, RELAY, ARTIFACTS = (
+    BY_NAME[name] for name in (work.RECONCILE, work.RELAY, work.ARTIFACTS)
+)
 ERRORS = [UnavailableError("storage is away"), RejectedError("too large"), KeyError("a secret")]
-WORK: list[tuple[Queue[Any], Message, str]] = [
+WORK: list[tuple[Queue, Message, str]] = [
     (RECONCILE, AccountMessage(account=str(ACCOUNT.id)), "reconcile_account"),
     (
         RECONCILE,
@@ -87,7 +91,7 @@ WORK: list[tuple[Queue[Any], Message, str]] = [
 @pytest.mark.parametrize(("queue", "message", "function"), WORK, ids=["account", "key", "j", "a"])
 @pytest.mark.parametrize("error", ERRORS, ids=["temporary", "permanent", "unexpected"])
 async def test_message_is_in_the_status_when_its_last_try_failed(
-    queue: Queue[Any], message: Message, function: str, error: Exception
+    queue: Queue, message: Message, function: str, error: Exception
 ) -> None:
     app = broken(error)
     for tries in range(1, LAST_TRY + 1):
@@ -108,12 +112,12 @@ async def test_message_is_in_the_status_when_its_last_try_failed(
     ids=str,
 )
 async def test_message_is_acknowledged_and_in_the_status_when_it_cannot_be_read(
-    queue: Queue[Any], body: bytes, field: str
+    queue: Queue, body: bytes, field: str
 ) -> None:
     app = broken(KeyError("never asked"))
     await handle(delivery(body), queue, deps_of(app))
     ((source, subject, cause),) = app.problems.known
-    assert source == queue.source
+    assert source == QUEUES[queue.name]
     assert subject == field or not field
     assert cause
     assert app.problems.remedies[0]

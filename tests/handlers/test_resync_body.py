@@ -87,7 +87,7 @@ def test_request_is_understood_when_its_fields_are_right(
 def test_field_is_named_when_it_is_wrong(body: Any, field: str) -> None:
     with pytest.raises(RequestError) as caught:
         request(body)
-    assert (caught.value.status, caught.value.field) == (400, field)
+    assert (caught.value.status, caught.value.subject) == (400, field)
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,4 @@ def test_nothing_that_was_sent_comes_back_when_it_could_be_a_secret(body: Any) -
     with pytest.raises(RequestError) as caught:
         request(body)
     error = caught.value
-    assert "wandb_v1" not in f"{error} {error.field} {error.detail} {error.remedy}"
+    assert "wandb_v1" not in f"{error} {error.subject} {error.message} {error.remedy}"

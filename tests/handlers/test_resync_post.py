@@ -34,7 +34,7 @@ def request(body: bytes = b"{}", *, wait: str = "", **headers: str) -> func.Http
 async def test_body_is_refused_when_it_is_too_long(body: bytes, status: int) -> None:
     with pytest.raises(RequestError) as caught:
         await answer(request(body), FakeApp())
-    assert (caught.value.status, caught.value.field) == (status, "body")
+    assert (caught.value.status, caught.value.subject) == (status, "body")
 
 
 @pytest.mark.parametrize("media", ["", "text/plain", "application/x-www-form-urlencoded"])
@@ -42,7 +42,7 @@ async def test_body_is_refused_when_its_type_is_not_json(media: str) -> None:
     """What a page of another site can send without being asked first is none of these."""
     with pytest.raises(RequestError) as caught:
         await answer(request(b"{}", content_type=media), FakeApp())
-    assert (caught.value.status, caught.value.field) == (415, "Content-Type")
+    assert (caught.value.status, caught.value.subject) == (415, "Content-Type")
 
 
 async def test_request_is_refused_when_another_site_sends_it() -> None:
@@ -55,14 +55,14 @@ async def test_request_is_refused_when_another_site_sends_it() -> None:
 async def test_body_is_refused_when_it_is_not_json(body: bytes) -> None:
     with pytest.raises(RequestError) as caught:
         await answer(request(body), FakeApp())
-    assert caught.value.field == "body"
+    assert caught.value.subject == "body"
 
 
 @pytest.mark.parametrize("wait", ["x", "-1", "nan", "inf", "1e9", f"{LONGEST_WAIT_S + 1}", "1;2"])
 async def test_wait_is_refused_when_it_is_no_time_that_can_be_waited(wait: str) -> None:
     with pytest.raises(RequestError) as caught:
         await answer(request(wait=wait), FakeApp())
-    assert caught.value.field == "wait"
+    assert caught.value.subject == "wait"
 
 
 @pytest.mark.parametrize("body", [b'{"scope": "everything"}', b"5", b'{"x": 1}', b"null"])

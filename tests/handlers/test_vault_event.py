@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from handlers.vault_event import handle
+from finetune_wandb.model.work import Source
+from handlers.events import handle
 from tests.handlers.events import SCHEMAS, VAULT_TOPIC, event, secret_made
 from tests.handlers.stage import ACCOUNT, VAULT, FakeApp, settings
 
@@ -31,7 +32,7 @@ async def test_key_is_looked_at_when_the_secret_changed(
         topic=VAULT_TOPIC,
         subject="wandb-api-key",
     )
-    assert await handle(found, app) == 1
+    assert await handle(found, Source.VAULT_EVENT, app) == 1
     assert keys(app) == [(VAULT, "wandb-api-key")]
     assert app.problems.known == {}
 
@@ -57,7 +58,7 @@ async def test_key_is_looked_at_when_the_document_is_irregular(
         topic=VAULT_TOPIC,
         subject="wandb-api-key",
     )
-    await handle(found, app)
+    await handle(found, Source.VAULT_EVENT, app)
     assert keys(app) == [(VAULT, "wandb-api-key")]
 
 
@@ -73,7 +74,7 @@ async def test_key_is_looked_at_when_the_document_is_irregular(
     ids=str,
 )
 async def test_key_is_looked_at_when_parts_are_missing(app: FakeApp, data: dict[str, Any]) -> None:
-    await handle(secret_made(**data), app)
+    await handle(secret_made(**data), Source.VAULT_EVENT, app)
     assert keys(app) == [(VAULT, "wandb-api-key")]
 
 
@@ -106,7 +107,7 @@ async def test_event_is_refused_once_when_it_points_elsewhere(
     app: FakeApp, schema: str, data: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
-        assert await handle(secret_made(schema, **data), app) == 0
+        assert await handle(secret_made(schema, **data), Source.VAULT_EVENT, app) == 0
     assert app.sent == []
     assert list(app.problems.known.values()) == [2]
     shown = caplog.text + repr(app.problems.known) + repr(app.problems.remedies)
@@ -121,7 +122,7 @@ async def test_event_is_refused_when_its_data_is_no_object(
     app: FakeApp, schema: str, data: Any
 ) -> None:
     kind = "Microsoft.KeyVault.SecretNewVersionCreated"
-    assert await handle(event(kind, data, schema=schema), app) == 0
+    assert await handle(event(kind, data, schema=schema), Source.VAULT_EVENT, app) == 0
     assert len(app.problems.known) == 1
 
 
@@ -135,18 +136,18 @@ async def test_accounts_are_looked_at_when_a_vaults_policies_changed(app: FakeAp
         topic=VAULT_TOPIC,
         subject="kv-main",
     )
-    await handle(found, app)
+    await handle(found, Source.VAULT_EVENT, app)
     assert [message["account"] for message in app.sent] == [ACCOUNT]
 
 
 async def test_vault_of_another_cloud_is_taken_when_it_is_the_configured_one() -> None:
     app = FakeApp(settings=settings(KEY_VAULT_URL="https://kv-cn.vault.azure.cn"))
     identifier = "https://kv-cn.vault.azure.cn/secrets/wandb-api-key/1"
-    await handle(secret_made(Id=identifier), app)
+    await handle(secret_made(Id=identifier), Source.VAULT_EVENT, app)
     assert keys(app) == [("kv-cn.vault.azure.cn", "wandb-api-key")]
 
 
 async def test_more_secrets_are_taken_when_the_settings_allow_them() -> None:
     app = FakeApp(settings=settings(ALLOWED_SECRETS="wandb-api-key, Team-B"))
-    await handle(secret_made(ObjectName="team-b"), app)
+    await handle(secret_made(ObjectName="team-b"), Source.VAULT_EVENT, app)
     assert keys(app) == [(VAULT, "team-b")]

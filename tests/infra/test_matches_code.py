@@ -18,8 +18,8 @@ from finetune_wandb.model.messages import (
     ReconcileMessage,
     RelayMessage,
 )
-from finetune_wandb.model.settings import defaults, names
 from handlers.triggers import blueprint
+from tests.fakes import setting_defaults as defaults
 from tests.infra.bicep import INFRA, ROOT, entries, read, string, strings, text, walk
 
 CODE = [*ROOT.glob("*.py")] + [
@@ -53,21 +53,17 @@ def function_names() -> set[str]:
 
 
 def _tables() -> set[str]:
-    """Return the tables of clients/: what its modules open as `Table` or `JsonRows`."""
-    found = set()
-    for path in (ROOT / "finetune_wandb" / "clients").rglob("*.py"):
-        constants = dict(_texts(path))
-        opened = {
-            argument.id
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id in ("Table", "JsonRows")
-            for argument in node.args
-            if isinstance(argument, ast.Name)
-        }
-        found |= {constants[name] for name in opened if name in constants}
-    return found
+    """Return the tables of clients/: what its modules open as `Table` or `Rows`."""
+    return {
+        argument.value
+        for path in (ROOT / "finetune_wandb" / "clients").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("Table", "Rows")
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
+    }
 
 
 def _settings_block() -> dict[str, str]:
@@ -90,7 +86,7 @@ def test_default_settings_are_the_code_s() -> None:
 
 def test_settings_of_the_app_are_exactly_those_it_reads() -> None:
     listed = json.loads((INFRA / "app-settings.json").read_text())
-    assert set(listed) | set(_settings_block()) == set(names()) - {"SANDBOX_URL"}
+    assert set(listed) | set(_settings_block()) == set(defaults()) - {"SANDBOX_URL"}
 
 
 def test_settings_without_default_are_computed() -> None:
@@ -110,13 +106,13 @@ def test_parameter_default_is_the_setting_s_when_it_is_passed_on() -> None:
 def test_sample_lists_the_same_settings() -> None:
     sample = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
     host = {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"}
-    assert set(sample) - host == set(names())
+    assert set(sample) - host == set(defaults())
 
 
 def test_platform_settings_are_read_by_host_or_code() -> None:
     file = read("modules/app.bicep")
     platform = set(entries(file.variables["platformSettings"]))
-    assert not platform & set(names())
+    assert not platform & set(defaults())
     # Flex Consumption refuses these.
     assert not platform & {
         "FUNCTIONS_WORKER_RUNTIME",

@@ -53,16 +53,21 @@ def test_granted_role_ids_are_those_the_app_assigns() -> None:
     assert chosen == "grantedRole == 'Key Vault Secrets User' ? secretsUser : secretsOfficer"
 
 
+EITHER = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7, 4633458b-17de-408a-b874-0445c86b69e6"
+
+
 def _condition(role: str) -> str:
     access = read("modules/vault-access.bicep")
     template = text(access.variables["conditionTemplate"]).strip("'\n")
-    assert text(access.variables["assignCondition"]) == (
-        "replace(conditionTemplate, 'ROLE}', '${grantedRoleId}}')"
-    )
-    return template.replace("ROLE}", role + "}")
+    assert text(access.variables["assignCondition"]).split() == [
+        "replace(",
+        *["replace(conditionTemplate,", "'ROLE}',", "'${grantedRoleId}}'),"],
+        *["'EITHER}',", "'${secretsOfficer},", "${secretsUser}}'", ")"],
+    ]
+    return template.replace("ROLE}", role + "}").replace("EITHER}", EITHER + "}")
 
 
-def test_condition_allows_one_role_to_service_principals_only() -> None:
+def test_condition_lets_one_role_be_given_and_two_be_taken_from_service_principals_only() -> None:
     role = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7"
     condition = re.sub(r"\s+", " ", _condition(role))
     clause = (
@@ -73,8 +78,8 @@ def test_condition_allows_one_role_to_service_principals_only() -> None:
         " ForAnyOfAnyValues:StringEqualsIgnoreCase {{'ServicePrincipal'}} ) )"
     )
     assert condition.strip() == " AND ".join(
-        clause.format(verb=verb, side=side, role=role)
-        for verb, side in (("write", "Request"), ("delete", "Resource"))
+        clause.format(verb=verb, side=side, role=roles)
+        for verb, side, roles in (("write", "Request", role), ("delete", "Resource", EITHER))
     )
 
 

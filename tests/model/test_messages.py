@@ -14,11 +14,10 @@ from finetune_wandb.model.messages import (
     RelayMessage,
     RequeueMessage,
     ResyncMessage,
-    read_artifacts,
-    read_reconcile,
-    read_relay,
+    read_message,
 )
 from finetune_wandb.model.secret import secret_at
+from finetune_wandb.model.work import ARTIFACTS, RECONCILE, RELAY
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 ACCOUNT = (
@@ -28,20 +27,20 @@ ACCOUNT = (
 
 
 @pytest.mark.parametrize(
-    ("read", "message"),
+    "message",
     [
-        (read_reconcile, AccountMessage(account=ACCOUNT, trigger="x", sent_at=1.5, apply=False)),
-        (read_reconcile, AccountMessage(account=ACCOUNT)),
-        (read_reconcile, KeyMessage(vault="kv-a.vault.azure.net", secret="s", attempt=3)),
-        (read_reconcile, ResyncMessage(resync="0" * 32)),
-        (read_reconcile, RequeueMessage(sent_at=2.5)),
-        (read_relay, RelayMessage(account=ACCOUNT, jobs=[{"id": "j", "n": [1.5]}], force=True)),
-        (read_artifacts, ArtifactMessage(account=ACCOUNT, jobs=["j"], attempt=2)),
+        AccountMessage(account=ACCOUNT, trigger="x", sent_at=1.5, apply=False),
+        AccountMessage(account=ACCOUNT),
+        KeyMessage(vault="kv-a.vault.azure.net", secret="s", attempt=3),
+        ResyncMessage(resync="0" * 32),
+        RequeueMessage(sent_at=2.5),
+        RelayMessage(account=ACCOUNT, jobs=[{"id": "j", "n": [1.5]}], force=True),
+        ArtifactMessage(account=ACCOUNT, jobs=["j"], attempt=2),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_message_is_the_same_when_it_travelled(read: Any, message: Message) -> None:
-    assert read(message.to_json()) == message
+def test_message_is_the_same_when_it_travelled(message: Message) -> None:
+    assert read_message(message.queue, message.to_json()) == message
 
 
 def test_message_is_tried_later_without_its_resync_when_it_is_deferred() -> None:
@@ -74,17 +73,17 @@ def test_message_is_tried_later_without_its_resync_when_it_is_deferred() -> None
 def test_reconcile_message_is_refused_when_a_field_is_wrong(raw: Any, field: str) -> None:
     body = orjson.dumps(raw) if raw.get("attempt") != 10**30 else str(raw).replace("'", '"')
     with pytest.raises(NoticeError) as caught:
-        read_reconcile(body)
+        read_message(RECONCILE, body)
     assert caught.value.subject == field
 
 
-@pytest.mark.parametrize("read", [read_reconcile, read_relay, read_artifacts])
+@pytest.mark.parametrize("queue", [RECONCILE, RELAY, ARTIFACTS])
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"5", b"null", b"\xff\xfe", b"[" * 100_000, '"text"']
 )
-def test_body_is_refused_when_it_is_not_an_object(read: Any, body: bytes | str) -> None:
+def test_body_is_refused_when_it_is_not_an_object(queue: str, body: bytes | str) -> None:
     with pytest.raises(NoticeError) as caught:
-        read(body)
+        read_message(queue, body)
     assert caught.value.subject == "body"
 
 
@@ -102,7 +101,7 @@ def test_body_is_refused_when_it_is_not_an_object(read: Any, body: bytes | str) 
 )
 def test_relay_message_is_refused_when_a_field_is_wrong(raw: Any, field: str) -> None:
     with pytest.raises(NoticeError) as caught:
-        read_relay(orjson.dumps(raw))
+        read_message(RELAY, orjson.dumps(raw))
     assert caught.value.subject == field
 
 

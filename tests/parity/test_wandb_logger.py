@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from finetune_wandb.clients.wandb.artifacts import Artifacts
-from finetune_wandb.relay.artifacts.log import ArtifactLog
+from finetune_wandb.relay.artifacts import ArtifactLog
 from tests.e2e.relay.stage import KEY, START, Stage, job, stage
 
 DOC = Path(__file__).parents[2] / "docs" / "run-contents.md"

@@ -72,7 +72,8 @@ _SHAPE = re.compile(r"[A-Za-z0-9_.\-]{40,}")
 
 @dataclass
 class Key:
-    """One key: its owner's identity and rights. `write` None means any entity."""
+    """One key: its owner's identity and rights. `write` None means the owner's own entities, and
+    any entity for a key that nobody registered."""
 
     digest: str
     username: str
@@ -94,14 +95,18 @@ class Key:
 
     def may_write(self, entity: str, project: str) -> bool:
         if self.write is None:
-            return True
+            return self._belongs_to(entity)
         path = f"{entity}/{project}"
         return any(fnmatchcase(path if "/" in p else entity, p) for p in self.write)
 
     def may_read(self, entity: str) -> bool:
-        if self.write is None or entity == self.entity or entity in self.teams:
-            return True
-        return any(fnmatchcase(entity, p.split("/", 1)[0]) for p in self.write)
+        patterns = self.write or ()
+        return self._belongs_to(entity) or any(
+            fnmatchcase(entity, p.split("/", 1)[0]) for p in patterns
+        )
+
+    def _belongs_to(self, entity: str) -> bool:
+        return not self.registered or entity in (self.entity, *self.teams)
 
 
 def digest_of(value: str) -> str:

@@ -5,13 +5,10 @@ One stage serves many runs, side by side and one batch after the other.
 
 import asyncio
 import base64
-import os
 import random
 import signal
-import sys
 import time
-import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -21,17 +18,14 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from dev.devhost import config
-from dev.tools import processes, wiring
 from dev.tools.chaos.plan import Json
 from dev.tools.chaos.wire import Wire
-from dev.tools.demo.cloud import ACCOUNTS_API, Cloud, StoryError, until
-from dev.tools.local_stack import ROOT, Stack
+from dev.tools.demo.cloud import ACCOUNTS_API, PROJECT, Cloud, StoryError, until
+from dev.tools.local_stack import Stack
 from dev.tools.ports import free
 from dev.tools.processes import Process
 
-SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000001"
 FOREIGN_ROWS: Final = ('{"step":1,"train_loss":9.5}', '{"step":2,"theirs":1.5}')
-PROJECT: Final = "sandbox-team/azure-openai-fine-tuning"
 TICK_S: Final = 3.0
 QUEUES: Final = ("reconcile-accounts", "relay-jobs", "backfill-jobs")
 _ENV: Final = {
@@ -52,21 +46,17 @@ class Stage(Cloud):
         http: aiohttp.ClientSession,
         stack: Stack,
         wires: list[Wire],
-        env: Mapping[str, str],
         lease_s: float,
     ) -> None:
-        """Made by `open_stage`; `env` is what a second host needs besides the stack's own."""
         super().__init__(
             http,
             sandbox_url=stack.sandbox_url,
             host_url=stack.host_url,
-            subscription=SUBSCRIPTION,
             group="rg-chaos",
         )
         self.stack = stack
         self.wires = wires
         self.lease_s = lease_s
-        self._env = env
         self._groups: dict[str, str] = {}
         self._opting: dict[str, asyncio.Lock] = {}
         """One change of mode after the other."""
@@ -104,24 +94,9 @@ class Stage(Cloud):
     async def begin_second(self, clock_s: float, clock_for_s: float) -> None:
         """Start another host on the same storage; its clock is `clock_s` ahead for a while."""
         await self.end_second()
-        ports = self.stack.ports
-        own = free().host
-        environ: Mapping[str, str] = {
-            **os.environ,
-            **ports.environ(),
-            **wiring.isolated(ports),
-            **self._env,
-            "CHAOS_CLOCK_S": str(clock_s),
-            "CHAOS_CLOCK_FOR_S": str(clock_for_s),
-        }
+        skew = {"CHAOS_CLOCK_S": str(clock_s), "CHAOS_CLOCK_FOR_S": str(clock_for_s)}
         module = "dev.tools.chaos.skewed_host" if clock_s else "dev.devhost"
-        command = [sys.executable, "-m", module, "--app", str(ROOT), "--port", str(own)]
-        command += ["--lease", f"{self.lease_s:g}"]
-
-        async def is_ready() -> bool:
-            return await processes.answers(f"http://127.0.0.1:{own}/admin/host/status")
-
-        self._second = Process("second-host", command, environ, ROOT, self.stack.run_dir, is_ready)
+        self._second = self.stack.new_host("second-host", free().host, env=skew, module=module)
         await self._second.start(60)
 
     async def end_second(self) -> None:
@@ -255,21 +230,7 @@ class Stage(Cloud):
 
     async def notify(self, account: str, times: int) -> None:
         """Deliver the same write event of an account so many times."""
-        event: Json = {
-            "id": str(uuid.uuid4()),
-            "topic": f"/subscriptions/{SUBSCRIPTION}",
-            "subject": self.account_id(account),
-            "eventType": "Microsoft.Resources.ResourceWriteSuccess",
-            "eventTime": time.strftime("%Y-%m-%dT%H:%M:%S.0000000Z", time.gmtime()),
-            "data": {
-                "resourceUri": self.account_id(account),
-                "operationName": "Microsoft.CognitiveServices/accounts/write",
-                "status": "Succeeded",
-                "subscriptionId": SUBSCRIPTION,
-            },
-            "dataVersion": "2",
-            "metadataVersion": "1",
-        }
+        event = self.account_written(self.account_id(account))
         body = {"function": "account_event", "events": [event] * times}
         await self.control("POST", "events", body)
 
@@ -318,7 +279,7 @@ async def open_stage(
     timeout = aiohttp.ClientTimeout(total=60)
     try:
         async with stack, aiohttp.ClientSession(timeout=timeout) as http:
-            stage = Stage(http, stack, wires, env, lease_s)
+            stage = Stage(http, stack, wires, lease_s)
             try:
                 await stage.put_vault()
                 await stage.put_key("wandb-api-key", "wandb_v1_" + "d" * 77, "active")

@@ -6,6 +6,7 @@ end-to-end tests stand on it too. Azure's fine-tuning API is used through its SD
 
 import asyncio
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -18,6 +19,12 @@ class StoryError(Exception):
 
 
 Json = dict[str, Any]
+SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000001"
+"""The sandbox's own, and the one of the sample settings."""
+PROJECT: Final = "sandbox-team/azure-openai-fine-tuning"
+"""Where runs go under the sample settings."""
+KEY: Final = "wandb_v1_" + "a" * 77
+"""A key of the shape that the sandbox's W&B takes."""
 ACCOUNTS_API: Final = "2025-06-01"
 _VAULTS_API: Final = "2024-11-01"
 _HOST_PATIENCE_S: Final = 60.0
@@ -55,7 +62,7 @@ class Cloud:
         *,
         sandbox_url: str,
         host_url: str,
-        subscription: str,
+        subscription: str = SUBSCRIPTION,
         group: str = "rg-demo",
         vault: str = "kv-sandbox",
         secret: str = "wandb-api-key",  # noqa: S107 - the name of a secret, not its value
@@ -120,6 +127,27 @@ class Cloud:
         """Return the account as Resource Manager shows it."""
         return dict(await self.arm("GET", self.account_id(name), ACCOUNTS_API))
 
+    def account_written(self, account: str, **changes: Any) -> Json:
+        """Return Resource Manager's event about a write to an account, in Event Grid's schema."""
+        data = {
+            "resourceUri": account,
+            "operationName": "Microsoft.CognitiveServices/accounts/write",
+            "status": "Succeeded",
+            "subscriptionId": self.subscription,
+            **changes.pop("data", {}),
+        }
+        return {
+            "id": str(uuid.uuid4()),
+            "topic": f"/subscriptions/{self.subscription}",
+            "subject": account,
+            "eventType": "Microsoft.Resources.ResourceWriteSuccess",
+            "eventTime": time.strftime("%Y-%m-%dT%H:%M:%S.0000000Z", time.gmtime()),
+            "data": data,
+            "dataVersion": "2",
+            "metadataVersion": "1",
+            **changes,
+        }
+
     async def put_job(self, account: str, job_id: str, **body: Any) -> None:
         """Set what the fine-tuning API answers for a job: `job`, `events`, `checkpoints`, …"""
         await self.control("PUT", f"accounts/{account}/jobs/{job_id}", body)
@@ -143,6 +171,14 @@ class Cloud:
         url = f"{self.sandbox_url}/_sandbox/wandb/runs/{path}"
         async with self.http.get(url) as answer:
             return dict(await answer.json()) if answer.status == 200 else None
+
+    async def requests(self, service: str = "") -> list[Json]:
+        """Return the requests since the last `forget_requests`: a service's, or all."""
+        found = await self.control("GET", "requests")
+        return [item for item in found if service in ("", item["service"])]
+
+    async def forget_requests(self) -> None:
+        await self.control("DELETE", "requests")
 
     async def _sandbox(self, method: str, url: str, body: Any) -> Any:
         headers = {"Authorization": "Bearer demo"}

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from dev.tools.demo import readback
 from dev.tools.demo.api import FineTuning
 from dev.tools.demo.cloud import Json
-from dev.tools.demo.readback import Readback
 from dev.tools.demo.values import Comparison, compare
+from dev.tools.lines import Lines
 
 _PATIENCE_S: Final = 30.0
 """W&B's own reads lag behind its writes by seconds."""
@@ -49,13 +50,13 @@ class RunProof:
 
 
 async def prove(
-    jobs: list[Json], api: FineTuning, readback: Readback, *, base_url: str, key: str
+    jobs: list[Json], api: FineTuning, reader: Lines, *, base_url: str, key: str
 ) -> list[RunProof]:
     """Compare each job's run with what the API publishes; read again while a run is behind."""
     published = {job["id"]: await api.read_published(job["id"]) for job in jobs}
     end = time.monotonic() + _PATIENCE_S
     while True:
-        runs = await readback.read(base_url, key, [job["run"] for job in jobs])
+        runs = await readback.read(reader, base_url, key, [job["run"] for job in jobs])
         proofs = [_proof(job, published[job["id"]], runs[job["run"]]) for job in jobs]
         if all(proof.holds for proof in proofs) or time.monotonic() > end:
             return proofs

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from dev.tools.demo import onboarding, replay, stage
+from dev.tools.demo import onboarding, readback, replay, stage
 from dev.tools.demo.api import FineTuning
 from dev.tools.demo.cloud import Cloud
 from dev.tools.demo.proof import Report, RunProof, prove
-from dev.tools.demo.readback import Readback
 from dev.tools.demo.rotation import Rotation
 from dev.tools.demo.screen import Screen
 from dev.tools.demo.training import Training
+from dev.tools.lines import lines
 from dev.tools.local_stack import ROOT, Stack
 
 
@@ -23,7 +23,7 @@ async def tell(stack: Stack, screen: Screen, report: Report, environ: Mapping[st
     timeout = aiohttp.ClientTimeout(total=30)
     async with (
         aiohttp.ClientSession(timeout=timeout) as http,
-        Readback(stack.run_dir / "readback.log", ROOT) as readback,
+        lines(readback.MODULE, log=stack.run_dir / "readback.log") as reader,
     ):
         cloud = Cloud(
             http,
@@ -60,7 +60,7 @@ async def tell(stack: Stack, screen: Screen, report: Report, environ: Mapping[st
 
             screen.act("The runs are read back with wandb.Api, every value is compared")
             report.proofs = await prove(
-                jobs, api, readback, base_url=stack.wandb_url, key=keys.second
+                jobs, api, reader, base_url=stack.wandb_url, key=keys.second
             )
         finally:
             await api.close()

@@ -11,13 +11,7 @@ from finetune_wandb.model.causes import finding
 def check_eligible(state: State) -> list[Finding]:
     """Return why the account is left alone, or what keeps it from being integrated."""
     account = state.account
-    evidence = {
-        "account": account.id.name,
-        "account_id": str(account.id),
-        "group": account.id.group,
-        "subscription": account.id.subscription,
-        "kind": account.kind,
-    }
+    evidence = account.id.names | {"account_id": str(account.id), "kind": account.kind}
     if not state.desired.in_scope:
         return [finding(state.desired.scope_cause, **evidence)]
     found: list[Finding] = []
@@ -37,12 +31,7 @@ def check_eligible(state: State) -> list[Finding]:
 def check_identity(state: State) -> list[Finding]:
     """Return whether there is an identity that can be given access."""
     account = state.account
-    evidence = {
-        "account": account.id.name,
-        "group": account.id.group,
-        "subscription": account.id.subscription,
-        "principal": account.principal_id,
-    }
+    evidence = account.id.names | {"principal": account.principal_id}
     if not account.system_identity:
         return [finding("identity_off", **evidence)]
     if not account.principal_id:
@@ -59,11 +48,15 @@ def check_routing(state: State) -> list[Finding]:
     if found or owner is None:
         return found
     entity = wish.entity or owner.entity
-    if not owner.may_write(entity):
+    place = {"entity": entity, "project": wish.project}
+    if state.right in ("read_only", "refused"):
+        return [finding(f"project_{state.right}", **place)]
+    # W&B does not list every team that a service account of an organization may write to.
+    if state.right != "write" and not owner.may_write(entity):
         return [
             finding("entity_not_writable", wanted=entity, key_belongs_to=", ".join(owner.entities))
         ]
-    return [finding("routing_ok", entity=entity, project=wish.project)]
+    return [finding("project_new" if state.right == "new_project" else "routing_ok", **place)]
 
 
 def missing_tags(state: State) -> dict[str, str]:

@@ -4,6 +4,7 @@ What is so about secret and key was found while the key was proved (`finetune_wa
 once for all accounts. Access is by role or by policy, with no excess rights.
 """
 
+from dataclasses import replace
 from datetime import datetime
 
 from finetune_wandb.accounts.desired import desired_for
@@ -31,20 +32,10 @@ def check_vault(state: State) -> list[Finding]:
     if wish.vault_cause:
         return [finding(wish.vault_cause, vault=wish.vault_asked)]
     if isinstance(state.vault, ReadFailure):
-        return [_unread(state.vault, wish.vault_asked)]
-    if state.vault is None:
-        return []
-    return _about(state.vault, state.account.tenant_id)
-
-
-def _unread(failure: ReadFailure, vault: str) -> Finding:
-    code = {
-        "temporary": "vault_unavailable",
-        "denied": "vault_denied",
-        "refused": "vault_refused",
-        "missing": "vault_soft_deleted" if failure.code == "SoftDeleted" else "vault_missing",
-    }[failure.kind]
-    return finding(code, vault=vault, code=failure.code)
+        code = state.vault.code
+        cause = "vault_soft_deleted" if code == "SoftDeleted" else state.vault.cause("vault")
+        return [finding(cause, vault=wish.vault_asked, code=code)]
+    return _about(state.vault, state.account.tenant_id) if state.vault else []
 
 
 def _about(vault: Vault, tenant_id: str) -> list[Finding]:
@@ -73,7 +64,13 @@ def check_key(state: State) -> list[Finding]:
     wish = state.desired
     if wish.secret_cause:
         return [finding(wish.secret_cause, secret=wish.secret_asked)]
-    return list(state.key.findings) if state.key else []
+    found = list(state.key.findings) if state.key else []
+    return [
+        replace(finding("secret_role_spreading", **item.evidence), severity=item.severity)
+        if item.cause == "secret_forbidden_by_rbac" and state.is_spreading
+        else item
+        for item in found
+    ]
 
 
 def description_for(account: AccountId) -> str:
@@ -90,35 +87,23 @@ def check_access(state: State) -> list[Finding]:
     if not vault.rbac:
         return _by_policy(state, vault)
     if isinstance(state.assignments, ReadFailure):
-        code = {
-            "temporary": "access_unavailable",
-            "denied": "access_denied",
-            "missing": "access_refused",
-            "refused": "access_refused",
-        }[state.assignments.kind]
-        return [finding(code, scope=state.desired.scope(vault), code=state.assignments.code)]
-    if state.assignments is None:
-        return []
-    return _by_role(state, vault, state.assignments)
+        is_gone = state.assignments.kind == "missing"
+        code = "access_refused" if is_gone else state.assignments.cause("access")
+        return [finding(code, scope=state.scope, code=state.assignments.code)]
+    return [] if state.assignments is None else _by_role(state, state.assignments)
 
 
-def _by_role(state: State, vault: Vault, assignments: tuple[RoleAssignment, ...]) -> list[Finding]:
+def _by_role(state: State, assignments: tuple[RoleAssignment, ...]) -> list[Finding]:
     principal = state.account.principal_id
-    scope = state.desired.scope(vault)
-    effective = [item for item in assignments if _holds_at(item, scope)]
-    held = [item for item in effective if principal and item.principal_id == principal.lower()]
     wanted = strength(state.desired.role)
-    enough = [item for item in held if strength(item.role) >= wanted]
-    evidence = {"role": state.desired.role, "principal": principal, "scope": scope}
-    if enough:
-        found = [finding("access_granted", **evidence)]
-    else:
-        found = [finding("access_missing", **evidence | {"principal": principal or "PRINCIPAL"})]
-    for item in held:
-        if strength(item.role) > wanted:
-            found.append(_excess("access_stronger_than_asked", item))
-        elif item.role and state.desired.on_secret and item.scope != scope.lower():
-            found.append(_excess("access_wider_than_asked", item))
+    evidence = {
+        "role": state.desired.role,
+        "principal": principal or "PRINCIPAL",
+        "scope": state.scope,
+    }
+    is_enough = any(strength(item.role) >= wanted for item in _rights(state))
+    found = [finding("access_granted" if is_enough else "access_missing", **evidence)]
+    found += [_excess(cause, item) for cause, item in excess_rights(state)]
     mark = description_for(state.account.id)
     found += [
         _excess("access_orphaned", item)
@@ -126,6 +111,34 @@ def _by_role(state: State, vault: Vault, assignments: tuple[RoleAssignment, ...]
         if principal and item.description == mark and item.principal_id != principal.lower()
     ]
     return found
+
+
+def _rights(state: State) -> list[RoleAssignment]:
+    """Return the assignments by which the account's identity has rights on the secret."""
+    principal = state.account.principal_id.lower()
+    known = state.assignments if principal and isinstance(state.assignments, tuple) else ()
+    return [
+        item for item in known if item.principal_id == principal and _holds_at(item, state.scope)
+    ]
+
+
+def excess_rights(state: State) -> list[tuple[str, RoleAssignment]]:
+    """Return the assignments that give more than the settings ask for, each with its cause."""
+    wanted, scope = strength(state.desired.role), state.scope.lower()
+    found: list[tuple[str, RoleAssignment]] = []
+    for item in _rights(state):
+        if strength(item.role) > wanted:
+            found.append(("access_stronger_than_asked", item))
+        elif item.role and state.desired.on_secret and item.scope != scope:
+            found.append(("access_wider_than_asked", item))
+    return found
+
+
+def lasting_rights(state: State) -> list[RoleAssignment]:
+    """Return the assignments that are enough and that the app does not take back."""
+    excess = [item for _, item in excess_rights(state) if item.is_ours]
+    wanted = strength(state.desired.role)
+    return [item for item in _rights(state) if strength(item.role) >= wanted and item not in excess]
 
 
 def _holds_at(item: RoleAssignment, scope: str) -> bool:
@@ -171,14 +184,9 @@ def _by_policy(state: State, vault: Vault) -> list[Finding]:
     found = [finding("access_granted", **evidence)]
     excess = sorted(policy.secret_permissions - NEEDED_PERMISSIONS)
     if state.desired.role == USER and excess:
-        found.append(
-            finding(
-                "access_stronger_than_asked",
-                **evidence,
-                assignment="ASSIGNMENT",
-                has=", ".join(excess),
-            )
-        )
+        found.append(finding("access_policy_stronger", **evidence, has=", ".join(excess)))
+    if state.desired.on_secret:
+        found.append(finding("access_policy_wider", **evidence))
     return found
 
 

@@ -4,10 +4,11 @@ Writes are PATCHes of exactly what changes. What to write is decided elsewhere.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.clients.translate import answered, text_of
+from finetune_wandb.clients.translate import text_of, translated
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.accounts.account import OPENAI_KINDS, Account, openai_endpoint
 from finetune_wandb.model.errors import NoticeError, NotReadyError, UnavailableError
@@ -16,29 +17,27 @@ from finetune_wandb.model.ids import AccountId, parse_account_id
 if TYPE_CHECKING:
     from azure.mgmt.cognitiveservices.aio import CognitiveServicesManagementClient
 
-WAIT_S = 20.0
-"""How long a change may take before NotReadyError leaves it to a later pass."""
-
 _SERVICE = "Azure Resource Manager"
 
 
 class Accounts:
     """AccountPort over Azure Resource Manager."""
 
-    def __init__(self, transport: Transport, wait_s: float = WAIT_S) -> None:
+    def __init__(self, transport: Transport, wait_s: float = 20.0) -> None:
+        """`wait_s`: how long a change may take before NotReadyError leaves it to a later pass."""
         self._transport = transport
         self._wait_s = wait_s
 
     async def read(self, account: AccountId) -> Account:
-        with answered(account.key, _SERVICE):
+        with translated(account.key, _SERVICE):
             found = await self._client(account.subscription).accounts.get(
                 account.group, account.name
             )
-            return account_of(found, account)
+            return _account_of(found, account)
 
     async def list_ids(self, subscription: str) -> AsyncIterator[AccountId]:
         kinds = {kind.lower() for kind in OPENAI_KINDS}
-        with answered(subscription, _SERVICE):
+        with translated(subscription, _SERVICE):
             async for found in self._client(subscription).accounts.list():
                 if (found.kind or "").lower() in kinds:
                     yield parse_account_id(found.id)
@@ -67,7 +66,7 @@ class Accounts:
         return await self._patch(account.id, models.Account(tags={**account.tags, **tags}))
 
     async def _patch(self, account: AccountId, body: Any) -> Account:
-        with answered(account.key, _SERVICE):
+        with translated(account.key, _SERVICE):
             poller = await self._client(account.subscription).accounts.begin_update(
                 account.group, account.name, body
             )
@@ -77,7 +76,7 @@ class Accounts:
                 raise NotReadyError(
                     f"the change still goes on after {self._wait_s:g} s", subject=account.key
                 ) from None
-            return account_of(found, account)
+            return _account_of(found, account)
 
     def _client(self, subscription: str) -> "CognitiveServicesManagementClient":
         from azure.mgmt.cognitiveservices.aio import CognitiveServicesManagementClient
@@ -89,36 +88,29 @@ class Accounts:
         )
 
 
-def _spelled(answered: str, asked: AccountId) -> AccountId:
-    """Return the id as the resource spells it; events spell it in any case they like."""
-    try:
-        own = parse_account_id(answered)
-    except NoticeError:
-        return asked
-    return own if own.key == asked.key else asked
-
-
-def account_of(found: Any, asked: AccountId) -> Account:
+def _account_of(found: Any, asked: AccountId) -> Account:
     """Return our account for the SDK's. Raises UnavailableError for another answer."""
+    from azure.mgmt.cognitiveservices import models
+
     if not found.id or not found.kind:
         # A proxy's answer with status 200: an account without kind and tags would be let go of.
         raise UnavailableError("Resource Manager's answer holds no account", subject=asked.key)
-    properties = found.properties
-    identity = found.identity
-    kind = text_of(identity.type if identity else None).lower()
+    properties = found.properties or models.AccountProperties()
+    identity = found.identity or models.Identity()
+    own = asked
+    with contextlib.suppress(NoticeError):
+        own = parse_account_id(found.id)
     return Account(
-        id=_spelled(found.id, asked),
-        kind=found.kind or "",
+        # As the resource spells it; events spell it in any case they like.
+        id=own if own.key == asked.key else asked,
+        kind=found.kind,
         region=found.location or "",
-        provisioning_state=text_of(properties.provisioning_state if properties else None),
-        endpoint=openai_endpoint(
-            (properties.endpoint if properties else None) or "",
-            (properties.endpoints if properties else None) or {},
-        ),
-        custom_subdomain=(properties.custom_sub_domain_name if properties else None) or "",
-        system_identity="systemassigned" in kind,
-        principal_id=((identity.principal_id if identity else None) or "").lower(),
-        tenant_id=((identity.tenant_id if identity else None) or "").lower(),
-        user_identities=tuple((identity.user_assigned_identities if identity else None) or ()),
+        provisioning_state=text_of(properties.provisioning_state),
+        endpoint=openai_endpoint(properties.endpoint or "", properties.endpoints or {}),
+        custom_subdomain=properties.custom_sub_domain_name or "",
+        system_identity="systemassigned" in text_of(identity.type).lower(),
+        principal_id=(identity.principal_id or "").lower(),
+        tenant_id=(identity.tenant_id or "").lower(),
+        user_identities=tuple(identity.user_assigned_identities or ()),
         tags={name: value or "" for name, value in (found.tags or {}).items()},
     )

@@ -7,6 +7,7 @@ say `has_more`; result files come as octet streams.
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -23,22 +24,15 @@ from finetune_wandb.model.errors import (
 from finetune_wandb.model.relay.job import TERMINAL
 from finetune_wandb.model.relay.ports import Listing
 
-_HOSTS = (
-    ".openai.azure.com",
-    ".cognitiveservices.azure.com",
-    ".services.ai.azure.com",
-    ".openai.azure.us",
-    ".cognitiveservices.azure.us",
-    ".openai.azure.cn",
-    ".cognitiveservices.azure.cn",
+_HOST = re.compile(
+    r"[a-z0-9.-]+\.(?:(?:openai|cognitiveservices)\.azure\.(?:com|us|cn)|services\.ai\.azure\.com)"
 )
-"""A token for the fine-tuning API is sent to no other host, whatever an account's endpoint says."""
+"""A token for the fine-tuning API is sent to no other host, whatever an account's endpoint says.
+Not every reader of URLs takes a backslash for a part of the name."""
 _COGNITIVE = "https://cognitiveservices.azure.com/.default"
 _FOUNDRY = "https://ai.azure.com/.default"
 _ROLE_WAIT_S = 60.0
 """A fresh role takes minutes to spread; until then each account costs one request a minute."""
-_NAME = re.compile(r"^[a-z0-9.-]+$")
-"""Not every reader of URLs takes a backslash for a part of the name."""
 
 
 class Jobs:
@@ -49,8 +43,6 @@ class Jobs:
         self._scope = token_scope
         self._scopes: dict[str, str] = {}
         """The scope that an endpoint took, where it refused the first one."""
-        self._bases: dict[str, str] = {}
-        """Where requests to an endpoint begin, once it was found to be Azure's."""
         self._http = Http(transport, "the fine-tuning API", _explain)
 
     async def list_jobs(
@@ -59,15 +51,12 @@ class Jobs:
         return await self._list(account, "fine_tuning/jobs", after, limit, known)
 
     async def read_job(self, account: RelayAccount, job: str) -> dict[str, Any]:
-        return await self._ask(
-            "GET", account, f"fine_tuning/jobs/{quote(job, safe='')}", _object, job
-        )
+        return await self._ask("GET", account, _path_of(job), _object, job)
 
     async def cancel_job(self, account: RelayAccount, job: str) -> None:
         """Cancel a job; a no-op where it is over already. Raises RejectedError where it goes on."""
-        path = f"fine_tuning/jobs/{quote(job, safe='')}/cancel"
         try:
-            await self._ask("POST", account, path, _object, job)
+            await self._ask("POST", account, f"{_path_of(job)}/cancel", _object, job)
         except RejectedError:
             if (await self.read_job(account, job)).get("status") not in TERMINAL:
                 raise
@@ -75,14 +64,12 @@ class Jobs:
     async def list_events(
         self, account: RelayAccount, job: str, after: str | None, limit: int
     ) -> Listing:
-        path = f"fine_tuning/jobs/{quote(job, safe='')}/events"
-        return await self._list(account, path, after, limit)
+        return await self._list(account, f"{_path_of(job)}/events", after, limit)
 
     async def list_checkpoints(
         self, account: RelayAccount, job: str, after: str | None, limit: int
     ) -> Listing:
-        path = f"fine_tuning/jobs/{quote(job, safe='')}/checkpoints"
-        return await self._list(account, path, after, limit)
+        return await self._list(account, f"{_path_of(job)}/checkpoints", after, limit)
 
     async def describe_file(self, account: RelayAccount, file_id: str) -> dict[str, Any]:
         return await self._ask("GET", account, f"files/{quote(file_id, safe='')}", _object, file_id)
@@ -101,14 +88,9 @@ class Jobs:
         limit: int,
         known: bytes | None = None,
     ) -> Listing:
-        place = f"&after={quote(after, safe='')}" if after else ""
-        return await self._ask(
-            "GET",
-            account,
-            f"{path}?limit={limit}{place}",
-            lambda answer: _listing(answer, known),
-            account.name,
-        )
+        path += f"?limit={limit}" + (f"&after={quote(after, safe='')}" if after else "")
+        read = partial(_listing, known=known)
+        return await self._ask("GET", account, path, read, account.name)
 
     async def _ask[T](
         self,
@@ -121,14 +103,17 @@ class Jobs:
         """Send a request; where its token has the wrong audience, once more with the other one."""
         url, scope = self._url(account, path), self._scope_of(account)
         other = _FOUNDRY if scope != _FOUNDRY else _COGNITIVE
-        try:
+
+        async def ask(scope: str) -> T:
             headers = await self._headers(scope)
             return await self._http.request(method, url, read, headers=headers, subject=subject)
+
+        try:
+            return await ask(scope)
         except DeniedError as error:
             if error.code != "audience":
                 raise
-        headers = await self._headers(other)
-        answer = await self._http.request(method, url, read, headers=headers, subject=subject)
+        answer = await ask(other)
         self._scopes[account.endpoint] = other
         return answer
 
@@ -136,27 +121,23 @@ class Jobs:
         return self._scopes.get(account.endpoint, self._scope)
 
     def _url(self, account: RelayAccount, path: str) -> str:
-        base = self._bases.get(account.endpoint)
-        if base is None:
-            base = self._bases[account.endpoint] = self._transport.url(_base_url(account))
-        return f"{base}/{path}"
+        """Return the address of a path. Raises RejectedError for an endpoint not of Azure."""
+        host = (urlsplit(account.endpoint).hostname or "").lower()
+        if not account.endpoint.startswith("https://") or not _HOST.fullmatch(host):
+            raise RejectedError(
+                "the account's endpoint is not an Azure OpenAI address",
+                subject=str(account.id),
+                code="endpoint",
+                remedy="check the endpoint of the account in the Azure portal",
+            )
+        return self._transport.url(f"https://{host}/openai/v1/{path}")
 
     async def _headers(self, scope: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {await self._transport.token(scope)}"}
 
 
-def _base_url(account: RelayAccount) -> str:
-    """Return where the account's API begins. Raises RejectedError for an endpoint not of Azure."""
-    host = (urlsplit(account.endpoint).hostname or "").lower()
-    is_https = account.endpoint.startswith("https://")
-    if not is_https or not host.endswith(_HOSTS) or not _NAME.fullmatch(host):
-        raise RejectedError(
-            "the account's endpoint is not an Azure OpenAI address",
-            subject=str(account.id),
-            code="endpoint",
-            remedy="check the endpoint of the account in the Azure portal",
-        )
-    return f"https://{host}/openai/v1"
+def _path_of(job: str) -> str:
+    return f"fine_tuning/jobs/{quote(job, safe='')}"
 
 
 def _explain(answer: Answer, subject: str) -> AppError | None:
@@ -179,26 +160,18 @@ def _explain(answer: Answer, subject: str) -> AppError | None:
             " minutes to spread, and the relay starts with it",
         )
     if answer.status == 403:
-        return DeniedError(
-            "the account's network rules do not let the app in",
-            subject=subject,
-            code="403",
-            remedy="let the app through the account's firewall: its virtual network, its private"
-            " endpoint, or the outbound addresses of the function app",
+        code, text = "403", "the account's network rules do not let the app in"
+        remedy = (
+            "let the app through the account's firewall: its virtual network, its private"
+            " endpoint, or the outbound addresses of the function app"
         )
-    if b"audience is incorrect" in answer.body.lower():
-        return DeniedError(
-            "the fine-tuning API does not accept tokens of this audience",
-            subject=subject,
-            code="audience",
-            remedy=f"set OPENAI_TOKEN_SCOPE to {_COGNITIVE} or {_FOUNDRY}",
-        )
-    return DeniedError(
-        "the fine-tuning API does not accept the app's token",
-        subject=subject,
-        code="token",
-        remedy="check OPENAI_TOKEN_SCOPE, and that the account has a custom subdomain",
-    )
+    elif b"audience is incorrect" in answer.body.lower():
+        code, text = "audience", "the fine-tuning API does not accept tokens of this audience"
+        remedy = f"set OPENAI_TOKEN_SCOPE to {_COGNITIVE} or {_FOUNDRY}"
+    else:
+        code, text = "token", "the fine-tuning API does not accept the app's token"
+        remedy = "check OPENAI_TOKEN_SCOPE, and that the account has a custom subdomain"
+    return DeniedError(text, subject=subject, code=code, remedy=remedy)
 
 
 def _object(answer: Answer) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from finetune_wandb.clients.translate import translated
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.accounts.ports import OutgoingNotice
 
-SOURCE = "/wandb-finetune-relay"
-
 
 class Notices:
     """NoticePort over one topic. Without an endpoint nothing is published."""
@@ -22,7 +20,7 @@ class Notices:
         from azure.eventgrid.aio import EventGridPublisherClient
 
         event = CloudEvent(
-            source=SOURCE,
+            source="/wandb-finetune-relay",
             type=notice.type,
             subject=notice.subject,
             id=notice.id,

@@ -18,7 +18,15 @@ def sdk_options(transport: Transport) -> dict[str, Any]:
     """Return keyword arguments for an SDK client."""
     return {
         "transport": SeamTransport(transport),
-        "retry_policy": BoundedRetryPolicy(),
+        "retry_policy": BoundedRetryPolicy(
+            retry_total=3,
+            retry_connect=2,
+            retry_read=2,
+            retry_status=3,
+            retry_backoff_factor=0.3,
+            retry_backoff_max=3,
+            timeout=20,
+        ),
         # A credential must not travel to a host that an answer names.
         "permit_redirects": False,
     }
@@ -43,7 +51,10 @@ class SeamTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core loads
             status = answer.status_code
             return answer
         finally:
-            self._seam.on_call(_service(asked), status)
+            # The service's domain stands for it, without the name of one resource.
+            host = urlsplit(asked).hostname or ""
+            domain = host if host.startswith("management.") else host.partition(".")[2]
+            self._seam.on_call(domain or host, status)
             # Policies above compare and log the URL that was meant.
             request.url = asked
 
@@ -55,26 +66,9 @@ class BoundedRetryPolicy(AsyncRetryPolicy[Any, Any]):
     is paid for and does nothing. A longer pause is left to the caller as an error.
     """
 
-    def __init__(self) -> None:
-        super().__init__(
-            retry_total=3,
-            retry_connect=2,
-            retry_read=2,
-            retry_status=3,
-            retry_backoff_factor=0.3,
-            retry_backoff_max=3,
-            timeout=20,
-        )
-
     def is_retry(self, settings: dict[str, Any], response: Any) -> bool:
         """Return whether to try again, which a pause too long forbids."""
         pause = self.get_retry_after(response)
         if pause is not None and pause > LONGEST_PAUSE_S:
             return False
         return bool(super().is_retry(settings, response))
-
-
-def _service(url: str) -> str:
-    """Return which service a URL belongs to: its domain, without the name of one resource."""
-    host = urlsplit(url).hostname or ""
-    return host if host.startswith("management.") else host.partition(".")[2] or host

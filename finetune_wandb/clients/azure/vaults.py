@@ -4,11 +4,12 @@ A vault's URL does not say where its resource is. Where it was found once is rem
 facts are not.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from finetune_wandb.clients.translate import answered, error_code, text_of
+from finetune_wandb.clients.translate import error_code, text_of, translated
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.accounts.vault import (
     NEEDED_PERMISSIONS,
@@ -40,18 +41,23 @@ class VaultResources:
         self._places: dict[str, tuple[str, str]] = {}
 
     async def find(self, vault: VaultAddress) -> Vault:
-        """A subscription that cannot be listed is an error only when the vault is in none of the
-        others."""
+        """A subscription that cannot be listed matters only when no other one has the vault."""
         if place := self._places.get(vault.host):
+            subscription, group = place
             try:
-                return await self._read(vault, *place)
+                with translated(vault.host, _SERVICE):
+                    found = await self._client(subscription).vaults.get(group, vault.name)
+                    return _vault_of(found, vault)
             except MissingError:
-                del self._places[vault.host]
+                self._places.pop(vault.host, None)
         problem: AppError | None = None
         for subscription in self._subscriptions:
             try:
-                if found := await self._look_in(subscription, vault):
-                    return found
+                with translated(vault.host, _SERVICE):
+                    listed = self._client(subscription).vaults.list_by_subscription()
+                    if found := await _named(vault, listed):
+                        self._places[vault.host] = (subscription, _parts(found.id or "")[1])
+                        return _vault_of(found, vault)
             except AppError as error:
                 problem = problem or error
         raise problem or await self._missing(vault)
@@ -67,7 +73,7 @@ class VaultResources:
             permissions=models.Permissions(secrets=sorted(permissions)),
         )
         subscription, group, name = _parts(vault.id)
-        with answered(vault.id, _SERVICE):
+        with translated(vault.id, _SERVICE):
             await self._client(subscription).vaults.update_access_policy(
                 group,
                 name,
@@ -77,35 +83,16 @@ class VaultResources:
                 ),
             )
 
-    async def _read(self, vault: VaultAddress, subscription: str, group: str) -> Vault:
-        with answered(vault.host, _SERVICE):
-            found = await self._client(subscription).vaults.get(group, vault.name)
-            return _vault_of(found, vault)
-
-    async def _look_in(self, subscription: str, vault: VaultAddress) -> Vault | None:
-        with answered(vault.host, _SERVICE):
-            async for found in self._client(subscription).vaults.list_by_subscription():
-                # Vault names are unique in a cloud, so that the name is the vault.
-                if (found.name or "").lower() == vault.name:
-                    _, group, _ = _parts(found.id or "")
-                    self._places[vault.host] = (subscription, group)
-                    return _vault_of(found, vault)
-        return None
-
     async def _missing(self, vault: VaultAddress) -> MissingError:
         for subscription in self._subscriptions:
-            try:
-                with answered(vault.host, _SERVICE):
-                    async for found in self._client(subscription).vaults.list_deleted():
-                        if (found.name or "").lower() == vault.name:
-                            return MissingError(
-                                "the vault is deleted and can be recovered",
-                                subject=vault.host,
-                                code="SoftDeleted",
-                            )
-            except AppError:
-                # Whether it was deleted is a kindness; that it is not there is the answer.
-                continue
+            # Whether it was deleted is a kindness; that it is not there is the answer.
+            with contextlib.suppress(AppError), translated(vault.host, _SERVICE):
+                if await _named(vault, self._client(subscription).vaults.list_deleted()):
+                    return MissingError(
+                        "the vault is deleted and can be recovered",
+                        subject=vault.host,
+                        code="SoftDeleted",
+                    )
         return MissingError("no configured subscription has the vault", subject=vault.host)
 
     def _client(self, subscription: str) -> "KeyVaultManagementClient":
@@ -122,13 +109,9 @@ class Roles:
 
     async def list_for_scope(self, scope: str) -> tuple[RoleAssignment, ...]:
         """Return the assignments at a scope and above it; some services add those below."""
-        with answered(scope, _SERVICE):
-            return tuple(
-                [
-                    _assignment_of(item)
-                    async for item in self._client(scope).role_assignments.list_for_scope(scope)
-                ]
-            )
+        with translated(scope, _SERVICE):
+            listed = self._client(scope).role_assignments.list_for_scope(scope)
+            return tuple([_assignment_of(item) async for item in listed])
 
     async def assign(
         self, scope: str, role_id: str, principal_id: str, description: str
@@ -137,30 +120,34 @@ class Roles:
         from azure.mgmt.authorization.v2022_04_01.models import RoleAssignmentCreateParameters
 
         name = assignment_name(scope, principal_id, role_id)
-        subscription = subscription_of(scope) or ""
+        wanted = RoleAssignment(
+            id=f"{scope}/providers/Microsoft.Authorization/roleAssignments/{name}",
+            scope=scope.lower(),
+            role_id=role_id,
+            principal_id=principal_id.lower(),
+            description=description,
+        )
         body = RoleAssignmentCreateParameters(
-            role_definition_id=f"/subscriptions/{subscription}/providers"
+            role_definition_id=f"/subscriptions/{subscription_of(scope)}/providers"
             f"/Microsoft.Authorization/roleDefinitions/{role_id}",
             principal_id=principal_id,
             # Without it the SDK says User, and a new identity is looked for in vain.
             principal_type="ServicePrincipal",
             description=description,
         )
-        with answered(scope, _SERVICE):
+        with translated(scope, _SERVICE):
             try:
                 made = await self._client(scope).role_assignments.create(scope, name, body)
             except HttpResponseError as error:
+                # The same role under another name: what was wanted is there.
                 if error_code(error) != "RoleAssignmentExists":
                     raise
-                # The same role under another name: what was wanted is there.
-                return RoleAssignment(
-                    id=f"{scope}/providers/Microsoft.Authorization/roleAssignments/{name}",
-                    scope=scope.lower(),
-                    role_id=role_id,
-                    principal_id=principal_id.lower(),
-                    description=description,
-                )
-            return _assignment_of(made)
+                return wanted
+        return _assignment_of(made)
+
+    async def remove(self, assignment: str) -> None:
+        with contextlib.suppress(MissingError), translated(assignment, _SERVICE):
+            await self._client(assignment).role_assignments.delete_by_id(assignment)
 
     def _client(self, scope: str) -> "AuthorizationManagementClient":
         from azure.mgmt.authorization.v2022_04_01.aio import AuthorizationManagementClient
@@ -171,55 +158,65 @@ class Roles:
 
 
 class KeyVault:
-    """SecretPort and SecretWriterPort over a vault's data plane. The value goes from the SDK straight into a masked type.
+    """SecretPort and SecretWriterPort over a vault's data plane.
 
-    Takes `VaultAddress` only: nothing but a checked Key Vault host is ever asked.
+    A value goes from the SDK straight into a masked type. Takes `VaultAddress` only: nothing but
+    a checked Key Vault host is ever asked.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def read_newest(self, secret: SecretRef) -> SecretVersion:
-        return await self._read(secret, None)
+        return await self.read_version(secret, None)
 
-    async def read_version(self, secret: SecretRef, version: str) -> SecretVersion:
-        return await self._read(secret, version)
+    async def read_version(self, secret: SecretRef, version: str | None) -> SecretVersion:
+        with translated(str(secret), _KEY_VAULT):
+            found = await self._client(secret.vault).get_secret(secret.name, version)
+            properties = found.properties
+            if found.value is None or not properties.version:
+                # A proxy's answer with status 200. Versions never change: taken for one, it would
+                # be kept as the key's value for as long as this process lives.
+                raise UnavailableError("Key Vault's answer holds no secret", subject=str(secret))
+            return SecretVersion(
+                version=properties.version,
+                enabled=properties.enabled is not False,
+                not_before=properties.not_before,
+                expires=properties.expires_on,
+                # Files put into a vault often end in a line break, which is not part of the key.
+                value=Secret(found.value.strip()),
+                tags=dict(properties.tags or {}),
+            )
 
     async def write_version(
-        self,
-        secret: SecretRef,
-        value: Secret,
-        *,
-        expires: datetime,
-        tags: Mapping[str, str],
+        self, secret: SecretRef, value: Secret, *, expires: datetime, tags: Mapping[str, str]
     ) -> str:
-        with answered(str(secret), _KEY_VAULT):
+        with translated(str(secret), _KEY_VAULT):
             made = await self._client(secret.vault).set_secret(
                 secret.name, value.reveal(), expires_on=expires, tags=dict(tags)
             )
         return made.properties.version or ""
 
     async def find_version(self, secret: SecretRef, tag: str, value: str) -> str | None:
-        with answered(str(secret), _KEY_VAULT):
+        with translated(str(secret), _KEY_VAULT):
             # The list holds properties alone: no value of a secret is read.
             listed = self._client(secret.vault).list_properties_of_secret_versions(secret.name)
             found = [item async for item in listed if (item.tags or {}).get(tag) == value]
         found.sort(key=lambda item: item.created_on.timestamp() if item.created_on else 0.0)
         return found[-1].version if found else None
 
-    async def _read(self, secret: SecretRef, version: str | None) -> SecretVersion:
-        with answered(str(secret), _KEY_VAULT):
-            found = await self._client(secret.vault).get_secret(secret.name, version)
-            if found.value is None or not found.properties.version:
-                # A proxy's answer with status 200. Versions never change: taken for one, it would
-                # be kept as the key's value for as long as this process lives.
-                raise UnavailableError("Key Vault's answer holds no secret", subject=str(secret))
-            return _version_of(found)
-
     def _client(self, vault: VaultAddress) -> "SecretClient":
         from azure.keyvault.secrets.aio import SecretClient
 
         return self._transport.sdk_client(SecretClient, vault_url=vault.url)
+
+
+async def _named(vault: VaultAddress, listed: AsyncIterable[Any]) -> Any:
+    """Return the vault of this name, which is unique in a cloud; None for none."""
+    async for found in listed:
+        if (found.name or "").lower() == vault.name:
+            return found
+    return None
 
 
 def _parts(vault_id: str) -> tuple[str, str, str]:
@@ -237,7 +234,7 @@ def _vault_of(found: Any, address: VaultAddress) -> Vault:
         raise UnavailableError(f"{_SERVICE}'s answer holds no vault", subject=address.host)
     network = properties.network_acls
     return Vault(
-        id=found.id or "",
+        id=found.id,
         address=address,
         tenant_id=(properties.tenant_id or "").lower(),
         rbac=properties.enable_rbac_authorization is True,
@@ -258,19 +255,6 @@ def _vault_of(found: Any, address: VaultAddress) -> Vault:
     )
 
 
-def _version_of(found: Any) -> SecretVersion:
-    properties = found.properties
-    return SecretVersion(
-        version=properties.version,
-        enabled=properties.enabled is not False,
-        not_before=properties.not_before,
-        expires=properties.expires_on,
-        # Files put into a vault often end in a line break, which does not belong to the key.
-        value=Secret(found.value.strip()),
-        tags=dict(properties.tags or {}),
-    )
-
-
 def _assignment_of(item: Any) -> RoleAssignment:
     return RoleAssignment(
         id=item.id or "",
@@ -278,4 +262,5 @@ def _assignment_of(item: Any) -> RoleAssignment:
         role_id=(item.role_definition_id or "").rsplit("/", 1)[-1].lower(),
         principal_id=(item.principal_id or "").lower(),
         description=item.description or "",
+        made_at=item.created_on,
     )

@@ -10,25 +10,23 @@ import asyncio
 import base64
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from itertools import batched, chain
 from typing import Any, Final
 
 import orjson
 
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.tables import RowWrite, Table, table_key
+from finetune_wandb.clients.storage.tables import RowWrite, Table, matching, table_key
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError
 from finetune_wandb.model.relay.cursor import Cursor, JobSeen, RunPath, Stored
 from finetune_wandb.model.relay.state import RelayState
 
-TABLE: Final = "jobs"
 _BATCH_BYTES: Final = 3_500_000
 """A transaction holds 4 MiB and 100 rows."""
 _BATCH_ROWS: Final = 100
 _ROW_BYTES: Final = 1_040_000
 """A row holds 1 MiB, of which the service needs some itself. Azurite takes larger ones."""
-_SURELY_FITS: Final = _ROW_BYTES // 2
-"""Rows with shorter JSON surely fit: a character of text takes two bytes in storage at most."""
 _MOST_COMPARISONS: Final = 14
 """A query takes 15 comparisons: one for the partition and one for each row."""
 _MOST_CURVES: Final = 2000
@@ -36,46 +34,25 @@ _CHUNK: Final = 60_000
 """A binary column holds 64 KiB."""
 _SMALL: Final = 8000
 """Bytes that are stored as they are."""
-_COMPRESSED: Final = b"\x78"
 _MOST_TEXT: Final = 32_000
 """Characters of a text column: 64 KiB of UTF-16."""
 _LONG: Final = 1000
 """Characters that each text keeps where all of them together are too many."""
-_SHOWN: Final = ("PartitionKey", "job", "relay_state", "status", "retry_at", "run", "info")
-_OWN: Final = {
-    "account",
-    "job",
-    "etag",
-    "relay_state",
-    "status",
-    "retry_at",
-    "run",
-    "curve",
-    "state",
-    "outbox",
-    "stored",
-    "is_unreadable",
-}
-_INFO: Final = [item.name for item in fields(Cursor) if item.name not in _OWN]
+_COLUMNS: Final = ("job", "relay_state", "status", "retry_at", "run")
+_OTHERS: Final = ("account", "etag", "curve", "state", "outbox", "stored", "is_unreadable")
+"""Fields of a cursor that are stored in their own way, or not at all."""
+_INFO: Final = [item.name for item in fields(Cursor) if item.name not in _COLUMNS + _OTHERS]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What is written of a cursor."""
-
-    body: bytes
-    """The row as JSON, its keys included."""
-    merge: bool
-    """The row has only columns that differ from the stored ones."""
-    stored: Stored
-    """What the table holds once this is written."""
+type _Change = tuple[Cursor, RowWrite, Stored]
+"""What is written of a cursor, and what the table holds of it once that is done."""
 
 
 class CursorTable:
     """CursorsPort over Azure Tables."""
 
     def __init__(self, storage: Storage) -> None:
-        self._table = Table(storage, TABLE)
+        self._table = Table(storage, "jobs")
         self._curves: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         """Etag and curve of the jobs that were looked at."""
 
@@ -85,102 +62,88 @@ class CursorTable:
         return {cursor.job: cursor for cursor in cursors}
 
     async def seen(self, account: str, jobs: Sequence[str] | None = None) -> list[JobSeen]:
-        columns = ("job", "relay_state", "retry_at", "status", "run")
-        if jobs is None:
-            where = f"PartitionKey eq '{partition(account)}'"
-            rows = await self._table.query(where, columns=columns)
-        else:
-            rows = await self._rows(account, jobs, columns=columns)
+        rows = await self._rows(account, jobs, columns=_COLUMNS)
         return [
             JobSeen(
-                row["job"],
-                _state_of(row),
-                float(row["retry_at"]),
-                row["status"],
-                bool(row["run"]),
+                job=row["job"],
+                relay_state=_state_of(row),
+                retry_at=float(row["retry_at"]),
+                status=row["status"],
+                has_run=bool(row["run"]),
             )
             for row in rows
         ]
 
     async def _rows(
-        self, account: str, jobs: Sequence[str], *, columns: tuple[str, ...] = ()
+        self, account: str, jobs: Sequence[str] | None, *, columns: tuple[str, ...] = ()
     ) -> list[dict[str, Any]]:
-        """Return the stored rows of these jobs, asked for by their keys."""
-        keys = [f"RowKey eq '{table_key(job)}'" for job in jobs]
+        """Return the stored rows of these jobs, asked for by their keys; of all jobs for None."""
+        if jobs is None:
+            return await self._table.query(matching(partition(account)), columns=columns)
+        keys = (f"RowKey eq '{table_key(job)}'" for job in jobs)
         queries = [
-            f"PartitionKey eq '{partition(account)}' and ({' or '.join(part)})"
-            for part in (
-                keys[start : start + _MOST_COMPARISONS]
-                for start in range(0, len(keys), _MOST_COMPARISONS)
-            )
+            f"{matching(partition(account))} and ({' or '.join(some)})"
+            for some in batched(keys, _MOST_COMPARISONS, strict=False)
         ]
         answers = await asyncio.gather(
             *(self._table.query(where, columns=columns) for where in queries)
         )
-        return [row for rows in answers for row in rows]
+        return list(chain.from_iterable(answers))
 
     async def list_cursors(self, account: str | None = None) -> list[Cursor]:
-        """Return every job's cursor without its relay state and outbox, for the status page."""
-        where = f"PartitionKey eq '{partition(account)}'" if account else ""
-        rows = await self._table.query(where, columns=_SHOWN)
+        where = matching(partition(account)) if account else ""
+        rows = await self._table.query(where, columns=("PartitionKey", *_COLUMNS, "info"))
         return [
             cursor_of(row["PartitionKey"].replace("|", "/"), row, row["odata.etag"]) for row in rows
         ]
 
     async def curve(self, cursor: Cursor) -> dict[str, Any]:
-        """Return the points of a listed job's losses, none for a job without any."""
-        account, job = cursor.account, cursor.job
-        known = self._curves.get((account, job))
+        known = self._curves.get((cursor.account, cursor.job))
         if known and known[0] == cursor.etag:
             return known[1]
-        rows = await self._table.query(
-            f"PartitionKey eq '{partition(account)}' and RowKey eq '{table_key(job)}'",
-            columns=("curve",),
-        )
+        where = matching(partition(cursor.account), table_key(cursor.job))
+        rows = await self._table.query(where, columns=("curve",))
         found: dict[str, Any] = orjson.loads((rows[0].get("curve") if rows else "") or "{}")
         if len(self._curves) > _MOST_CURVES:
             self._curves.clear()
-        self._curves[account, job] = (cursor.etag, found)
+        self._curves[cursor.account, cursor.job] = (cursor.etag, found)
         return found
 
     async def save(self, cursors: Sequence[Cursor]) -> dict[str, AppError]:
         lost: dict[str, AppError] = {}
-        batch: list[tuple[Cursor, Change]] = []
+        batch: list[_Change] = []
         size = 0
         for cursor in cursors:
-            change = change_of(cursor)
-            if len(change.body) > _SURELY_FITS and row_size(change.body) > _ROW_BYTES:
-                lost[cursor.job] = _refused(cursor.job, "EntityTooLarge")
+            try:
+                write, stored = change_of(cursor)
+            except RejectedError as error:
+                lost[cursor.job] = error
                 continue
-            weight = len(change.body) + 1000
+            weight = len(write.body) + 1000
             if batch and (size + weight > _BATCH_BYTES or len(batch) >= _BATCH_ROWS):
-                lost.update(await self._write(batch))
+                lost |= await self._write(batch)
                 batch, size = [], 0
-            batch.append((cursor, change))
+            batch.append((cursor, write, stored))
             size += weight
-        if batch:
-            lost.update(await self._write(batch))
-        return lost
+        return lost | (await self._write(batch) if batch else {})
 
-    async def _write(self, batch: list[tuple[Cursor, Change]]) -> dict[str, AppError]:
+    async def _write(self, batch: list[_Change]) -> dict[str, AppError]:
         """Write rows together; one by one where one of them was refused or written before."""
         job = batch[0][0].job
         try:
-            etags = await self._table.write([_row_write(*one) for one in batch])
+            etags = await self._table.write([write for _, write, _ in batch])
         except ConflictError:
             error: AppError = ConflictError("another worker wrote the job first", subject=job)
         except RejectedError as refusal:
             error = _refused(job, refusal.code)
         else:
-            for (cursor, change), etag in zip(batch, etags, strict=True):
-                cursor.etag, cursor.stored = etag, change.stored
+            for (cursor, _, stored), etag in zip(batch, etags, strict=True):
+                cursor.etag, cursor.stored = etag, stored
             return {}
         if len(batch) == 1:
             return {job: error}
-        lost: dict[str, AppError] = {}
-        for one in await asyncio.gather(*(self._write([one]) for one in batch)):
-            lost |= one
-        return lost
+        lost = await asyncio.gather(*(self._write([one]) for one in batch))
+        return dict(chain.from_iterable(one.items() for one in lost))
 
 
 def _refused(job: str, code: str) -> RejectedError:
@@ -193,25 +156,22 @@ def _refused(job: str, code: str) -> RejectedError:
     )
 
 
-def _row_write(cursor: Cursor, change: Change) -> RowWrite:
-    place = partition(cursor.account), table_key(cursor.job)
-    return RowWrite(*place, change.body, cursor.etag, change.merge)
-
-
 def partition(account: str) -> str:
     """Return an account's partition key. An ARM id holds no quotes, and table keys no slash."""
     return account.lower().replace("/", "|")
 
 
-def change_of(cursor: Cursor) -> Change:
-    """Return the cursor's row, or what has changed of it since it was stored.
+def change_of(cursor: Cursor) -> tuple[RowWrite, Stored]:
+    """Return the write of the cursor's row, or of what has changed of it since it was stored, and
+    what the table then holds. Raises RejectedError where no row can hold it.
 
     What follows a request to W&B mostly leaves state and curve as they are.
     """
     state, curve = orjson.dumps(cursor.state), orjson.dumps(cursor.curve)
+    place = partition(cursor.account), table_key(cursor.job)
     row: dict[str, Any] = {
-        "PartitionKey": partition(cursor.account),
-        "RowKey": table_key(cursor.job),
+        "PartitionKey": place[0],
+        "RowKey": place[1],
         "job": cursor.job,
         "relay_state": str(cursor.relay_state),
         "status": cursor.status[:_LONG],
@@ -220,22 +180,25 @@ def change_of(cursor: Cursor) -> Change:
         "info": _info(cursor),
     }
     known, stored = cursor.stored, Stored(state, curve, cursor.outbox)
+    merge = False
     if known and cursor.etag and known.state == state and known.curve == curve:
+        merge = cursor.outbox in (b"", known.outbox)
         if not cursor.outbox:
             # A merge cannot remove columns; an empty one counts as absent.
             _put(row, "outbox", [b""] * len(_parts(known.outbox)))
-        if not cursor.outbox or cursor.outbox == known.outbox:
-            return Change(orjson.dumps(row), True, stored)
-    row["curve"] = curve.decode()
-    _put(row, "state", _parts(state))
-    _put(row, "outbox", _parts(cursor.outbox))
-    return Change(orjson.dumps(row), False, stored)
+    if not merge:
+        row["curve"] = curve.decode()
+        _put(row, "state", _parts(state))
+        _put(row, "outbox", _parts(cursor.outbox))
+    if _size(row) > _ROW_BYTES:
+        raise _refused(cursor.job, "EntityTooLarge")
+    return RowWrite(*place, orjson.dumps(row), cursor.etag, merge), stored
 
 
 def _state_of(row: Mapping[str, Any]) -> RelayState:
     """Return a row's state; one that only another version knows counts as set aside."""
-    known = row["relay_state"] in RelayState
-    return RelayState(row["relay_state"]) if known else RelayState.PARKED
+    state = row["relay_state"]
+    return RelayState(state) if state in RelayState else RelayState.PARKED
 
 
 def cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
@@ -243,42 +206,40 @@ def cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
 
     One row that cannot be read is that job's failure, not that of the others of a query.
     """
+    cursor = Cursor(account, row["job"], etag)
     try:
-        return _cursor_of(account, row, etag)
+        _fill(cursor, row)
     except (KeyError, TypeError, ValueError, zlib.error):
         cursor = Cursor(account, str(row["job"]), etag, is_unreadable=True)
         cursor.set_aside_unread()
-        return cursor
-
-
-def _cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
-    info = orjson.loads(row["info"])
-    # Another release of the app may have written other fields.
-    known = {name: info[name] for name in _INFO if name in info}
-    cursor = Cursor(account, row["job"], **known)
-    cursor.etag = etag
-    cursor.relay_state, cursor.status = RelayState(row["relay_state"]), row["status"]
-    cursor.retry_at = float(row["retry_at"])
-    cursor.notes = tuple(cursor.notes)
-    if row["run"]:
-        cursor.run = RunPath(*row["run"].split("/", 2))
-    state, curve = _joined(row, "state"), row.get("curve") or ""
-    cursor.outbox = _joined(row, "outbox")
-    if curve:
-        cursor.curve = orjson.loads(curve)
-    if state:
-        cursor.state = orjson.loads(state)
-        cursor.stored = Stored(state, curve.encode(), cursor.outbox)
     return cursor
 
 
-def row_size(body: bytes) -> int:
+def _fill(cursor: Cursor, row: Mapping[str, Any]) -> None:
+    info = orjson.loads(row["info"])
+    for name in _INFO:
+        # Another release of the app may have written other fields.
+        if name in info:
+            setattr(cursor, name, info[name])
+    cursor.notes = tuple(cursor.notes)
+    cursor.relay_state, cursor.status = RelayState(row["relay_state"]), row["status"]
+    cursor.retry_at = float(row["retry_at"])
+    cursor.run = RunPath(*row["run"].split("/", 2)) if row["run"] else None
+    cursor.outbox = _joined(row, "outbox")
+    curve = row.get("curve") or ""
+    if curve:
+        cursor.curve = orjson.loads(curve)
+    if state := _joined(row, "state"):
+        cursor.state = orjson.loads(state)
+        cursor.stored = Stored(state, curve.encode(), cursor.outbox)
+
+
+def _size(row: dict[str, Any]) -> int:
     """Return what a row counts for against the 1 MiB that one may have, in bytes.
 
     Source: "Understanding the Table service data model", checked 2026-11-24: names and text two
     bytes a character, binary values their length.
     """
-    row: dict[str, Any] = orjson.loads(body)
     size = 0
     for name, value in row.items():
         if not name.endswith("@odata.type"):
@@ -321,4 +282,4 @@ def _joined(row: Mapping[str, Any], name: str) -> bytes:
         parts.append(base64.b64decode(part, validate=True))
     data = b"".join(parts)
     # JSON as it is, or compressed, which no JSON begins like.
-    return zlib.decompress(data) if data[:1] == _COMPRESSED else data
+    return zlib.decompress(data) if data[:1] == b"\x78" else data

@@ -11,10 +11,11 @@ checked 2026-11-24; held by contract tests against Azurite.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final, Literal
@@ -22,16 +23,24 @@ from urllib.parse import urlsplit
 
 from finetune_wandb.clients.http import Answer, Http, error_code
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.model.errors import AppError, ConflictError, DeniedError, SettingsError
+from finetune_wandb.model.errors import (
+    AppError,
+    ConflictError,
+    DeniedError,
+    MissingError,
+    SettingsError,
+)
 
-Kind = Literal["table", "queue"]
 _TRY_S: Final = 10.0
 """Each try of a request: storage in the same region answers in milliseconds, and a connection that
 was cut must not hold its message up for minutes."""
 _NAME: Final = "AzureWebJobsStorage"
+_REMEDY: Final = (
+    f"set {_NAME}__accountName to the app's storage account, to use the app's identity, or {_NAME}"
+    " to a connection string with a key or a shared access signature"
+)
 _SCOPE: Final = "https://storage.azure.com/.default"
 _VERSION: Final = "2019-02-02"
-_SHORTHAND: Final = "usedevelopmentstorage=true"
 _EMULATOR: Final = (
     "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey="
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
@@ -45,53 +54,63 @@ _EMULATOR: Final = (
 class StorageAddress:
     """A connection string, or the two service URLs to use with the app's identity."""
 
-    connection_string: str = ""
+    connection_string: str = field(default="", repr=False)
+    """Holds the account's key."""
     table_url: str = ""
     queue_url: str = ""
-
-    def __repr__(self) -> str:
-        # A connection string holds the account's key.
-        return f"StorageAddress(table_url={self.table_url!r}, queue_url={self.queue_url!r})"
 
 
 def read_address(source: Mapping[str, str]) -> StorageAddress:
     """Return the storage account that the host's settings name. Raises SettingsError for none."""
     if connection := source.get(_NAME, ""):
-        is_short = connection.strip().rstrip(";").lower() == _SHORTHAND
+        is_short = connection.strip().rstrip(";").lower() == "usedevelopmentstorage=true"
         return StorageAddress(connection_string=_EMULATOR if is_short else connection)
     account = source.get(f"{_NAME}__accountName", "")
-    table = source.get(f"{_NAME}__tableServiceUri", "")
-    queue = source.get(f"{_NAME}__queueServiceUri", "")
-    if account:
-        table = table or f"https://{account}.table.core.windows.net"
-        queue = queue or f"https://{account}.queue.core.windows.net"
+    table, queue = (
+        source.get(f"{_NAME}__{kind}ServiceUri")
+        or (f"https://{account}.{kind}.core.windows.net" if account else "")
+        for kind in ("table", "queue")
+    )
     if not table or not queue:
-        raise SettingsError(
-            "names no storage account",
-            subject=_NAME,
-            remedy=f"set {_NAME}__accountName to the app's storage account, or {_NAME} to a"
-            " connection string",
-        )
+        raise SettingsError("names no storage account", subject=_NAME, remedy=_REMEDY)
     return StorageAddress(table_url=table, queue_url=queue)
 
 
-class Storage:
-    """The tables and the queues of one storage account, over the process's shared session."""
+async def made_first[T](
+    make: Callable[[], Awaitable[object]], write: Callable[[], Awaitable[T]]
+) -> T:
+    """Write; where what is written to is not there, `make` it first, unless another just did."""
+    with contextlib.suppress(MissingError):
+        return await write()
+    try:
+        await make()
+    except ConflictError as error:
+        if not error.code.endswith("AlreadyExists"):
+            raise
+    return await write()
 
-    def __init__(self, address: StorageAddress, transport: Transport) -> None:
-        self.tables = StorageService(address, transport, "table")
-        self.queues = StorageService(address, transport, "queue")
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """One storage account, over the process's shared session."""
+
+    address: StorageAddress
+    transport: Transport
 
 
 class StorageService:
-    """Authorized requests to one service of the account, each try with a fresh signature."""
+    """Authorized requests for one table or queue, each try with a fresh signature."""
 
-    def __init__(self, address: StorageAddress, transport: Transport, kind: Kind) -> None:
-        self._address = address
-        self._transport = transport
+    def __init__(
+        self, storage: Storage, kind: Literal["table", "queue"], name: str, headers: dict[str, str]
+    ) -> None:
+        """`headers` go with every request."""
+        self._address, self._transport = storage.address, storage.transport
         self._kind = kind
+        self._name = name
+        self._headers = headers
         service = f"{kind.title()} storage"
-        self._http = Http(transport, service, self._explain, timeout_s=_TRY_S)
+        self._http = Http(storage.transport, service, self._explain, timeout_s=_TRY_S)
 
     @cached_property
     def endpoint(self) -> str:
@@ -100,11 +119,11 @@ class StorageService:
             urls = {"table": self._address.table_url, "queue": self._address.queue_url}
             return urls[self._kind].rstrip("/")
         parts = self._parts
-        named = parts.get(f"{self._kind.title()}Endpoint")
+        if named := parts.get(f"{self._kind.title()}Endpoint"):
+            return named.rstrip("/")
         protocol = parts.get("DefaultEndpointsProtocol", "https")
         suffix = parts.get("EndpointSuffix", "core.windows.net")
-        made = f"{protocol}://{parts.get('AccountName')}.{self._kind}.{suffix}"
-        return (named or made).rstrip("/")
+        return f"{protocol}://{parts.get('AccountName')}.{self._kind}.{suffix}"
 
     async def request[T](
         self,
@@ -112,9 +131,8 @@ class StorageService:
         path: str,
         read: Callable[[Answer], T],
         *,
-        headers: Mapping[str, str],
+        headers: dict[str, str] | None = None,
         body: bytes | None = None,
-        subject: str,
     ) -> T:
         """Send a request to `path` (query included) and return what `read` makes of the answer.
 
@@ -125,35 +143,23 @@ class StorageService:
             url += f"{'&' if '?' in path else '?'}{signature.lstrip('?')}"
 
         async def current() -> Mapping[str, str]:
-            return {**headers, **await self._authorized(method, url, headers)}
+            return {**self._headers, **(headers or {}), **await self._authorized(method, url)}
 
         return await self._http.request(
-            method, url, read, headers=current, body=body, subject=subject
+            method, url, read, headers=current, body=body, subject=self._name
         )
 
     @cached_property
     def _parts(self) -> dict[str, str]:
         text = self._address.connection_string
         parts = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
-        if text and not (
-            parts.get("SharedAccessSignature")
-            or (parts.get("AccountName") and "AccountKey" in parts)
-        ):
-            raise SettingsError(
-                "is a connection string without a key or a shared access signature",
-                subject=_NAME,
-                remedy=f"set {_NAME}__accountName to the app's storage account, to use the app's"
-                " identity",
-            )
+        has_key = parts.get("AccountName") and "AccountKey" in parts
+        if text and not has_key and not parts.get("SharedAccessSignature"):
+            text = "is a connection string without a key or a shared access signature"
+            raise SettingsError(text, subject=_NAME, remedy=_REMEDY)
         return parts
 
-    @cached_property
-    def _key(self) -> bytes:
-        return base64.b64decode(self._parts["AccountKey"])
-
-    async def _authorized(
-        self, method: str, url: str, headers: Mapping[str, str]
-    ) -> dict[str, str]:
+    async def _authorized(self, method: str, url: str) -> dict[str, str]:
         """Return the headers that authorize a request. Raises our errors where no token is had."""
         now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
         dated = {"x-ms-date": now, "x-ms-version": _VERSION}
@@ -161,10 +167,15 @@ class StorageService:
             return {**dated, "Authorization": f"Bearer {await self._transport.token(_SCOPE)}"}
         if "SharedAccessSignature" in self._parts:
             return dated
-        account = self._parts["AccountName"]
-        text = f"{now}\n" if self._kind == "table" else _signed_headers(method, headers, dated)
-        text += _resource(account, url)
-        mark = base64.b64encode(hmac.digest(self._key, text.encode(), hashlib.sha256)).decode()
+        account, address = self._parts["AccountName"], urlsplit(url)
+        text = f"{now}\n"
+        if self._kind == "queue":
+            named = "".join(f"{name}:{value}\n" for name, value in dated.items())
+            text = f"{method}\n\n{self._headers['Content-Type']}\n\n{named}"
+        comp = [f"?{part}" for part in address.query.split("&") if part.startswith("comp=")]
+        text += f"/{account}{address.path}{''.join(comp)}"
+        key = base64.b64decode(self._parts["AccountKey"])
+        mark = base64.b64encode(hmac.digest(key, text.encode(), hashlib.sha256)).decode()
         return {**dated, "Authorization": f"SharedKeyLite {account}:{mark}"}
 
     def _explain(self, answer: Answer, subject: str) -> AppError | None:
@@ -181,15 +192,3 @@ class StorageService:
                 " Contributor on the storage account, and let the app through its firewall",
             )
         return None
-
-
-def _signed_headers(method: str, headers: Mapping[str, str], dated: Mapping[str, str]) -> str:
-    named = "".join(f"{name}:{value}\n" for name, value in dated.items())
-    return f"{method}\n\n{headers.get('Content-Type', '')}\n\n{named}"
-
-
-def _resource(account: str, url: str) -> str:
-    address = urlsplit(url)
-    parameters = address.query.split("&")
-    comp = next((f"?{part}" for part in parameters if part.startswith("comp=")), "")
-    return f"/{account}{address.path}{comp}"

@@ -8,20 +8,22 @@ transactions" of the Table service REST reference, version 2019-02-02; held by c
 against Azurite.
 """
 
+import contextlib
 import hashlib
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
+import msgspec
 import orjson
 
 from finetune_wandb.clients.http import Answer, error_for
-from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.model.errors import AppError, ConflictError, MissingError, UnavailableError
+from finetune_wandb.clients.storage.service import Storage, StorageService, made_first
+from finetune_wandb.model.errors import ConflictError, MissingError, UnavailableError
 
 ANY: Final = "*"
 """In place of an etag: whatever the stored row holds."""
@@ -56,17 +58,14 @@ class Table:
     """One table. A table that does not exist yet has no rows. Every method raises our errors."""
 
     def __init__(self, storage: Storage, name: str) -> None:
-        self._service = storage.tables
+        self._service = StorageService(storage, "table", name, _HEADERS)
         self._name = name
 
     async def read(self, partition: str, row: str) -> dict[str, Any] | None:
         """Return a row as the service's JSON object, its etag as `odata.etag`; None for none."""
-        try:
-            return await self._service.request(
-                "GET", self._path(partition, row), _row, headers=_HEADERS, subject=self._name
-            )
-        except MissingError:
-            return None
+        with contextlib.suppress(MissingError):
+            return await self._service.request("GET", self._name + _keys(partition, row), _row)
+        return None
 
     async def query(
         self, where: str = "", *, columns: tuple[str, ...] = (), most: int | None = None
@@ -75,134 +74,80 @@ class Table:
 
         `most` ends the query early: no more than that many rows are returned.
         """
-        found: list[dict[str, Any]] = []
-        async for rows in self.pages(where, columns=columns, most=most):
-            found += rows
-            if most is not None and len(found) >= most:
-                break
-        return found[:most]
-
-    async def pages(
-        self, where: str = "", *, columns: tuple[str, ...] = (), most: int | None = None
-    ) -> AsyncIterator[list[dict[str, Any]]]:
-        """Yield the rows that an OData filter matches, page by page of at most `most` or 1,000."""
-        parts = [f"$filter={quote(where, safe='')}"] if where else []
-        if columns:
-            parts.append(f"$select={quote(','.join(columns), safe='')}")
+        asked = {"$filter": where, "$select": ",".join(columns)}
         if most is not None:
-            parts.append(f"$top={min(most, 1000)}")
-        place = ""
+            asked["$top"] = str(min(most, 1000))
+        found: list[dict[str, Any]] = []
+        place: dict[str, str] = {}
         while True:
-            path = f"{self._name}()?{'&'.join(part for part in (*parts, place) if part)}"
+            query = {name: value for name, value in (asked | place).items() if value}
+            path = f"{self._name}()?{urlencode(query, quote_via=quote, safe='$')}".rstrip("?")
             try:
-                rows, place = await self._service.request(
-                    "GET", path.rstrip("?"), _page, headers=_HEADERS, subject=self._name
-                )
+                rows, place = await self._service.request("GET", path, _page)
             except MissingError:
-                return
-            yield rows
-            if not place:
-                return
+                return found[:most]
+            found += rows
+            if not place or (most is not None and len(found) >= most):
+                return found[:most]
 
-    async def insert(self, row: Mapping[str, Any]) -> str:
-        """Write a new row and return its etag. Raises ConflictError where there is one already."""
-        return await self._made(lambda: self._put("POST", self._name, row))
+    async def put(
+        self,
+        partition: str,
+        row: str,
+        columns: dict[str, Any],
+        *,
+        over: str | None = None,
+        merge: bool = False,
+    ) -> str:
+        """Write a row and return its etag.
 
-    async def upsert(self, row: Mapping[str, Any], *, merge: bool = False) -> None:
-        """Write a row over whatever is there; with `merge` its other columns stay."""
-        path = self._path(row["PartitionKey"], row["RowKey"])
-        await self._made(lambda: self._put("PATCH" if merge else "PUT", path, row))
-
-    async def update(self, row: Mapping[str, Any], *, etag: str, merge: bool = False) -> str:
-        """Write over the version that `etag` names, or over `ANY`, and return the new etag.
-
-        Raises ConflictError where another writer came first, or the row is gone.
+        `over` is the version that it replaces: an etag, `ANY`, or empty for a new row; a writer
+        that does not find it gets a ConflictError. None: whatever is there, or nothing.
+        With `merge`, other columns of the stored row stay as they are.
         """
-        path = self._path(row["PartitionKey"], row["RowKey"])
-        try:
-            return await self._put("PATCH" if merge else "PUT", path, row, {"If-Match": etag})
-        except MissingError as error:
-            raise ConflictError("the row is gone", subject=self._name, code=error.code) from None
-
-    async def delete(self, partition: str, row: str) -> None:
-        """Remove a row; a no-op where there is none."""
-        try:
-            await self._service.request(
-                "DELETE",
-                self._path(partition, row),
-                lambda _: None,
-                headers={**_HEADERS, "If-Match": ANY},
-                subject=self._name,
-            )
-        except MissingError:
-            return
+        verb, path = "POST", self._name
+        if over != "":
+            verb = "PATCH" if merge else "PUT"
+            path += _keys(partition, row)
+        condition = {"If-Match": over} if over else {}
+        body = orjson.dumps({"PartitionKey": partition, "RowKey": row, **columns})
+        return await self._written(
+            lambda: self._service.request(verb, path, _etag, headers=condition, body=body),
+            is_new=not over,
+        )
 
     async def write(self, writes: list[RowWrite]) -> list[str]:
         """Write rows of one partition together, all or none; return their etags in order.
 
         Raises ConflictError where another writer came first to one of them.
         """
-        try:
-            return await self._transaction(writes)
-        except MissingError:
-            await self._create()
-        try:
-            return await self._transaction(writes)
-        except MissingError as error:
-            raise ConflictError("a row is gone", subject=self._name, code=error.code) from None
-
-    async def _transaction(self, writes: list[RowWrite]) -> list[str]:
         batch, changes = f"batch_{uuid.uuid4()}", f"changeset_{uuid.uuid4()}"
+        kind = {"Content-Type": f"multipart/mixed; boundary={batch}"}
         target = f"{self._service.endpoint}/{self._name}"
-        return await self._service.request(
-            "POST",
-            "$batch",
-            lambda answer: _etags(answer, len(writes), self._name),
-            headers={**_HEADERS, "Content-Type": f"multipart/mixed; boundary={batch}"},
-            body=_batch(writes, target, batch, changes),
-            subject=self._name,
+        body = _batch(writes, target, batch, changes)
+        etags = partial(_etags, count=len(writes), table=self._name)
+        return await self._written(
+            lambda: self._service.request("POST", "$batch", etags, headers=kind, body=body),
+            is_new=any(not write.etag for write in writes),
         )
 
-    async def _put(
-        self,
-        method: str,
-        path: str,
-        row: Mapping[str, Any],
-        condition: Mapping[str, str] | None = None,
-    ) -> str:
-        return await self._service.request(
-            method,
-            path,
-            lambda answer: answer.headers.get("ETag", ""),
-            headers={**_HEADERS, **(condition or {})},
-            body=_body(row),
-            subject=self._name,
-        )
+    async def delete(self, partition: str, row: str) -> None:
+        """Remove a row; a no-op where there is none."""
+        path = self._name + _keys(partition, row)
+        with contextlib.suppress(MissingError):
+            await self._service.request("DELETE", path, _etag, headers={"If-Match": ANY})
 
-    async def _made[T](self, write: Callable[[], Awaitable[T]]) -> T:
-        """Write what asks for no version; where that answers 404, the table is not there yet."""
+    async def _written[T](self, write: Callable[[], Awaitable[T]], *, is_new: bool) -> T:
+        """Write; a table that may get its first row is made where it is not there."""
+        name = orjson.dumps({"TableName": self._name})
         try:
-            return await write()
-        except MissingError:
-            await self._create()
-            return await write()
-
-    async def _create(self) -> None:
-        try:
-            await self._service.request(
-                "POST",
-                "Tables",
-                lambda _: None,
-                headers=_HEADERS,
-                body=orjson.dumps({"TableName": self._name}),
-                subject=self._name,
+            if not is_new:
+                return await write()
+            return await made_first(
+                lambda: self._service.request("POST", "Tables", _etag, body=name), write
             )
-        except ConflictError as error:
-            if error.code != "TableAlreadyExists":
-                raise
-
-    def _path(self, partition: str, row: str) -> str:
-        return f"{self._name}({_keys(partition, row)})"
+        except MissingError as error:
+            raise ConflictError("the row is gone", subject=self._name, code=error.code) from None
 
 
 def table_key(text: str) -> str:
@@ -213,50 +158,41 @@ def table_key(text: str) -> str:
     return "h-" + hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-@dataclass(frozen=True, slots=True)
-class JsonRow:
-    """A stored row's data, and the version to write over."""
+class Rows[T]:
+    """A small table: keys to search by, and one JSON column with the rest, a `T`.
 
-    data: dict[str, Any]
-    etag: str
+    What another release of the app wrote beside the fields of `T` is passed over.
+    """
 
+    def __init__(self, storage: Storage, name: str, kind: type[T]) -> None:
+        self.table = Table(storage, name)
+        self._decoder = msgspec.json.Decoder(kind)
 
-class JsonRows:
-    """A small table: keys to search by, and one JSON column with the rest."""
+    async def read(self, partition: str, row: str) -> tuple[T | None, str]:
+        """Return what a row holds and its etag; None and an empty one where there is none."""
+        found = await self.table.read(table_key(partition), table_key(row))
+        return (self._decoder.decode(found["data"]), found["odata.etag"]) if found else (None, "")
 
-    def __init__(self, storage: Storage, table: str) -> None:
-        self._table = Table(storage, table)
-
-    async def read(self, partition: str, row: str) -> JsonRow | None:
-        found = await self._table.read(table_key(partition), table_key(row))
-        return JsonRow(orjson.loads(found["data"]), found["odata.etag"]) if found else None
-
-    async def put(self, partition: str, row: str, data: dict[str, Any]) -> None:
-        """Write a row, whatever was there."""
-        await self._table.upsert(_entity(partition, row, data))
-
-    async def write(
-        self, partition: str, row: str, data: dict[str, Any], known: JsonRow | None
-    ) -> str:
-        """Write a row over the one that its writer read, or a new one where that was none.
-
-        Return its etag. Raises ConflictError where another writer came first.
-        """
-        entity = _entity(partition, row, data)
-        if known is None:
-            return await self._table.insert(entity)
-        return await self._table.update(entity, etag=known.etag)
+    async def put(self, partition: str, row: str, data: T, *, over: str | None = None) -> str:
+        """Write a row and return its etag; `over` is what it replaces, as in `Table.put`."""
+        columns = {"data": msgspec.json.encode(data).decode()}
+        return await self.table.put(table_key(partition), table_key(row), columns, over=over)
 
     async def delete(self, partition: str, row: str) -> None:
         """Remove a row; a no-op where there is none."""
-        await self._table.delete(table_key(partition), table_key(row))
+        await self.table.delete(table_key(partition), table_key(row))
 
-    async def rows(self, partition: str | None = None) -> AsyncIterator[dict[str, Any]]:
-        """Yield the data of a partition's rows, or of the whole table's."""
-        where = f"PartitionKey eq '{table_key(partition)}'" if partition is not None else ""
-        async for page in self._table.pages(where, columns=("data",)):
-            for row in page:
-                yield orjson.loads(row["data"])
+    async def rows(self, partition: str | None = None, *, most: int | None = None) -> list[T]:
+        """Return what a partition's rows hold, or the whole table's, by key."""
+        where = matching(table_key(partition)) if partition is not None else ""
+        found = await self.table.query(where, columns=("data",), most=most)
+        return [self._decoder.decode(row["data"]) for row in found]
+
+
+def matching(partition: str, row: str | None = None) -> str:
+    """Return the filter for a partition, or for one row of it."""
+    where = f"PartitionKey eq '{quoted(partition)}'"
+    return where if row is None else f"{where} and RowKey eq '{quoted(row)}'"
 
 
 def quoted(text: str) -> str:
@@ -266,18 +202,7 @@ def quoted(text: str) -> str:
 
 def _keys(partition: str, row: str) -> str:
     first, second = quote(quoted(partition), safe=""), quote(quoted(row), safe="")
-    return f"PartitionKey='{first}',RowKey='{second}'"
-
-
-def _body(row: Mapping[str, Any]) -> bytes:
-    """Return a row as JSON; times carry their type, without which they would be text."""
-    columns: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, datetime):
-            value = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            columns[f"{name}@odata.type"] = "Edm.DateTime"
-        columns[name] = value
-    return orjson.dumps(columns)
+    return f"(PartitionKey='{first}',RowKey='{second}')"
 
 
 def _batch(writes: list[RowWrite], target: str, batch: str, changes: str) -> bytes:
@@ -286,7 +211,7 @@ def _batch(writes: list[RowWrite], target: str, batch: str, changes: str) -> byt
     for number, write in enumerate(writes):
         if write.etag:
             verb = "PATCH" if write.merge else "PUT"
-            line = f"{verb} {target}({_keys(write.partition, write.row)})"
+            line = f"{verb} {target}{_keys(write.partition, write.row)}"
             condition = f"If-Match: {write.etag}"
         else:
             line, condition = f"POST {target}", "Prefer: return-no-content"
@@ -308,8 +233,11 @@ def _etags(answer: Answer, count: int, table: str) -> list[str]:
     """Return the etags of a transaction's answer. Raises our error for the row that failed."""
     statuses = [int(status) for status in _STATUS.findall(answer.body)]
     failed = next((status for status in statuses if status >= 400), None)
+    if failed in (409, 412):
+        raise ConflictError("another writer came first", subject=table, code=str(failed))
     if failed is not None:
-        raise _failure(failed, answer, table)
+        body = answer.body[answer.body.find(b"{") : answer.body.rfind(b"}") + 1]
+        raise error_for(Answer(failed, answer.headers, body), _SERVICE, table)
     etags = [etag.decode() for etag in _ETAG.findall(answer.body)]
     if len(statuses) != count or len(etags) != count:
         raise UnavailableError(
@@ -318,11 +246,8 @@ def _etags(answer: Answer, count: int, table: str) -> list[str]:
     return etags
 
 
-def _failure(status: int, answer: Answer, table: str) -> AppError:
-    if status in (409, 412):
-        return ConflictError("another writer came first", subject=table, code=str(status))
-    body = answer.body[answer.body.find(b"{") : answer.body.rfind(b"}") + 1]
-    return error_for(Answer(status, answer.headers, body), _SERVICE, table)
+def _etag(answer: Answer) -> str:
+    return answer.headers.get("ETag", "")
 
 
 def _row(answer: Answer) -> dict[str, Any]:
@@ -332,24 +257,14 @@ def _row(answer: Answer) -> dict[str, Any]:
     return row
 
 
-def _page(answer: Answer) -> tuple[list[dict[str, Any]], str]:
-    """Return rows, and the part of a query that asks for the next page; empty at the end."""
+def _page(answer: Answer) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return rows, and the parameters that ask for the next page; none at the end."""
     try:
         rows: list[dict[str, Any]] = orjson.loads(answer.body)["value"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise UnavailableError(f"{_SERVICE} answered no rows", code="NotJson") from None
     places = {
-        "NextPartitionKey": answer.headers.get("x-ms-continuation-nextpartitionkey"),
-        "NextRowKey": answer.headers.get("x-ms-continuation-nextrowkey"),
+        name: answer.headers.get(f"x-ms-continuation-{name.lower()}")
+        for name in ("NextPartitionKey", "NextRowKey")
     }
-    return rows, "&".join(
-        f"{name}={quote(value, safe='')}" for name, value in places.items() if value
-    )
-
-
-def _entity(partition: str, row: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "PartitionKey": table_key(partition),
-        "RowKey": table_key(row),
-        "data": orjson.dumps(data).decode(),
-    }
+    return rows, {name: value for name, value in places.items() if value}

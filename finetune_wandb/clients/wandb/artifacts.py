@@ -10,6 +10,7 @@ Source: wandb's core/pkg/artifacts/saver.go and core/api/graphql, checked 2026-1
 import asyncio
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +29,6 @@ from finetune_wandb.model.relay.ports import RunKey
 
 _UPLOAD_S: Final = 240.0
 """One try of one file; W&B's addresses are valid for longer."""
-_MANIFEST: Final = "wandb_manifest.json"
 _CREATE: Final = (
     "mutation CreateArtifact($input: CreateArtifactInput!) { createArtifact(input: $input) { "
     "artifact { id state artifactSequence { latestArtifact { id } } } } }"
@@ -78,46 +78,42 @@ class Artifacts:
             ) from None
 
 
+@dataclass(slots=True)
 class _Version:
     """One version of an artifact on its way to W&B."""
 
-    def __init__(
-        self, api: WandbApi, storage: Http, run: RunPath, artifact: Artifact, key: RunKey
-    ) -> None:
-        self._api = api
-        self._storage = storage
-        self._run = run
-        self._artifact = artifact
-        self._key = key
-        self._id = ""
+    api: WandbApi
+    storage: Http
+    run: RunPath
+    artifact: Artifact
+    key: RunKey
+    id: str = ""
 
     async def write(self) -> None:
         """Have W&B hold this version; a version of the same digest is taken as it is."""
-        created = (await self._ask(_CREATE, {"input": self._draft()}))["createArtifact"]["artifact"]
-        self._id = str(created["id"])
+        created = (await self._ask(_CREATE, input=self._draft()))["createArtifact"]["artifact"]
+        self.id = str(created["id"])
         if created["state"] == "COMMITTED":
             return
-        if self._artifact.fetch:
-            await self._artifact.fetch()
+        if self.artifact.fetch:
+            await self.artifact.fetch()
         latest = (created.get("artifactSequence") or {}).get("latestArtifact") or {}
         draft = await self._manifest(latest.get("id"), "")
         manifest = await self._upload_files(draft["id"])
         sealed = await self._manifest(latest.get("id"), encoded(md5(manifest)))
         await self._put(sealed["file"], manifest)
-        await self._ask(_COMMIT, {"artifactID": self._id})
+        await self._ask(_COMMIT, artifactID=self.id)
 
     async def use(self) -> None:
         """Record that the run used this version."""
-        await self._ask(_USE, {"input": {**self._place(), "artifactID": self._id}})
+        await self._ask(_USE, input={**self._place(), "artifactID": self.id})
 
     def _draft(self) -> dict[str, Any]:
-        artifact = self._artifact
-        made_by = {} if artifact.used else {"runName": self._run.run_id}
-        client_id, sequence_id = secrets.token_hex(64), secrets.token_hex(64)
+        artifact, place = self.artifact, self._place()
+        if artifact.used:
+            del place["runName"]  # the run did not make it
         return {
-            "entityName": self._run.entity,
-            "projectName": self._run.project,
-            **made_by,
+            **place,
             "artifactTypeName": artifact.type,
             "artifactCollectionName": artifact.name,
             "digest": _digest(artifact.files),
@@ -125,46 +121,36 @@ class _Version:
             "aliases": [{"artifactCollectionName": artifact.name, "alias": "latest"}],
             "metadata": orjson.dumps(artifact.metadata).decode(),
             "enableDigestDeduplication": True,
-            "clientID": client_id,
-            "sequenceClientID": sequence_id,
+            "clientID": secrets.token_hex(64),
+            "sequenceClientID": secrets.token_hex(64),
         }
 
     async def _manifest(self, base_id: str | None, digest: str) -> dict[str, Any]:
         named = {
             **self._place(),
-            "artifactID": self._id,
+            "artifactID": self.id,
             "baseArtifactID": base_id,
-            "name": _MANIFEST,
+            "name": "wandb_manifest.json",
             "digest": digest,
             "type": "FULL",
         }
-        answer = await self._ask(_CREATE_MANIFEST, {"input": named})
+        answer = await self._ask(_CREATE_MANIFEST, input=named)
         manifest: dict[str, Any] = answer["createArtifactManifest"]["artifactManifest"]
         return manifest
 
     async def _upload_files(self, manifest_id: str) -> bytes:
         """Upload what W&B does not hold; return the manifest."""
-        files = self._artifact.files
-        wanted = [
-            {
-                "artifactID": self._id,
-                "name": file.name,
-                "md5": file.md5,
-                "artifactManifestID": manifest_id,
-            }
-            for file in files
-        ]
-        answer = await self._ask(_CREATE_FILES, {"artifactFiles": wanted})
+        files = self.artifact.files
+        of = {"artifactID": self.id, "artifactManifestID": manifest_id}
+        wanted = [{**of, "name": file.name, "md5": file.md5} for file in files]
+        answer = await self._ask(_CREATE_FILES, artifactFiles=wanted)
         nodes = [edge["node"] for edge in answer["createArtifactFiles"]["files"]["edges"]]
         contents: dict[str, Any] = {}
         for file, node in zip(files, nodes, strict=True):
             if node["uploadUrl"]:
                 await self._put(node, file.content)
-            contents[file.name] = {
-                "digest": file.md5,
-                "size": file.size,
-                "birthArtifactID": node["artifact"]["id"],
-            }
+            born = node["artifact"]["id"]
+            contents[file.name] = {"digest": file.md5, "size": file.size, "birthArtifactID": born}
         return orjson.dumps(
             {
                 "version": 1,
@@ -177,27 +163,24 @@ class _Version:
     async def _put(self, target: Mapping[str, Any], content: bytes | Path) -> None:
         """Upload to the address that W&B gave for it, which carries its own permission."""
         given = (header.partition(":") for header in target["uploadHeaders"] or ())
-        await self._storage.request(
+        await self.storage.request(
             "PUT",
-            urljoin(f"{self._api.base_url}/", target["uploadUrl"]),
+            urljoin(f"{self.api.base_url}/", target["uploadUrl"]),
             lambda answer: None,
             headers={name: value.strip() for name, _, value in given},
             body=content,
-            subject=str(self._run),
+            subject=str(self.run),
         )
 
-    def _place(self) -> dict[str, str]:
-        run = self._run
+    def _place(self) -> dict[str, Any]:
+        run = self.run
         return {"entityName": run.entity, "projectName": run.project, "runName": run.run_id}
 
-    async def _ask(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._api.ask(
-            document, variables, key=self._key.current, subject=str(self._run)
-        )
+    async def _ask(self, document: str, **variables: Any) -> dict[str, Any]:
+        return await self.api.ask(document, variables, key=self.key.current, subject=str(self.run))
 
 
 def _digest(files: tuple[ArtifactFile, ...]) -> str:
     """Return the digest that W&B knows equal versions by."""
     lines = "".join(f"{file.name}:{file.md5}\n" for file in sorted(files, key=lambda f: f.name))
-    text = f"wandb-artifact-manifest-v1\n{lines}"
-    return md5(text.encode()).hexdigest()
+    return md5(f"wandb-artifact-manifest-v1\n{lines}".encode()).hexdigest()

@@ -4,25 +4,24 @@ The operations are the SDK's own (wandb 0.31.0: `Viewer`, apis/_generated/is_pro
 apis/public/users.py). Only a clear no speaks against a key; everything else says nothing about it.
 """
 
-from functools import lru_cache
 from typing import Any, Final
 
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.api import USER_AGENT, WandbApi
-from finetune_wandb.model.accounts.key import KeyOwner, ListedKey, MintedKey
-from finetune_wandb.model.errors import (
-    DeniedError,
-    MissingError,
-    PermanentError,
-    RejectedError,
-    UnavailableError,
-)
+from finetune_wandb.model.accounts.key import KeyOwner, ListedKey, MintedKey, WriteRight
+from finetune_wandb.model.errors import DeniedError, PermanentError, RejectedError, UnavailableError
 from finetune_wandb.model.secret import Secret
 
+SDK_AGENT: Final = f"W&B Public Client 0.31.0 {USER_AGENT}"
+"""The name under which the SDK asks, and ours: W&B shows keys to its own client only."""
 _VIEWER: Final = "query Viewer { viewer { id entity teams { edges { node { name } } } } }"
 _PROJECT: Final = (
     "query IsProjectReadOnly($entity: String!, $project: String!) {"
     " project(entityName: $entity, name: $project) { readOnly } }"
+)
+_OTHERS: Final = (
+    "query ProjectsReadOnly($entity: String!) {"
+    " models(entityName: $entity, first: 20) { edges { node { readOnly } } } }"
 )
 _GENERATE: Final = (
     "mutation GenerateApiKey($description: String) {"
@@ -34,8 +33,6 @@ _DELETE: Final = (
     "mutation DeleteApiKey($id: String!) { result: deleteApiKey(input: {id: $id}) { success } }"
 )
 _SHORTEST_KEY: Final = 40
-NO_OWNER: Final = "200"
-"""Code of a refusal by an answer that names no user."""
 
 
 class KeyProver:
@@ -47,34 +44,36 @@ class KeyProver:
     async def prove(self, key: Secret) -> KeyOwner:
         subject = self._api.base_url
         try:
-            return _owner(await self._ask(key, _VIEWER, {}), subject)
-        except DeniedError as error:
-            if error.code == "blocked":
-                raise _silence(error.code, subject) from None
-            raise _refused(error.code, subject) from None
-        except MissingError as error:
+            data = await self._api.ask(_VIEWER, {}, key=key)
+        except PermanentError as error:
+            if isinstance(error, DeniedError) and error.code != "blocked":
+                raise _refused(error.code, subject) from None
             raise _silence(error.code, subject) from None
-        except RejectedError as error:
-            if error.code == NO_OWNER:
-                raise
-            raise _silence(error.code, subject) from None
+        return _owner(data, subject)
 
-    async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
+    async def write_right(self, key: Secret, entity: str, project: str) -> WriteRight:
         try:
-            found = await self._ask(key, _PROJECT, {"project": project, "entity": entity})
+            found = await self._api.ask(_PROJECT, {"project": project, "entity": entity}, key=key)
+            if found.get("project", "") is not None:
+                read_only = _object(found.get("project")).get("readOnly")
+                if read_only is None:
+                    return "unknown"
+                return "read_only" if read_only is True else "write"
+            # W&B has no such project, or does not show it. A viewer's seat shows in the others.
+            others = _nodes(
+                (await self._api.ask(_OTHERS, {"entity": entity}, key=key)).get("models")
+            )
         except DeniedError as error:
             if error.code == "401":
                 raise _refused("401", self._api.base_url) from None
-            return False if error.code == "403" else None
+            return "refused" if error.code == "403" else "unknown"
+        except RejectedError as error:
+            return "new_project" if error.code == "project" else "unknown"
         except PermanentError:
-            # An older server, or a project that is not there: the first run shows it.
-            return None
-        shown = found.get("project")
-        read_only = shown.get("readOnly") if isinstance(shown, dict) else None
-        return None if read_only is None else read_only is not True
-
-    async def _ask(self, key: Secret, query: str, variables: dict[str, str]) -> dict[str, Any]:
-        return await self._api.ask(query, variables, key=key, subject=self._api.base_url)
+            # An older server: the first run shows it.
+            return "unknown"
+        only_reads = bool(others) and all(item.get("readOnly") is True for item in others)
+        return "read_only" if only_reads else "new_project"
 
 
 class KeyMinter:
@@ -84,10 +83,12 @@ class KeyMinter:
     """
 
     def __init__(self, transport: Transport, base_url: str, timeout_s: float = 20.0) -> None:
-        self._api = WandbApi(transport, base_url, timeout_s=timeout_s)
+        self._api = WandbApi(
+            transport, base_url, timeout_s=timeout_s, agent=SDK_AGENT, repeat=False
+        )
 
     async def generate(self, key: Secret, description: str) -> MintedKey:
-        data = await self._ask(key, _GENERATE, {"description": description})
+        data = await self._api.ask(_GENERATE, {"description": description}, key=key)
         made = _object(data.get("result")).get("apiKey")
         if not isinstance(made, dict):
             raise RejectedError("W&B made no key", subject=self._api.base_url, code="empty")
@@ -100,8 +101,7 @@ class KeyMinter:
         return MintedKey(str(made["id"]), Secret(value))
 
     async def list_keys(self, key: Secret) -> tuple[ListedKey, ...]:
-        data = await self._ask(key, _LIST, {})
-        shown = _object(data.get("viewer")).get("apiKeys")
+        shown = _object((await self._api.ask(_LIST, {}, key=key)).get("viewer")).get("apiKeys")
         if not isinstance(_object(shown).get("edges"), list):
             raise DeniedError(
                 "W&B does not show the user's keys", subject=self._api.base_url, code="hidden"
@@ -114,34 +114,22 @@ class KeyMinter:
 
     async def delete(self, key: Secret, key_id: str) -> None:
         try:
-            await self._ask(key, _DELETE, {"id": key_id})
+            await self._api.ask(_DELETE, {"id": key_id}, key=key)
         except RejectedError as error:
             if error.code != "missing":
                 raise
-
-    async def _ask(self, key: Secret, query: str, variables: dict[str, str]) -> dict[str, Any]:
-        return await self._api.ask(
-            query,
-            variables,
-            key=key,
-            subject=self._api.base_url,
-            agent=sdk_agent(),
-            repeat=False,
-        )
 
 
 def _owner(data: dict[str, Any], subject: str) -> KeyOwner:
     viewer = data.get("viewer", "")
     if viewer is None:
-        raise RejectedError("W&B knows no owner of the key", subject=subject, code=NO_OWNER)
+        raise RejectedError("W&B knows no owner of the key", subject=subject, code="200")
     if not isinstance(viewer, dict):
         # A proxy's answer says nothing about the key, however much it looks like W&B's.
         raise _silence("NotJson", subject)
-    entity = viewer.get("entity")
-    entity = entity if isinstance(entity, str) else ""
-    teams = [node.get("name") for node in _nodes(viewer.get("teams"))]
-    names = [name for name in (entity, *teams) if isinstance(name, str) and name]
-    return KeyOwner(entity, tuple(dict.fromkeys(names)))
+    names = [viewer.get("entity"), *(node.get("name") for node in _nodes(viewer.get("teams")))]
+    entity, *teams = (name if isinstance(name, str) else "" for name in names)
+    return KeyOwner(entity, tuple(dict.fromkeys(filter(None, (entity, *teams)))))
 
 
 def _refused(code: str, subject: str) -> RejectedError:
@@ -161,11 +149,3 @@ def _object(value: Any) -> dict[str, Any]:
 def _nodes(connection: Any) -> list[dict[str, Any]]:
     edges = _object(connection).get("edges")
     return [_object(_object(edge).get("node")) for edge in edges] if isinstance(edges, list) else []
-
-
-@lru_cache(maxsize=1)
-def sdk_agent() -> str:
-    """Return the name under which the SDK asks, and ours: W&B shows keys to its own client only."""
-    from importlib.metadata import version
-
-    return f"W&B Public Client {version('wandb')} {USER_AGENT}"

@@ -22,13 +22,7 @@ from finetune_wandb.clients.transport import Transport
 from finetune_wandb.clients.wandb.api import USER_AGENT, WandbApi
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.relay.cursor import RunPath
-from finetune_wandb.model.relay.ports import (
-    EnsuredRun,
-    RunAlert,
-    RunAttributes,
-    RunKey,
-    RunSeen,
-)
+from finetune_wandb.model.relay.ports import EnsuredRun, RunAlert, RunAttributes, RunKey, RunSeen
 from finetune_wandb.model.secret import Secret
 
 _X_AXIS: Final = [
@@ -53,10 +47,10 @@ _RUN: Final = (
     "state historyLineCount logLineCount summaryMetrics config } } }"
 )
 _ALERT: Final = (
-    "mutation NotifyScriptableRunAlert($entityName: String!, $projectName: String!, "
-    "$runName: String!, $title: String!, $text: String!, $severity: AlertSeverity) { "
-    "notifyScriptableRunAlert(input: {entityName: $entityName, projectName: $projectName, "
-    "runName: $runName, title: $title, text: $text, severity: $severity}) { success } }"
+    "mutation NotifyScriptableRunAlert($name: String!, $entity: String!, $project: String!, "
+    "$title: String!, $text: String!, $severity: AlertSeverity) { notifyScriptableRunAlert(input: "
+    "{entityName: $entity, projectName: $project, runName: $name, title: $title, text: $text, "
+    "severity: $severity}) { success } }"
 )
 _WINDOW_S: Final = 1.05
 """A second and what two clocks may differ by."""
@@ -91,7 +85,9 @@ class Pacing:
             await asyncio.sleep(wait)
         sent.append(now)
         if len(self._sent) > _MOST_KNOWN:
-            self._forget(now)
+            known = self._sent.items()
+            self._sent = {run: sent for run, sent in known if now - sent[-1] < _WINDOW_S}
+            self._free_at = {name: at for name, at in self._free_at.items() if at > now}
 
     def heed(self, project: str, headers: Mapping[str, str]) -> None:
         """Take note of what an answer says of the project's share. Names are in lower case."""
@@ -100,48 +96,36 @@ class Pacing:
         remaining = parse_retry_after(headers.get("ratelimit-remaining", ""))
         reset = parse_retry_after(headers.get("ratelimit-reset", ""))
         if remaining is not None and remaining < 1 and reset is not None and math.isfinite(reset):
-            pause = min(reset, _LONGEST_PAUSE_S)
-            self._free_at[project] = time.monotonic() + pause
-
-    def _forget(self, now: float) -> None:
-        self._sent = {run: sent for run, sent in self._sent.items() if now - sent[-1] < _WINDOW_S}
-        self._free_at = {name: at for name, at in self._free_at.items() if at > now}
+            self._free_at[project] = time.monotonic() + min(reset, _LONGEST_PAUSE_S)
 
 
 class WandbSink:
     """SinkPort over HTTP."""
 
-    def __init__(
-        self, transport: Transport, base_url: str, *, pacing: Pacing | None = None
-    ) -> None:
+    def __init__(self, transport: Transport, base_url: str, pacing: Pacing | None = None) -> None:
         self._api = WandbApi(transport, base_url)
         self._pacing = pacing or Pacing()
 
     async def ensure_run(
         self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
     ) -> EnsuredRun:
-        config: dict[str, Any] = {
-            name: {"value": value} for name, value in attributes.config.items()
-        }
-        config["_wandb"] = {"value": {"t": _TELEMETRY, "m": _X_AXIS}}
+        config = {**attributes.config, "_wandb": {"t": _TELEMETRY, "m": _X_AXIS}}
+        wrapped = {name: {"value": value} for name, value in config.items()}
         variables = {
-            "name": run.run_id,
-            "entity": run.entity,
-            "project": run.project,
+            **_place(run),
             "displayName": attributes.display_name,
             "groupName": attributes.group,
             "jobType": attributes.job_type,
             "notes": attributes.notes,
             "tags": list(attributes.tags),
-            "config": orjson.dumps(config).decode(),
+            "config": orjson.dumps(wrapped).decode(),
             **({"state": "pending"} if pending else {}),
         }
         data = await self._api.ask(_UPSERT, variables, key=key.current, subject=str(run))
         return _ensured(data, run)
 
     async def read_run(self, run: RunPath, *, key: RunKey) -> RunSeen | None:
-        variables = {"name": run.run_id, "entity": run.entity, "project": run.project}
-        data = await self._api.ask(_RUN, variables, key=key.current, subject=str(run))
+        data = await self._api.ask(_RUN, _place(run), key=key.current, subject=str(run))
         return _seen(data, str(run))
 
     async def post(self, run: RunPath, body: bytes, *, key: RunKey) -> bool:
@@ -160,15 +144,13 @@ class WandbSink:
         return await self._api.stream(path, body, read, key=in_turn, subject=str(run))
 
     async def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> None:
-        variables = {
-            "entityName": run.entity,
-            "projectName": run.project,
-            "runName": run.run_id,
-            "title": alert.title,
-            "text": alert.text,
-            "severity": alert.level,
-        }
+        said = {"title": alert.title, "text": alert.text, "severity": alert.level}
+        variables = {**_place(run), **said}
         await self._api.ask(_ALERT, variables, key=key.current, subject=str(run))
+
+
+def _place(run: RunPath) -> dict[str, Any]:
+    return {"name": run.run_id, "entity": run.entity, "project": run.project}
 
 
 def _ensured(data: dict[str, Any], asked: RunPath) -> EnsuredRun:
@@ -176,9 +158,8 @@ def _ensured(data: dict[str, Any], asked: RunPath) -> EnsuredRun:
         made = data["upsertBucket"]
         bucket = made["bucket"]
         project = bucket["project"]
-        entity = project["entity"]["name"]
-        path = RunPath(str(entity), str(project["name"]), str(bucket["name"]))
-        return EnsuredRun(path, made.get("inserted") is True)
+        names = (project["entity"]["name"], project["name"], bucket["name"])
+        return EnsuredRun(RunPath(*map(str, names)), made.get("inserted") is True)
     except (KeyError, TypeError):
         raise _no_run(str(asked)) from None
 

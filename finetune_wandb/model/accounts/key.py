@@ -1,7 +1,7 @@
 """A W&B key as the app knows it: which version is in use, for whom, how that came about; and how
 far a rotation has come in which the app itself makes the new key.
 
-The value itself is only ever in `KeyInUse`, `MintedKey` and `SecretVersion`, masked.
+The value itself is only ever in `RunKey`, `KeyReport`, `MintedKey` and `SecretVersion`, masked.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +10,10 @@ from typing import Literal
 
 from finetune_wandb.model.accounts.report import Finding
 from finetune_wandb.model.secret import Secret, SecretRef
+
+WriteRight = Literal["write", "read_only", "refused", "new_project", "unknown"]
+"""What W&B says about a key and a project. `refused`: it shows this key nothing there.
+`new_project`: the project is made with its first run. `unknown`: W&B does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class KeyRecord:
     refused_at: datetime | None = None
     """Since when W&B refuses the version in use; None while it accepts it. It stays the version
     in use until a better one is proved, but no request carries it meanwhile."""
+    disabled: bool = False
+    """Whether a person has disabled the version in use in the vault: no request carries it then."""
     told: str = ""
     """The `news` that people were notified of last."""
     etag: str = field(default="", compare=False)
@@ -65,21 +71,8 @@ class KeyRecord:
         """What is worth telling, as text to compare; empty while nothing was looked at."""
         if not self.newest_version and not self.newest_cause:
             return ""
-        refused = "refused" if self.refused_at else ""
+        refused = "refused" if self.refused_at or self.disabled else ""
         return "|".join((self.version, self.newest_version, self.newest_cause, refused))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyChange:
-    """One line of the audit: a version was accepted or refused."""
-
-    at: datetime
-    secret: SecretRef
-    version: str
-    entity: str
-    accepted: bool
-    cause: str
-    trigger: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +88,8 @@ class KeyReport:
     temporary: bool = False
     """True: the look failed for a reason that may pass."""
     retry_after_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class KeyInUse:
-    """The key that requests to W&B carry."""
-
-    version: str
-    entity: str
-    value: Secret
+    value: Secret | None = None
+    """Of the version in use, where this look has read it."""
 
 
 MintState = Literal["idle", "intent", "minted", "stored", "switched"]

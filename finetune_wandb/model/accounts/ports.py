@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from finetune_wandb.model.accounts.account import Account, RelayAccount
-from finetune_wandb.model.accounts.key import KeyChange, KeyOwner, KeyRecord
+from finetune_wandb.model.accounts.key import KeyOwner, KeyRecord, WriteRight
 from finetune_wandb.model.accounts.report import AccountReport
 from finetune_wandb.model.accounts.vault import RoleAssignment, SecretVersion, Vault
 from finetune_wandb.model.ids import AccountId, VaultAddress
@@ -86,6 +86,10 @@ class RolePort(Protocol):
         """
         ...
 
+    async def remove(self, assignment: str) -> None:
+        """Take an assignment back, by its ARM id; a no-op for one that is not there."""
+        ...
+
 
 class ProverPort(Protocol):
     """W&B, as far as proving a key goes."""
@@ -95,14 +99,13 @@ class ProverPort(Protocol):
         says nothing."""
         ...
 
-    async def may_write(self, key: Secret, entity: str, project: str) -> bool | None:
-        """Return whether the key may write to a project, None where W&B does not say: the
-        project is not there yet, or not shown. Raises as `prove` does."""
+    async def write_right(self, key: Secret, entity: str, project: str) -> WriteRight:
+        """Return what the key may do in a project. Raises as `prove` does."""
         ...
 
 
 class KeyStore(Protocol):
-    """The tables of keys in use and of key changes."""
+    """The table of keys in use."""
 
     async def read(self, secret: SecretRef) -> KeyRecord | None:
         """Return what is known of a secret, None when it was never looked at."""
@@ -114,16 +117,6 @@ class KeyStore(Protocol):
         ...
 
     async def list_all(self) -> list[KeyRecord]: ...
-
-    async def append_change(self, change: KeyChange) -> None: ...
-
-    async def list_changes(self, secret: SecretRef, *, most: int | None = None) -> list[KeyChange]:
-        """Return a secret's audit, newest first; the `most` newest lines where that is given."""
-        ...
-
-    async def purge_changes(self, now: datetime) -> int:
-        """Remove the changes that are too old to keep; return how many."""
-        ...
 
 
 class AccountStore(Protocol):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import ApplyMode
@@ -31,7 +32,9 @@ def open_findings(findings: Iterable[Finding]) -> list[Finding]:
     return [item for item in findings if item.severity != "ok"]
 
 
-StepKind = Literal["enable_identity", "grant_role", "add_access_policy", "write_record"]
+StepKind = Literal[
+    "enable_identity", "grant_role", "revoke_role", "add_access_policy", "write_record"
+]
 StepState = Literal["done", "skipped", "deferred", "failed"]
 StepReason = Literal["", "denied", "refused", "missing", "temporary"]
 
@@ -63,6 +66,17 @@ class StepOutcome:
     """Which kind of error ended it; empty when none did."""
     retry_after: float | None = None
     """Seconds after which the service wants to be asked again; only on `deferred`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What subscribers know of an account."""
+
+    at: datetime
+    """Of the pass whose notices were sent last."""
+    healthy: bool
+    failures: tuple[str, ...] = ()
+    """Steps that failed for good, with the service's codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +114,8 @@ class AccountReport:
     """Seconds after which another pass is worth while; None when only a change can help."""
     native_seen: bool = False
     """Whether a job of the account was ever seen that carries Azure's own W&B integration."""
-    told_healthy: bool | None = None
-    """The health that the last notice reported; None before the first one."""
+    told: Told | None = None
+    """What the last notices reported; None before the first one."""
 
     @property
     def name(self) -> str:
@@ -111,3 +125,18 @@ class AccountReport:
     def key(self) -> str:
         """The id in lower case."""
         return self.id.key
+
+    def for_relay(self, secret: SecretRef) -> RelayAccount:
+        """Return what the relay needs of the account, whose key is in `secret`."""
+        return RelayAccount(
+            id=self.id,
+            name=self.name,
+            endpoint=self.endpoint,
+            region=self.region,
+            subscription=self.id.subscription,
+            entity=self.entity,
+            project=self.project,
+            secret=secret,
+            native_seen=self.native_seen,
+            observed=self.mode == "observe",
+        )

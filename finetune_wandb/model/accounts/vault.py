@@ -6,7 +6,7 @@ Says which roles give which rights; whether an account has enough is for `reconc
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from finetune_wandb.model.ids import VaultAddress
 from finetune_wandb.model.secret import Secret
@@ -34,6 +34,14 @@ def strength(role: str) -> int:
     return _STRENGTH.get(role, -1)
 
 
+SPREADS_WITHIN = timedelta(minutes=30)
+"""How long after its assignment a role may not be in effect everywhere yet.
+
+Source: https://learn.microsoft.com/azure/role-based-access-control/troubleshooting (ten minutes),
+and the Foundry page on Key Vault connections (thirty), checked 2026-11-24.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class RoleAssignment:
     """One role assignment. `scope` is an ARM id in lower case, ids are in lower case."""
@@ -44,6 +52,17 @@ class RoleAssignment:
     """The role definition's bare GUID."""
     principal_id: str
     description: str = ""
+    made_at: datetime | None = None
+
+    def is_fresh(self, now: datetime) -> bool:
+        """Return whether the role may not be in effect everywhere yet."""
+        return self.made_at is not None and now - self.made_at < SPREADS_WITHIN
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it has the name that the app gives, and nobody else."""
+        name = assignment_name(self.scope, self.principal_id, self.role_id)
+        return self.id.rpartition("/")[2].lower() == name
 
     @property
     def role(self) -> str:

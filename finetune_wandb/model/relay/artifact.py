@@ -56,23 +56,20 @@ class Copy:
     """Sums up a file's content as it comes, and writes it where there is a target."""
 
     def __init__(self, target: IO[bytes] | None = None) -> None:
+        self.size = 0
         self._target = target
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5()
-        self._size = self._ends = 0
+        self._ends = 0
         self._last = b"\n"
 
     def take(self, chunk: bytes) -> None:
         self._sha256.update(chunk)
         self._md5.update(chunk)
-        self._size += len(chunk)
+        self.size += len(chunk)
         self._ends += chunk.count(b"\n")
         self._last = chunk[-1:] or self._last
         if self._target is not None:
             self._target.write(chunk)
-
-    @property
-    def size(self) -> int:
-        return self._size
 
     @property
     def lines(self) -> int:
@@ -84,7 +81,7 @@ class Copy:
 
     def file(self, name: str, content: bytes | Path) -> ArtifactFile:
         """Return the copy as a file of an artifact."""
-        return ArtifactFile(name, encoded(self._md5), self._size, content)
+        return ArtifactFile(name, encoded(self._md5), self.size, content)
 
 
 def encoded(digest: "hashlib._Hash") -> str:

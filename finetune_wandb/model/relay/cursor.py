@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from finetune_wandb.model.relay.state import Happened, RelayState, state_after
+from finetune_wandb.model.relay.state import TRANSITIONS, Happened, RelayState
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Cursor:
 
     def move(self, happened: Happened) -> None:
         """Go to the state that follows what happened."""
-        self.relay_state = state_after(self.relay_state, happened)
+        self.relay_state = TRANSITIONS[self.relay_state][happened]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +100,21 @@ class Stored:
 
 class Kept(msgspec.Struct):
     """A part of a cursor's `state`, by names with defaults: a row that another version wrote still
-    loads."""
+    loads. A field of a class of ours has `load` and `dump` as this one has."""
 
     @classmethod
     def load(cls, state: Mapping[str, Any] | None) -> Self:
         """Return what `dump` wrote; a new one for None."""
-        return msgspec.convert(state or {}, cls, strict=False)
+        return msgspec.convert(state or {}, cls, strict=False, dec_hook=_part)
 
     def dump(self) -> dict[str, Any]:
-        """Return strict JSON values, shared with nothing."""
-        return {name: strict_json(value) for name, value in msgspec.to_builtins(self).items()}
+        """Return plain values, shared with nothing."""
+        found: dict[str, Any] = msgspec.to_builtins(self, enc_hook=lambda part: part.dump())
+        return found
+
+
+def _part(kind: Any, dumped: Any) -> Any:
+    return kind.load(dumped)
 
 
 def strict_json(value: Any) -> Any:

@@ -5,7 +5,7 @@ headers and keys; those must not reach a message, a table or W&B, so nothing unn
 Fields that cannot be used are left out and named in `oddities`; a job is never refused for them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
 
@@ -19,36 +19,16 @@ Source: facts on the v1 and dated fine-tuning APIs; paused is stable but resumab
 WAITING: Final = frozenset({"created", "pending", "queued", "validating_files", "notRunning"})
 """Statuses before training. A run in one of them is shown as pending in W&B."""
 _MAX_ID: Final = 256
-_SCALARS = (
-    "id",
-    "status",
-    "model",
-    "created_at",
-    "finished_at",
-    "estimated_finish",
-    "fine_tuned_model",
-    "trained_tokens",
-    "training_file",
-    "validation_file",
-    "seed",
-    "suffix",
-    "user_provided_suffix",
-    "trainingType",
+_SCALARS: Final = (
+    *("id", "status", "model", "created_at", "finished_at", "estimated_finish"),
+    *("fine_tuned_model", "trained_tokens", "training_file", "validation_file"),
+    *("seed", "suffix", "user_provided_suffix", "trainingType"),
 )
-_SHAPES: Final = {
-    "result_files": list,
-    "hyperparameters": dict,
-    "method": dict,
-    "error": dict,
-    "integrations": list,
-    "metadata": dict,
-}
 _ODD: Final = "odd_fields"
 """Name under which a reduced job says what was left out of it."""
 _WANDB_FIELDS = ("project", "entity", "name", "tags", "run_id")
-_METHOD_FIELDS = ("hyperparameters",)
 _MAX_TEXT: Final = 4000
-MAX_TIME: Final = 1e11
+_MAX_TIME: Final = 1e11
 """Unix seconds; nothing can print a later date."""
 _INT64: Final = 2.0**63
 
@@ -90,6 +70,11 @@ class Job:
     """Names of fields that were there and could not be used."""
 
     @property
+    def reason(self) -> str:
+        """Azure's code and message for a failure; empty where it gives none."""
+        return ": ".join(part for part in (self.error_code, self.error_message) if part)
+
+    @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL
 
@@ -113,66 +98,53 @@ def is_job_id(value: object) -> TypeGuard[str]:
 
 def reduce_job(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of an API job object that may travel in a queue message, in its own shape."""
-    kept: dict[str, Any] = {
-        name: raw[name] for name in _SCALARS if isinstance(raw.get(name), (str, int, float))
-    }
-    files = raw.get("result_files")
-    if isinstance(files, list):
-        kept["result_files"] = [item for item in files if isinstance(item, str)]
-    if isinstance(raw.get("hyperparameters"), dict):
-        kept["hyperparameters"] = flat_scalars(raw["hyperparameters"])
-    method = raw.get("method")
-    if isinstance(method, dict):
-        kind = method.get("type")
-        kept["method"] = {"type": kind}
-        inner = method.get(kind) if isinstance(kind, str) else None
-        if isinstance(inner, dict):
-            kept["method"][kind] = {
-                name: flat_scalars(inner[name])
-                for name in _METHOD_FIELDS
-                if isinstance(inner.get(name), dict)
-            }
-    error = raw.get("error")
-    if isinstance(error, dict):
-        kept["error"] = {
-            name: redacted(str(error[name])[:_MAX_TEXT])
-            for name in ("code", "message")
-            if error.get(name)
-        }
-    integrations = raw.get("integrations")
-    if isinstance(integrations, list):
-        kept["integrations"] = [
-            {
-                "type": "wandb",
-                "wandb": {
-                    name: inner[name]
-                    for name in _WANDB_FIELDS
-                    if isinstance(inner.get(name), (str, list))
-                },
-            }
-            for inner in _wandb_parts(integrations)
-        ]
-    if isinstance(raw.get("metadata"), dict):
-        kept["metadata"] = _metadata(raw["metadata"])
-    if odd := _odd_fields(raw):
+    kept: dict[str, Any] = {}
+    odd: list[str] = []
+    for name, (shape, reduced) in _FIELDS.items():
+        value = raw.get(name)
+        if isinstance(value, shape):
+            kept[name] = reduced(value)
+        elif value is not None:
+            odd.append(name)
+    known = raw.get(_ODD)
+    odd += [name for name in (known if isinstance(known, list) else ()) if name not in odd]
+    if odd:
         kept[_ODD] = odd
     return kept
 
 
-def _odd_fields(raw: Mapping[str, Any]) -> list[str]:
-    """Return the names of fields that are left out of the reduced form for what they hold."""
-    odd = [
-        name
-        for name in _SCALARS
-        if raw.get(name) is not None and not isinstance(raw[name], (str, int, float))
-    ]
-    odd += [
-        name
-        for name, kind in _SHAPES.items()
-        if raw.get(name) is not None and not isinstance(raw[name], kind)
-    ]
-    known = raw.get(_ODD)
-    return odd + [name for name in (known if isinstance(known, list) else ()) if name not in odd]
+def _result_files(listed: list[Any]) -> list[str]:
+    return [item for item in listed if isinstance(item, str)]
+
+
+def _method(raw: dict[str, Any]) -> dict[str, Any]:
+    kind = raw.get("type")
+    if not isinstance(kind, str) or not isinstance(inner := raw.get(kind), dict):
+        return {"type": kind}
+    own = inner.get("hyperparameters")
+    kept = {"hyperparameters": flat_scalars(own)} if isinstance(own, dict) else {}
+    return {"type": kind, kind: kept}
+
+
+def _error(raw: dict[str, Any]) -> dict[str, str]:
+    return {
+        name: redacted(str(raw[name])[:_MAX_TEXT]) for name in ("code", "message") if raw.get(name)
+    }
+
+
+def _integrations(listed: list[Any]) -> list[dict[str, Any]]:
+    """Return those of W&B; one that says nothing is there all the same."""
+    found: list[dict[str, Any]] = []
+    for item in listed:
+        inner = item.get("wandb") if isinstance(item, dict) else None
+        if not isinstance(inner, dict):
+            if not isinstance(item, dict) or item.get("type") != "wandb":
+                continue
+            inner = {}
+        said = {name: inner.get(name) for name in _WANDB_FIELDS}
+        kept = {name: value for name, value in said.items() if isinstance(value, (str, list))}
+        found.append({"type": "wandb", "wandb": kept})
+    return found
 
 
 def _metadata(raw: Mapping[str, Any]) -> dict[str, str]:
@@ -201,6 +173,18 @@ def flat_scalars(values: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sorted(flat.items()))
 
 
+_FIELDS: Final[Mapping[str, tuple[Any, Callable[[Any], Any]]]] = {
+    **dict.fromkeys(_SCALARS, ((str, int, float), lambda value: value)),
+    "result_files": (list, _result_files),
+    "hyperparameters": (dict, flat_scalars),
+    "method": (dict, _method),
+    "error": (dict, _error),
+    "integrations": (list, _integrations),
+    "metadata": (dict, _metadata),
+}
+"""What is taken over of a job object, the type it must have, and how it is reduced."""
+
+
 def parse_job(answered: Mapping[str, Any]) -> Job | None:
     """Return the job in an API object, or None for an object without a usable id."""
     job_id = answered.get("id")
@@ -209,49 +193,38 @@ def parse_job(answered: Mapping[str, Any]) -> Job | None:
     raw = reduce_job(answered)
     odd = [str(name) for name in raw.get(_ODD, ())]
 
+    def read[T](name: str, as_type: Callable[[object], T | None]) -> T | None:
+        value = raw.get(name)
+        found = as_type(value)
+        if found is None and value is not None:
+            odd.append(name)
+        return found
+
     def text(name: str) -> str:
-        value = raw.get(name)
-        if value is None or isinstance(value, str):
-            return value or ""
-        odd.append(name)
-        return ""
+        return read(name, as_text) or ""
 
-    def moment(name: str) -> float | None:
-        value = raw.get(name)
-        found = as_number(value)
-        if found is not None and 0 <= found < MAX_TIME:
-            return found
-        if value is not None:
-            odd.append(name)
-        return None
-
-    def whole(name: str) -> int | None:
-        value = raw.get(name)
-        found = as_number(value)
-        if found is not None and abs(found) < _INT64:  # false for NaN too
-            return value if type(value) is int else int(found)
-        if value is not None:
-            odd.append(name)
-        return None
-
-    method, hyperparameters = _method(raw)
+    shared = raw.get("hyperparameters", {})
+    method = raw.get("method", {})
+    kind = as_text(method.get("type")) or ""
+    # Those of the method itself win.
+    own = method.get(kind, {}).get("hyperparameters", {}) if kind else {}
     error = raw.get("error", {})
     return Job(
         id=job_id.strip(),
         status=text("status") or "unknown",
         model=text("model"),
-        created_at=moment("created_at"),
-        finished_at=moment("finished_at"),
+        created_at=read("created_at", as_moment),
+        finished_at=read("finished_at", as_moment),
         fine_tuned_model=text("fine_tuned_model"),
-        trained_tokens=whole("trained_tokens"),
+        trained_tokens=read("trained_tokens", as_whole),
         training_file=text("training_file"),
         validation_file=text("validation_file"),
         result_files=tuple(filter(None, raw.get("result_files", ()))),
-        seed=whole("seed"),
+        seed=read("seed", as_whole),
         suffix=text("suffix") or text("user_provided_suffix"),
         training_type=text("trainingType"),
-        method=method,
-        hyperparameters=hyperparameters,
+        method=kind,
+        hyperparameters={**shared, **own},
         error_code=error.get("code", ""),
         error_message=error.get("message", ""),
         wandb=_wandb(raw.get("integrations", ())),
@@ -262,55 +235,39 @@ def parse_job(answered: Mapping[str, Any]) -> Job | None:
 
 def as_number(value: object) -> float | None:
     """Return a number given as a number or as text, None for anything else (booleans too)."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    if isinstance(value, (int, float)):
-        try:
-            return float(value)
-        except OverflowError:
-            return None
-    if isinstance(value, str) and "_" not in value:  # Python would read 1_000
-        try:
-            return float(value)
-        except ValueError:
-            return None
-    return None
+    if isinstance(value, str) and "_" in value:  # Python would read 1_000
+        return None
+    try:
+        return float(value)
+    except (OverflowError, ValueError):
+        return None
 
 
-def _method(raw: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the method's name and all hyperparameters; those of the method itself win."""
-    method = raw.get("method", {})
-    kind = method.get("type")
-    if not isinstance(kind, str):
-        return "", raw.get("hyperparameters", {})
-    own = method.get(kind, {}).get("hyperparameters", {})
-    return kind, {**raw.get("hyperparameters", {}), **own}
+def as_moment(value: object) -> float | None:
+    """Return a time in unix seconds, None for what is no time that anything could print."""
+    at = value if type(value) is int else as_number(value)
+    return float(at) if at is not None and 0 <= at < _MAX_TIME else None
+
+
+def as_whole(value: object) -> int | None:
+    found = as_number(value)
+    if found is None or not abs(found) < _INT64:  # NaN is neither
+        return None
+    return value if type(value) is int else int(found)
+
+
+def as_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _wandb(integrations: Sequence[Mapping[str, Any]]) -> WandbIntegration | None:
     if not integrations:
         return None
     said = integrations[0]["wandb"]
+    project, entity, name = (as_text(said.get(one)) or "" for one in ("project", "entity", "name"))
     tags = said.get("tags")
     return WandbIntegration(
-        project=_str(said.get("project")),
-        entity=_str(said.get("entity")),
-        name=_str(said.get("name")),
-        tags=tuple(filter(_str, tags)) if isinstance(tags, list) else (),
+        project, entity, name, tuple(filter(as_text, tags)) if isinstance(tags, list) else ()
     )
-
-
-def _wandb_parts(integrations: list[Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield what a job's W&B integrations say; one that says nothing is there all the same."""
-    for item in integrations:
-        if not isinstance(item, dict):
-            continue
-        inner = item.get("wandb")
-        if isinstance(inner, dict):
-            yield inner
-        elif item.get("type") == "wandb":
-            yield {}
-
-
-def _str(value: object) -> str:
-    return value if isinstance(value, str) else ""

@@ -47,20 +47,18 @@ class Happened(StrEnum):
     """Job or account was deleted or left the scope."""
 
 
-_OPEN: Final = {
-    Happened.RELAYED: RelayState.LIVE,
+_ANY: Final = {
     Happened.ENDED: RelayState.ENDING,
     Happened.REFUSED: RelayState.PARKED,
     Happened.RUN_LOST: RelayState.NEW,
     Happened.NATIVE: RelayState.SKIPPED,
+}
+_OPEN: Final = _ANY | {
+    Happened.RELAYED: RelayState.LIVE,
     Happened.GONE: RelayState.DETACHED,
 }
-_OVER: Final = {
-    Happened.ENDED: RelayState.ENDING,
+_OVER: Final = _ANY | {
     Happened.SETTLED: RelayState.COMPLETE,
-    Happened.REFUSED: RelayState.PARKED,
-    Happened.RUN_LOST: RelayState.NEW,
-    Happened.NATIVE: RelayState.SKIPPED,
     # The run has its end already, and what is gone cannot add to it.
     Happened.GONE: RelayState.COMPLETE,
 }
@@ -79,8 +77,3 @@ TRANSITIONS: Final[Mapping[RelayState, Mapping[Happened, RelayState]]] = {
 
 CLOSED: Final = frozenset({RelayState.COMPLETE, RelayState.SKIPPED})
 """States in which a listed job needs no pass."""
-
-
-def state_after(state: RelayState, happened: Happened) -> RelayState:
-    """Return the state that follows."""
-    return TRANSITIONS[state][happened]

@@ -6,9 +6,8 @@ message. docs/crash.md says what survives where.
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import batched
 from typing import Final
@@ -20,13 +19,11 @@ from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.relay.state import Happened, RelayState
 from finetune_wandb.model.secret import Secret
-from finetune_wandb.relay.passes.closing import NATIVE, close_run
+from finetune_wandb.relay.passes.closing import NATIVE, Closing
 from finetune_wandb.relay.passes.job_pass import JobOutcome, JobPass
-from finetune_wandb.relay.passes.memory import Memory, can_load
+from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.place import confirm_end
-from finetune_wandb.relay.ports import WHOLE_JOBS, PassContext, RelayOptions, RelayPorts
-
-log = logging.getLogger(__name__)
+from finetune_wandb.relay.ports import WHOLE_JOBS, PassContext, RelayOptions, RelayPorts, unexpected
 
 _AT_ONCE: Final = 20
 _UNREAD_S: Final = 600.0
@@ -89,42 +86,38 @@ class _Work:
         if not jobs:
             return []
         context, now = self.context, self.context.clock()
-        cursors = await self.context.ports.cursors.read(
-            self.context.account.key, [job.id for job in jobs]
-        )
+        account = context.account.key
+        cursors = await context.ports.cursors.read(account, [job.id for job in jobs])
         outcomes: list[JobOutcome] = []
         due: list[JobPass] = []
         waiting: list[JobPass] = []
         for job in jobs:
-            cursor = cursors.get(job.id) or Cursor(self.context.account.key, job.id)
-            is_detached = cursor.relay_state == RelayState.DETACHED  # it goes on at once
+            cursor = cursors.get(job.id) or Cursor(account, job.id)
+            state = cursor.relay_state
             rests = (
                 cursor.retry_at > now
-                and not is_detached
-                and (cursor.relay_state == RelayState.ENDING or not self.hurry)
+                and state != RelayState.DETACHED  # it goes on at once
+                and (state == RelayState.ENDING or not self.hurry)
             )
             if cursor.is_unreadable:
                 outcomes.append(_not_read(cursor))
             elif cursor.busy_until > now:
                 outcomes.append(JobOutcome(job.id, "overtaken"))
             elif cursor.listed_at > self.listed_at or (
-                cursor.relay_state == RelayState.COMPLETE and not self.context.full
+                state == RelayState.COMPLETE and not context.full
             ):
-                outcomes.append(JobOutcome(job.id, cursor.relay_state))
-            elif self.context.options.skip_native and job.wandb is not None:
+                outcomes.append(JobOutcome(job.id, state))
+            elif context.options.skip_native and job.wandb is not None:
                 outcomes.append(await self._skip(job, cursor))
+            elif (memory := Memory.readable(cursor)) is None:
+                cursor.set_aside_unread()
+                cursor.retry_at = now + _UNREAD_S
+                await context.ports.cursors.save([cursor])
+                outcomes.append(_not_read(cursor))
             else:
-                try:
-                    item = JobPass(job, cursor, context)
-                except Exception:  # a row that cannot be read is this job's failure alone
-                    log.exception("job %s: its stored state cannot be read", job.id)
-                    cursor.set_aside_unread()
-                    cursor.retry_at = now + _UNREAD_S
-                    await self.context.ports.cursors.save([cursor])
-                    outcomes.append(_not_read(cursor))
-                    continue
+                item = JobPass(job, cursor, memory, context)
                 cursor.listed_at = self.listed_at
-                (waiting if rests and not self.context.full else due).append(item)
+                (waiting if rests and not context.full else due).append(item)
         # A job that was set aside still has a run, which must not be taken for a crashed one.
         await self._each(waiting if self.no_key is None else (), JobPass.beat)
         outcomes += [JobOutcome(item.job.id, item.cursor.relay_state) for item in waiting]
@@ -156,7 +149,6 @@ class _Work:
         leftover = [item for item in items if item.is_open and item.cursor.outbox]
         # Saved as it is: of two workers that found the same, one is lost before it sends.
         await self._save(leftover)
-        leftover = [item for item in leftover if item.is_open]
         await self._each(leftover, JobPass.send)
         await self._save([item for item in leftover if item.is_open])
 
@@ -182,13 +174,20 @@ class _Work:
             if self.context.clock() - started > ports.budget_s:
                 for item, task in late.items():
                     task.cancel()
-                    item.fail(_too_slow(item, ports.budget_s))
+                    item.fail(
+                        TemporaryError(
+                            f"reading the job took longer than {ports.budget_s / 60:.0f} minutes",
+                            subject=item.job.id,
+                            remedy="retried with the next tick; check how fast the fine-tuning API"
+                            " answers",
+                        )
+                    )
                 await self._close(list(late))
                 return
             for item in late:
                 item.hold(self.context.clock() + _HOLD_S)
             await self._save(list(late))
-            await self._each([item for item in late if item.is_open], JobPass.beat)
+            await self._each(late, JobPass.beat)
 
     async def _send(self, items: list[JobPass]) -> None:
         """Save, send and save again until nothing is left of what was read; then close."""
@@ -197,12 +196,11 @@ class _Work:
             saving = [item for item in active if item.cursor.outbox or item.must_save]
             for item in saving:
                 if not item.cursor.outbox:
-                    item.store()
+                    item.memory.put_into(item.cursor)
             await self._save(saving)
-            await self._each([item for item in active if item.is_open], JobPass.send)
+            await self._each(active, JobPass.send)
             active = [item for item in saving if item.has_more]
             await self._save(active)
-            active = [item for item in active if item.is_open]
             await self._each(active, JobPass.fill)
             active = [item for item in active if item.is_open]
         await self._close(items)
@@ -210,12 +208,7 @@ class _Work:
     async def _close(self, items: list[JobPass]) -> None:
         """Raise alerts, look at ends, and save where each job stands."""
         items = [item for item in items if not (item.is_lost or item.is_stale)]
-        for item in items:
-            if item.is_open:
-                with _held(item):
-                    item.find_alerts()
-        await self._each([item for item in items if item.has_alerts], JobPass.alert)
-        await self._each([item for item in items if item.is_open], JobPass.confirm_end)
+        await self._each(items, JobPass.conclude)
         for item in items:
             item.settle()
         await self._save([item for item in items if item.has_changed])
@@ -224,8 +217,9 @@ class _Work:
         for item in refused:
             item.settle()
         await self._save(refused)
-        await self._each([item for item in items if item.could_not_read], JobPass.beat_anyway)
-        revived = [item for item in items if item.is_revived and item.is_open]
+        failed = [item for item in items if item.error is not None]
+        await asyncio.gather(*(self._one(item, JobPass.beat_anyway) for item in failed))
+        revived = [item for item in items if item.is_revived]
         await self._each(revived, JobPass.set_pending)
         await self._save([item for item in revived if item.is_open])
 
@@ -239,21 +233,25 @@ class _Work:
         ports, key = self.context.ports, self.context.key
         jobs = [item.job.id for item in overtaken]
         for cursor in (await ports.cursors.read(self.context.account.key, jobs)).values():
-            end = Memory.load(cursor.state, {}).end if can_load(cursor) else ""
-            if cursor.run is not None and end:
+            if memory := Memory.readable(cursor):
                 with suppress(AppError):  # the last look, or the next closing, asks again
-                    await confirm_end(cursor.run, end.encode(), ports.sink, key)
+                    await confirm_end(cursor, memory, ports.sink, key)
 
     async def _each(
-        self, items: Sequence[JobPass], step: Callable[[JobPass], Awaitable[None]]
+        self, items: Iterable[JobPass], step: Callable[[JobPass], Awaitable[None]]
     ) -> None:
-        """Run one step of every pass, at most so many at once; an error stays with its pass."""
-        await asyncio.gather(*(self._one(item, step) for item in items))
+        """Run one step of the passes that may go on, at most so many at once."""
+        await asyncio.gather(*(self._one(item, step) for item in items if item.is_open))
 
     async def _one(self, item: JobPass, step: Callable[[JobPass], Awaitable[None]]) -> None:
+        """Run one step of a pass; whatever it raises stays with the pass."""
         async with self.limit:
-            with _held(item):
+            try:
                 await step(item)
+            except AppError as error:
+                item.fail(error)
+            except Exception as error:
+                item.fail(unexpected(error, "relaying", item.job.id))
 
     async def _save(self, items: Sequence[JobPass]) -> None:
         """Save the passes' cursors; one that another worker saved first is lost.
@@ -278,10 +276,10 @@ class _Work:
         """Leave a job to its own integration, visibly; a run that is open ends with the reason."""
         if (cursor.relay_state, cursor.status) != (RelayState.SKIPPED, job.status):
             is_closed = True
-            if cursor.run is not None and self.no_key is None and can_load(cursor):
-                is_closed = await close_run(
-                    cursor, self.context.ports, self.context.key, NATIVE, now=self.context.clock()
-                )
+            memory = Memory.readable(cursor)
+            if cursor.run is not None and self.no_key is None and memory:
+                closing = Closing(self.context.ports, self.context.key, self.context.clock())
+                is_closed = await closing.end(cursor, memory, NATIVE)
             cursor.move(Happened.NATIVE)
             # Without a status the finder sends the job again, until its run has its end.
             cursor.status = job.status if is_closed else ""
@@ -291,32 +289,6 @@ class _Work:
             cursor.listed_at = self.listed_at
             await self.context.ports.cursors.save([cursor])
         return JobOutcome(job.id, cursor.relay_state)
-
-
-@contextmanager
-def _held(item: JobPass) -> Iterator[None]:
-    """Have whatever a pass raises stay with it."""
-    try:
-        yield
-    except AppError as error:
-        item.fail(error)
-    except Exception as error:  # one job's surprise must not stop the others
-        log.exception("job %s: unexpected", item.job.id)
-        item.fail(
-            TemporaryError(
-                f"unexpected {type(error).__name__} while relaying",
-                subject=item.job.id,
-                remedy="retried with the next tick; the traceback is in the log",
-            )
-        )
-
-
-def _too_slow(item: JobPass, budget_s: float) -> TemporaryError:
-    return TemporaryError(
-        f"reading the job took longer than {budget_s / 60:.0f} minutes",
-        subject=item.job.id,
-        remedy="retried with the next tick; check how fast the fine-tuning API answers",
-    )
 
 
 def _not_read(cursor: Cursor) -> JobOutcome:

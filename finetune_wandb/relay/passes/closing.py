@@ -1,29 +1,29 @@
-"""Ends runs whose job or account is gone or out of scope, with the reason.
+"""Runs that no pass reaches: kept alive while Azure lists no jobs, ended with the reason when job or
+account is gone or out of scope.
 
 A run without news would be shown as crashed. What was claimed for W&B before is sent first, with
 the same bytes, so that no value is lost or doubled. A job that is listed again goes on in the same
 run (`JobPass`). Whether something is gone was decided before.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import batched
 from typing import Final
-
-import orjson
 
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.relay.job import WAITING
 from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.relay.state import CLOSED, Happened, RelayState
-from finetune_wandb.relay.passes.memory import Memory, can_load
-from finetune_wandb.relay.passes.place import confirm_end
+from finetune_wandb.relay.passes.memory import Memory
+from finetune_wandb.relay.passes.outbox import body, error_line
+from finetune_wandb.relay.passes.place import beat, beat_is_due, confirm_end
 from finetune_wandb.relay.passes.schedule import SLOWEST_S
-from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
-from finetune_wandb.relay.ports import RelayPorts
-from finetune_wandb.relay.run import wire
+from finetune_wandb.relay.ports import JOBS_PER_MESSAGE, RelayPorts
+
+_BEATING: Final = (RelayState.LIVE, RelayState.PARKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,29 @@ class Closed:
     """Runs whose end W&B has not taken yet: another look is needed."""
 
 
+async def beat_runs(
+    account: RelayAccount, jobs: Sequence[str], *, ports: RelayPorts, clock: Callable[[], float]
+) -> int:
+    """Keep the runs of jobs alive that Azure does not list at the moment; return how many beats.
+
+    A run that W&B refuses is left to its job's next pass. Raises our errors where cursors or key
+    cannot be read.
+    """
+    key = await ports.keys.run_key(account.secret)
+    sent = 0
+    async for cursor, memory in _readable(account, jobs, ports):
+        begun = cursor.rows or cursor.status not in WAITING
+        if cursor.relay_state not in _BEATING or not begun:
+            continue
+        if beat_is_due(cursor, memory, ports, clock()):
+            try:
+                await beat(cursor, ports, key, clock())
+            except AppError:
+                continue
+            sent += 1
+    return sent
+
+
 async def close_runs(
     account: RelayAccount,
     ports: RelayPorts,
@@ -81,97 +104,99 @@ async def close_runs(
         raise
     except AppError as error:
         key = error
-    ended = waiting = 0
-    for part in batched(wanted, JOBS_PER_MESSAGE, strict=False):
-        for cursor in (await ports.cursors.read(account.key, part)).values():
-            if not can_load(cursor):
-                continue  # the version that wrote the row ends its run
-            if cursor.relay_state == RelayState.DETACHED and not cursor.outbox:
-                waiting += not await _confirmed(cursor, ports, key, now)
-                continue
-            if await close_run(cursor, ports, key, reason, now=now):
-                ended += 1
-            else:
-                waiting += 1
+    closing, ended, waiting = Closing(ports, key, now), 0, 0
+    async for cursor, memory in _readable(account, wanted, ports):
+        if cursor.relay_state == RelayState.DETACHED and not cursor.outbox:
+            waiting += not await closing.confirm(cursor, memory)
+        elif await closing.end(cursor, memory, reason):
+            ended += 1
+        else:
+            waiting += 1
     return Closed(ended, waiting)
 
 
-async def close_run(
-    cursor: Cursor, ports: RelayPorts, key: RunKey | AppError, reason: Reason, *, now: float
-) -> bool:
-    """End one run; return whether that is done. False asks for another look."""
-    try:
-        if cursor.outbox:
-            await _post(cursor, ports, key, now)
-        _claim_end(cursor, reason, now)
-        if await ports.cursors.save([cursor]):
-            # A pass was under way: what it claimed meanwhile comes first.
+async def _readable(
+    account: RelayAccount, jobs: Iterable[str], ports: RelayPorts
+) -> AsyncIterator[tuple[Cursor, Memory]]:
+    """Yield what is stored of these jobs; the version that wrote another shape sees to its runs."""
+    for part in batched(jobs, JOBS_PER_MESSAGE, strict=False):
+        for cursor in (await ports.cursors.read(account.key, part)).values():
+            if memory := Memory.readable(cursor):
+                yield cursor, memory
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Ends runs, as of `now` (unix seconds)."""
+
+    ports: RelayPorts
+    key: RunKey | AppError
+    """The key in use, or why there is none."""
+    now: float
+
+    async def end(self, cursor: Cursor, memory: Memory, reason: Reason) -> bool:
+        """End one run; return whether that is done. False asks for another look."""
+        save = self.ports.cursors.save
+        try:
+            if cursor.outbox:
+                await self._post(cursor)
+            self._claim_end(cursor, memory, reason)
+            if await save([cursor]):
+                # A pass was under way: what it claimed meanwhile comes first.
+                return False
+            if cursor.outbox:
+                await self._post(cursor)
+                return not await save([cursor])
+        except TemporaryError:
             return False
-        if cursor.outbox:
-            await _post(cursor, ports, key, now)
-            return not await ports.cursors.save([cursor])
-    except TemporaryError:
-        return False
-    except AppError as error:
-        # What was claimed stays in the outbox: a key that works again may still send it.
-        if cursor.relay_state != RelayState.DETACHED:
-            cursor.move(reason.happened)
-        cursor.error = f"{reason.text}; its run could not be ended: {error.message}"
-        cursor.remedy = error.remedy or reason.remedy
-        return not await ports.cursors.save([cursor])
-    return True
-
-
-async def _confirmed(cursor: Cursor, ports: RelayPorts, key: RunKey | AppError, now: float) -> bool:
-    """Say the end again where W&B shows another; return whether nothing can undo it any more.
-
-    A request of a worker that was overtaken, or killed, may have come after the end.
-    """
-    memory = Memory.load(cursor.state, cursor.curve)
-    if not cursor.retry_at or cursor.run is None or not memory.end or isinstance(key, AppError):
+        except AppError as error:
+            # What was claimed stays in the outbox: a key that works again may still send it.
+            if cursor.relay_state != RelayState.DETACHED:
+                cursor.move(reason.happened)
+            cursor.error = f"{reason.text}; its run could not be ended: {error.message}"
+            cursor.remedy = error.remedy or reason.remedy
+            return not await save([cursor])
         return True
-    try:
-        await confirm_end(cursor.run, memory.end.encode(), ports.sink, key)
-    except AppError:
-        return False
-    if now < cursor.retry_at:
-        return False
-    cursor.retry_at = 0.0
-    return not await ports.cursors.save([cursor])
 
+    async def confirm(self, cursor: Cursor, memory: Memory) -> bool:
+        """Say the end again where W&B shows another; return whether nothing can undo it any more.
 
-async def _post(cursor: Cursor, ports: RelayPorts, key: RunKey | AppError, now: float) -> None:
-    if isinstance(key, AppError):
-        raise key
-    if cursor.run is not None:
-        await ports.sink.post(cursor.run, cursor.outbox, key=key)
-    cursor.outbox, cursor.posted_at = b"", now
+        A request of a worker that was overtaken, or killed, may have come after the end.
+        """
+        is_open = cursor.retry_at and cursor.run is not None and memory.end
+        if not is_open or isinstance(self.key, AppError):
+            return True
+        try:
+            await confirm_end(cursor, memory, self.ports.sink, self.key)
+        except AppError:
+            return False
+        if self.now < cursor.retry_at:
+            return False
+        cursor.retry_at = 0.0
+        return not await self.ports.cursors.save([cursor])
 
+    async def _post(self, cursor: Cursor) -> None:
+        if isinstance(self.key, AppError):
+            raise self.key
+        if cursor.run is not None:
+            await self.ports.sink.post(cursor.run, cursor.outbox, key=self.key)
+        cursor.outbox, cursor.posted_at = b"", self.now
 
-def _claim_end(cursor: Cursor, reason: Reason, now: float) -> None:
-    """Put the run's end into the outbox, where the run has none."""
-    cursor.listed_at = now
-    if cursor.relay_state == RelayState.DETACHED:
-        return
-    memory = Memory.load(cursor.state, cursor.curve)
-    cursor.move(reason.happened)
-    cursor.retry_at = 0.0
-    if memory.ended:
-        return
-    cursor.error, cursor.remedy = reason.text, reason.remedy
-    if cursor.run is None:
-        return
-    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
-    line = f"ERROR {stamp} {reason.text}"
-    cursor.outbox = orjson.dumps(
-        {
-            "files": {"output.log": {"offset": cursor.lines, "content": [line]}},
-            "complete": True,
-            "exitcode": wire.exit_code("failed"),
-        }
-    )
-    cursor.lines += 1
-    cursor.retry_at = now + SLOWEST_S
-    memory.ended = True
-    memory.end = orjson.dumps({"complete": True, "exitcode": wire.exit_code("failed")}).decode()
-    cursor.state = memory.dump()
+    def _claim_end(self, cursor: Cursor, memory: Memory, reason: Reason) -> None:
+        """Put the run's end into the outbox, where the run has none."""
+        cursor.listed_at = self.now
+        if cursor.relay_state == RelayState.DETACHED:
+            return
+        cursor.move(reason.happened)
+        cursor.retry_at = 0.0
+        if memory.ended:
+            return
+        cursor.error, cursor.remedy = reason.text, reason.remedy
+        if cursor.run is None:
+            return
+        line = error_line(reason.text, self.now)
+        cursor.outbox = body(lines=[line], line_offset=cursor.lines, exitcode=1)
+        cursor.lines += 1
+        cursor.retry_at = self.now + SLOWEST_S
+        memory.ended, memory.end = True, body(exitcode=1).decode()
+        memory.put_into(cursor)

@@ -1,4 +1,5 @@
-"""Finds the jobs that have work: one listing an account, and nothing for finished history.
+"""Finds the jobs that have work, and sends them in messages: one listing an account, and nothing
+for finished history.
 
 Jobs that are known to be complete are remembered in the process, so an idle tick costs one call
 to the fine-tuning API for each account and no storage. What was sent and did not end is sent again
@@ -6,22 +7,21 @@ from here: a crash costs two minutes, not a queue's lease.
 """
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
 
+import orjson
+
 from finetune_wandb.model.accounts.account import RelayAccount
-from finetune_wandb.model.errors import AppError, RejectedError, TemporaryError, UnavailableError
+from finetune_wandb.model.errors import AppError, RejectedError, UnavailableError
 from finetune_wandb.model.messages import BackfillMessage, RelayMessage
 from finetune_wandb.model.relay.cursor import JobSeen
-from finetune_wandb.model.relay.job import TERMINAL, as_number, is_job_id
+from finetune_wandb.model.relay.job import TERMINAL, as_number, is_job_id, reduce_job
 from finetune_wandb.model.relay.ports import CursorsPort, JobsPort, Listing, WorkPort
 from finetune_wandb.model.relay.state import CLOSED, RelayState
-from finetune_wandb.relay.passes import select
-
-log = logging.getLogger(__name__)
+from finetune_wandb.relay.ports import JOBS_PER_MESSAGE, unexpected
 
 PAGE: Final = 100
 _AT_ONCE: Final = 32
@@ -32,6 +32,8 @@ _REMEMBER_S: Final = 3600.0
 """A person can have a complete job started over through another process of the app."""
 _AGAIN_S: Final = 110.0
 """An ended job that was sent this recently is not sent again: it may wait in the queue still."""
+_MESSAGE_BYTES: Final = 40_000
+"""A queue message holds 64 KiB after base64."""
 _MOST_ASKED: Final = 140
 """More jobs than this are asked for by reading all of the account's rows."""
 
@@ -56,14 +58,33 @@ class _Known:
     """What the process remembers of one account's jobs."""
 
     since: float
+    open: set[str]
+    """Jobs that may still change."""
     complete: set[str] = field(default_factory=set)
     """Jobs that need no pass until someone asks for one."""
-    open: set[str] | None = None
-    """Jobs that may still change; None until the account's rows were read."""
     idle: bytes = b""
     """Digest of the first page of a listing all of whose jobs were complete."""
     sent: dict[str, float] = field(default_factory=dict)
     """When an ended job was sent last (unix seconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One tick's look at one account."""
+
+    account: RelayAccount
+    known: _Known
+    found: Found
+    now: float
+
+    def messages(
+        self, listed: Iterable[dict[str, Any]], kind: type[RelayMessage], trigger: str = "timer"
+    ) -> list[RelayMessage]:
+        jobs = due_jobs(listed)
+        return job_messages(self.account, jobs, kind, sent_at=self.now, trigger=trigger)
+
+    def named(self, jobs: Iterable[str], trigger: str) -> list[RelayMessage]:
+        return self.messages(({"id": job} for job in sorted(jobs)), RelayMessage, trigger)
 
 
 class Finder:
@@ -79,9 +100,7 @@ class Finder:
         page_s: float = _PAGE_S,
     ) -> None:
         """A page of a listing has `page_s` seconds."""
-        self._jobs = jobs
-        self._cursors = cursors
-        self._work = work
+        self._jobs, self._cursors, self._work = jobs, cursors, work
         self._closed = closed_states(skip_native=skip_native)
         self._skip_native = skip_native
         self._page_s = page_s
@@ -101,13 +120,8 @@ class Finder:
                     await self._tick_account(account, found, clock())
                 except AppError as error:
                     found.failures[account.key] = error
-                except Exception as error:  # one account's surprise must not stop the others
-                    log.exception("account %s: unexpected", account.key)
-                    found.failures[account.key] = TemporaryError(
-                        f"unexpected {type(error).__name__} while listing jobs",
-                        subject=account.key,
-                        remedy="retried with the next tick; the traceback is in the log",
-                    )
+                except Exception as error:
+                    found.failures[account.key] = unexpected(error, "listing jobs", account.key)
 
         await asyncio.gather(*(one(account) for account in accounts))
         problems = (*found.failures.items(), *found.oddities.items())
@@ -117,29 +131,28 @@ class Finder:
         return found
 
     async def _tick_account(self, account: RelayAccount, found: Found, now: float) -> None:
-        known = self._known.get(account.key)
+        known, stored = self._known.get(account.key), None
         if known is None or now - known.since > _REMEMBER_S:
-            known = self._known[account.key] = _Known(now)
+            # The first look reads the whole account; its history is not read with every tick.
+            stored = {row.job: row for row in await self._cursors.seen(account.key)}
+            known = _Known(now, {job for job, row in stored.items() if _may_change(row)})
+            self._known[account.key] = known
+        look = _Look(account, known, found, now)
         try:
             first = await self._list(account, None, known=known.idle)
             if first.unchanged:
                 return
             known.idle = b""
-            await self._look(account, known, first, found, now)
+            await self._read_list(look, first, stored)
         except AppError:
             # The runs of jobs that cannot be listed must not be taken for crashed ones.
-            sent = await self._send_open(account, known, now)
-            found.messages += sent
+            await self._send(look, look.named(known.open - known.complete, "beat"))
             raise
 
-    async def _look(
-        self, account: RelayAccount, known: _Known, first: Listing, found: Found, now: float
+    async def _read_list(
+        self, look: _Look, first: Listing, stored: dict[str, JobSeen] | None
     ) -> None:
-        stored: dict[str, JobSeen] | None = None
-        if known.open is None:
-            # The first look reads the whole account; its history is not read with every tick.
-            stored = {row.job: row for row in await self._cursors.seen(account.key)}
-            known.open = {job for job, row in stored.items() if _may_change(row)}
+        account, known, found = look.account, look.known, look.found
         missing = known.open - known.complete
         listed: dict[str, dict[str, Any]] = {}
         unusable, newest_first, is_whole = 0, True, True
@@ -165,61 +178,49 @@ class Finder:
         elif not listed and not missing and (newest_first or not first.has_more):
             known.idle = first.digest
         if listed:
-            seen = await self._seen(account, listed, stored)
-            sent = await self._send(account, known, listed, seen, now)
-            found.messages += sent
+            if stored is None:
+                stored = await self._stored(account, listed)
+            await self._send_due(look, listed, stored)
         if missing and is_whole:
-            missing = await self._still_open(account, missing)
+            rows = await self._cursors.seen(account.key, sorted(missing))
+            missing = {row.job for row in rows if _may_change(row)}
             # The worker reads each one: only its own 404 says that a job is deleted.
-            sent = await self._send_ids(account, sorted(missing), "missing", now)
-            found.messages += sent
+            await self._send(look, look.named(missing, "missing"))
         known.open = missing | set(listed)
 
-    async def _still_open(self, account: RelayAccount, jobs: set[str]) -> set[str]:
-        rows = await self._cursors.seen(account.key, sorted(jobs))
-        return {row.job for row in rows if _may_change(row)}
-
-    async def _seen(
-        self,
-        account: RelayAccount,
-        listed: dict[str, dict[str, Any]],
-        stored: dict[str, JobSeen] | None,
+    async def _stored(
+        self, account: RelayAccount, listed: dict[str, dict[str, Any]]
     ) -> dict[str, JobSeen]:
-        """Return the stored state of the jobs that are sent only if it says so."""
-        if stored is not None:
-            return stored
-        asked = [job for job, raw in listed.items() if self._depends_on_row(raw)]
+        """Return the rows of the jobs that are sent only if their row says so.
+
+        A job that lives is sent with every tick, unless it is left to its own integration.
+        """
+        asked = [
+            job
+            for job, raw in listed.items()
+            if (self._skip_native and raw.get("integrations")) or _is_over(raw)
+        ]
         if not asked:
             return {}
         some = asked if len(asked) <= _MOST_ASKED else None
         return {row.job: row for row in await self._cursors.seen(account.key, some)}
 
-    def _depends_on_row(self, raw: dict[str, Any]) -> bool:
-        """A job that lives is sent with every tick, unless it is left to its own integration."""
-        is_native = self._skip_native and bool(raw.get("integrations"))
-        return is_native or str(raw.get("status")) in TERMINAL
-
-    async def _send(
-        self,
-        account: RelayAccount,
-        known: _Known,
-        listed: dict[str, dict[str, Any]],
-        seen: dict[str, JobSeen],
-        now: float,
-    ) -> int:
-        """Send what has work; return the number of messages."""
+    async def _send_due(
+        self, look: _Look, listed: dict[str, dict[str, Any]], stored: dict[str, JobSeen]
+    ) -> None:
+        known, now = look.known, look.now
         live: list[dict[str, Any]] = []
         over: list[dict[str, Any]] = []
         for job, raw in listed.items():
-            row, status = seen.get(job), str(raw.get("status"))
+            row = stored.get(job)
             if row is not None and row.relay_state in self._closed:
                 is_complete = row.relay_state == RelayState.COMPLETE
-                if is_complete or row.status == status:
-                    if is_complete or status in TERMINAL:
+                # The status of a job left to its own integration is all that people see of it.
+                if is_complete or row.status == str(raw.get("status")):
+                    if is_complete or _is_over(raw):
                         known.complete.add(job)
                     continue
-                # The status of a job left to its own integration is all that people see of it.
-            if status not in TERMINAL or (row and row.relay_state == RelayState.SKIPPED):
+            if not _is_over(raw) or (row and row.relay_state == RelayState.SKIPPED):
                 live.append(raw)
             elif row is None or row.relay_state == RelayState.NEW:
                 if now - known.sent.get(job, -_AGAIN_S) >= _AGAIN_S:
@@ -232,35 +233,14 @@ class Finder:
                 live.append(raw)
         known.sent = {job: at for job, at in known.sent.items() if now - at < _AGAIN_S}
         # A job that was over when it was first seen never delays one whose run is live.
-        messages = self._messages(account, live, now, RelayMessage)
-        messages += self._messages(account, over, now, BackfillMessage)
-        await self._work.send(messages)
+        await self._send(
+            look, look.messages(live, RelayMessage) + look.messages(over, BackfillMessage)
+        )
         known.sent |= dict.fromkeys((raw["id"] for raw in over), now)
-        return len(messages)
 
-    def _messages(
-        self,
-        account: RelayAccount,
-        jobs: Iterable[dict[str, Any]],
-        now: float,
-        kind: type[RelayMessage],
-    ) -> list[RelayMessage]:
-        due = select.due_jobs(jobs)
-        return select.messages(account, due, sent_at=now, trigger="timer", kind=kind)
-
-    async def _send_ids(
-        self, account: RelayAccount, jobs: Sequence[str], trigger: str, now: float
-    ) -> int:
-        named = [{"id": job} for job in jobs]
-        messages = select.messages(account, named, sent_at=now, trigger=trigger, kind=RelayMessage)
+    async def _send(self, look: _Look, messages: list[RelayMessage]) -> None:
         await self._work.send(messages)
-        return len(messages)
-
-    async def _send_open(self, account: RelayAccount, known: _Known, now: float) -> int:
-        if known.open is None:
-            rows = await self._cursors.seen(account.key)
-            known.open = {row.job for row in rows if _may_change(row)}
-        return await self._send_ids(account, sorted(known.open - known.complete), "beat", now)
+        look.found.messages += len(messages)
 
     async def pages(
         self, account: RelayAccount, first: Listing | None = None
@@ -304,6 +284,44 @@ def closed_states(*, skip_native: bool) -> frozenset[RelayState]:
     """Return the states in which a job needs no pass: a job that was skipped does, once native
     jobs are no longer left to their own integration."""
     return CLOSED if skip_native else CLOSED - {RelayState.SKIPPED}
+
+
+def due_jobs(listed: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return listed jobs, each once, reduced to what a pass reads of them."""
+    return list({raw["id"]: reduce_job(raw) for raw in listed if is_job_id(raw.get("id"))}.values())
+
+
+def job_messages[M: RelayMessage](
+    account: RelayAccount,
+    jobs: Iterable[dict[str, Any]],
+    kind: type[M],
+    *,
+    sent_at: float,
+    trigger: str,
+) -> list[M]:
+    """Return the messages that carry these jobs, at most JOBS_PER_MESSAGE each.
+
+    Jobs too large for a message travel by id.
+    """
+    batches: list[list[dict[str, Any]]] = []
+    room = 0
+    for job in jobs:
+        if (needed := len(orjson.dumps(job))) > _MESSAGE_BYTES // 2:
+            job = {"id": job["id"]}
+            needed = len(orjson.dumps(job))
+        if not batches or needed > room or len(batches[-1]) >= JOBS_PER_MESSAGE:
+            batches.append([])
+            room = _MESSAGE_BYTES
+        batches[-1].append(job)
+        room -= needed
+    return [
+        kind(account=str(account.id), jobs=batch, sent_at=sent_at, trigger=trigger)
+        for batch in batches
+    ]
+
+
+def _is_over(raw: Mapping[str, Any]) -> bool:
+    return str(raw.get("status")) in TERMINAL
 
 
 def _may_change(row: JobSeen) -> bool:

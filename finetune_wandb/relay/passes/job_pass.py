@@ -20,10 +20,9 @@ from finetune_wandb.model.errors import (
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import TERMINAL, Job
 from finetune_wandb.model.relay.state import Happened, RelayState
-from finetune_wandb.relay.passes import heartbeat
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.outbox import Sources, final_line, put_into_outbox
-from finetune_wandb.relay.passes.place import RunPlace, confirm_end
+from finetune_wandb.relay.passes.place import RunPlace, beat, beat_is_due, confirm_end
 from finetune_wandb.relay.passes.schedule import (
     artifacts_due,
     is_last_look,
@@ -33,8 +32,7 @@ from finetune_wandb.relay.passes.schedule import (
 )
 from finetune_wandb.relay.ports import PassContext, joined_notes
 from finetune_wandb.relay.published.sources import read_job, stream_rows
-from finetune_wandb.relay.run.alerts import Alarm
-from finetune_wandb.relay.run.cost import Meter
+from finetune_wandb.relay.run.alerts import raise_alerts
 
 FRESH_S: Final = 60.0
 """A request without an outbox may begin this long after its cursor was stored, see SLOWEST_S."""
@@ -69,10 +67,10 @@ class JobOutcome:
 class JobPass:
     """Mutable: holds the job, its cursor and what is still to be sent in this pass."""
 
-    def __init__(self, job: Job, cursor: Cursor, context: PassContext) -> None:
+    def __init__(self, job: Job, cursor: Cursor, memory: Memory, context: PassContext) -> None:
         self.job = job
         self.cursor = cursor
-        self.memory = Memory.load(cursor.state, cursor.curve)
+        self.memory = memory
         self.error: AppError | None = None
         self.key_missing = False
         self.is_lost = False
@@ -89,31 +87,22 @@ class JobPass:
         """The job has its end, and its artifacts are to be asked for now."""
         self._before = copy.copy(cursor)
         self._is_held = self._is_reading = False
-        self._account, self._ports = context.account, context.ports
-        self._options, self._key = context.options, context.key
-        self._clock, self._full = context.clock, context.full
+        self._context, self._ports = context, context.ports
+        self._clock, self._options = context.clock, context.options
         self._sources: Sources | None = None
         self._previous_status = cursor.status
         if cursor.relay_state == RelayState.DETACHED:
             # The job is listed again: its run goes on where it ended, also where this pass fails.
-            self.memory.ended, self.memory.end, self.memory.looks = False, "", 0
-            self.store()
+            memory.ended, memory.end, memory.looks = False, "", 0
+            memory.put_into(cursor)
             cursor.move(Happened.RELAYED)
             cursor.error = cursor.remedy = ""
-        self.is_stale = self.memory.ended and not job.is_terminal
+        self.is_stale = memory.ended and not job.is_terminal
         """The job object is older than what was relayed: it cannot live after its end."""
-        if self.memory.asked is None:
-            self.memory.asked = dict(job.hyperparameters)
-        self.memory.see_status(job, context.clock())
-        self._place = RunPlace(job, context.account, self.memory, context.ports.sink, context.key)
-        self._alarm = Alarm(
-            job,
-            context.account,
-            self.memory,
-            ports=context.ports,
-            options=context.options,
-            key=context.key,
-        )
+        if memory.asked is None:
+            memory.asked = dict(job.hyperparameters)
+        memory.see_status(job, context.clock())
+        self._place = RunPlace(job, context.account, memory, context.ports.sink, context.key)
 
     @property
     def is_open(self) -> bool:
@@ -126,13 +115,13 @@ class JobPass:
         return self._is_held or self.cursor != self._before
 
     @property
-    def key_refused(self) -> bool:
+    def _key_refused(self) -> bool:
         return isinstance(self.error, DeniedError) and self.error.code == "401"
 
     @property
     def _broken(self) -> TemporaryError | None:
         """Why a result file of the job could not be read to its end in this pass."""
-        return self._sources.broken if self._sources else None
+        return self._sources.reading.broken if self._sources else None
 
     @property
     def _waits(self) -> bool:
@@ -143,15 +132,11 @@ class JobPass:
         """Have other workers leave the job alone until then (unix seconds), once this is saved."""
         self.cursor.busy_until, self._is_held = until, True
 
-    def store(self) -> None:
-        """Put the memory into the cursor, which is about to be saved."""
-        self.cursor.state, self.cursor.curve = self.memory.dump(), self.memory.curve.dump()
-
     @property
     def must_verify(self) -> bool:
         """Whether W&B has to be asked for the run before anything else is sent there."""
         known = self.cursor.run is not None and self.memory.attributes is not None
-        return known and not self._waits and (self.memory.doubted or self._full)
+        return known and not self._waits and (self.memory.doubted or self._context.full)
 
     async def verify(self) -> None:
         """Ask whether W&B still has the run. Raises MissingError `gone` where it does not."""
@@ -172,27 +157,23 @@ class JobPass:
         if job.oddities:
             self._note(f"fields that could not be used: {', '.join(job.oddities)}")
         self._note(await self._place.choose(cursor))
-        ports, account, now = self._ports, self._account, self._clock()
-        await memory.summary.usage.measure_file(ports.jobs, account, job, self._options.prices)
+        context, now = self._context, self._clock()
+        account, jobs = context.account, context.ports.jobs
+        await memory.summary.usage.measure_file(jobs, account, job, self._options.prices)
         is_last = is_recent(job, cursor, now) and is_last_look(job, cursor, memory, now)
         # The last look is whole: late events can have early times.
-        is_whole = job.is_terminal and (not memory.ended or self._full or is_last)
+        is_whole = job.is_terminal and (not memory.ended or context.full or is_last)
         with_checkpoints = is_whole or self._wants_checkpoints(now)
         if with_checkpoints:
             memory.checkpoints_at = now
         reading = await read_job(
-            ports.jobs,
-            account,
-            job,
-            memory.hints,
-            full=is_whole,
-            with_checkpoints=with_checkpoints,
+            jobs, account, job, memory.hints, full=is_whole, with_checkpoints=with_checkpoints
         )
         if job.is_terminal:
-            done = () if self._full else memory.results_read
+            done = () if context.full else memory.results_read
             reading.result_files = tuple(file for file in job.result_files if file not in done)
         patient = not memory.ended and cursor.failures < _PATIENT_PASSES
-        rows = stream_rows(ports.jobs, account, reading, patient=patient)
+        rows = stream_rows(jobs, account, reading, patient=patient)
         self._sources = Sources(job, reading, rows, self._options.best_checkpoint_metric)
 
     def _wants_checkpoints(self, now: float) -> bool:
@@ -218,8 +199,9 @@ class JobPass:
         if sources is None:
             return
         taken = await sources.take(memory, offset=cursor.rows)
-        cursor.notes = joined_notes(cursor.notes, sources.notes)
-        ends = job.is_terminal and sources.done and not (memory.ended or sources.unfinished)
+        cursor.notes = joined_notes(cursor.notes, sources.reading.notes)
+        may_end = job.is_terminal and not memory.ended
+        ends = may_end and sources.done and not sources.reading.events.unfinished
         if ends and (line := final_line(job, memory)):
             taken.lines.append(line)
         changed = memory.facts != (facts := memory.summary.facts_hash(job))
@@ -230,18 +212,13 @@ class JobPass:
         memory.checkpoints_at = memory.checkpoints_at or (self._clock() if taken.rows else 0.0)
         if self._waits and not taken.rows:
             memory.attributes = _REVIVED
-        cursor.last_value_at = max(taken.newest_at, cursor.last_value_at or 0.0) or None
         values = cursor.values
-        put_into_outbox(taken, cursor, job, memory, meter=self._meter(), now=self._clock())
+        now = self._clock()
+        meter = memory.meter(job, self._options.prices, now)
+        put_into_outbox(taken, cursor, job, memory, meter=meter, now=now)
         self.sent_values += cursor.values - values
         # At once: a save from here on finds claims and request together.
-        self.store()
-
-    def _meter(self) -> Meter:
-        now = self._clock()
-        return self.memory.summary.meter(
-            self.job, self._options.prices, paused_s=self.memory.paused_for(now), now=now
-        )
+        memory.put_into(cursor)
 
     @property
     def has_more(self) -> bool:
@@ -263,7 +240,7 @@ class JobPass:
         if not cursor.outbox:
             await self.beat()
             return
-        stopped = await self._ports.sink.post(run, cursor.outbox, key=self._key)
+        stopped = await self._ports.sink.post(run, cursor.outbox, key=self._context.key)
         now = self._clock()
         if cursor.last_value_at:
             cursor.lag_s = max(now - cursor.last_value_at, 0.0)
@@ -276,40 +253,38 @@ class JobPass:
     async def set_pending(self) -> None:
         """Set the run pending again, once this pass is saved: another may have ended it."""
         await self._place.ensure(self.cursor, pending=True)
-        self.store()
+        self.memory.put_into(self.cursor)
 
     @property
     def beat_is_due(self) -> bool:
         """Whether W&B has to hear that the run is alive."""
         now = self._clock()
-        return not self._waits and heartbeat.is_due(self.cursor, self.memory, self._ports, now)
+        return not self._waits and beat_is_due(self.cursor, self.memory, self._ports, now)
 
     async def beat(self) -> None:
         """Tell W&B that the run is alive, where that is due."""
         if self.beat_is_due:
-            cursor, now = self.cursor, self._clock()
-            await self._heard(await heartbeat.beat(cursor, self._ports, self._key, now))
-
-    @property
-    def could_not_read(self) -> bool:
-        """Whether this pass failed before anything was sent, so that W&B has not heard of the run."""
-        return self._is_reading and self.error is not None and not self.is_lost
+            key, now = self._context.key, self._clock()
+            await self._heard(await beat(self.cursor, self._ports, key, now))
 
     async def beat_anyway(self) -> None:
-        """Tell W&B that the run is alive after a pass that failed; its cause stays the first one."""
-        with suppress(AppError):
-            await self.beat()
+        """Tell W&B that the run is alive where a pass failed before anything was sent; its cause
+        stays the first one."""
+        if self._is_reading and not self.is_lost:
+            with suppress(AppError):
+                await self.beat()
 
     async def _heard(self, stopped: bool) -> None:
         """Answer a Stop that someone pressed on the run in W&B."""
         if not stopped or self.memory.stop_seen:
             return
         note = STOP_NOTE
-        may_cancel = self._options.cancel_on_stop and not self._account.observed
+        account, jobs = self._context.account, self._ports.jobs
+        may_cancel = self._options.cancel_on_stop and not account.observed
         if may_cancel and not self.job.is_terminal:
             try:
-                await self._ports.jobs.cancel_job(self._account, self.job.id)
-                raw = await self._ports.jobs.read_job(self._account, self.job.id)
+                await jobs.cancel_job(account, self.job.id)
+                raw = await jobs.read_job(account, self.job.id)
                 if raw.get("status") not in TERMINAL | {"cancelling"}:
                     raise RejectedError(f"Azure shows the job as {raw.get('status')!s:.40}")
             except PermanentError as error:
@@ -320,30 +295,14 @@ class JobPass:
         self._note(note)
         self.memory.stop_seen = True
 
-    async def confirm_end(self) -> None:
-        """At the last look, say the run's end again where W&B shows another."""
-        cursor, memory = self.cursor, self.memory
-        is_last = is_last_look(self.job, cursor, memory, self._clock())
-        if cursor.run is not None and memory.end and is_last:
-            await confirm_end(cursor.run, memory.end.encode(), self._ports.sink, self._key)
-
-    def find_alerts(self) -> None:
-        """Find the alerts that are due, for `alert` to raise."""
-        if self._options.alerts and self.cursor.run is not None and not self._waits:
-            self._alarm.find(
-                self.cursor,
-                now=self._clock(),
-                previous_status=self._previous_status,
-                cost=self._meter().cost,
-            )
-
-    @property
-    def has_alerts(self) -> bool:
-        return self._alarm.is_due and self.error is None
-
-    async def alert(self) -> None:
-        """Raise the alerts that are due, on the run and as notices; each once."""
-        await self._alarm.raise_due(self.cursor, now=self._clock())
+    async def conclude(self) -> None:
+        """Raise the alerts that are due; at the last look, say the run's end again where W&B shows
+        another."""
+        job, cursor, memory, context = self.job, self.cursor, self.memory, self._context
+        if self._options.alerts and cursor.run is not None and not self._waits:
+            await raise_alerts(job, cursor, memory, context, previous_status=self._previous_status)
+        if is_last_look(job, cursor, memory, self._clock()):
+            await confirm_end(cursor, memory, self._ports.sink, context.key)
 
     def fail(self, error: AppError) -> None:
         """Record why this pass stops; what is in the outbox stays there.
@@ -351,7 +310,7 @@ class JobPass:
         What was claimed for a request that was not made is forgotten with the memory.
         """
         self.error = error
-        self.memory = Memory.load(self.cursor.state, self.cursor.curve)
+        self.memory = Memory.of(self.cursor)
 
     def revert(self, stored: Cursor, error: AppError) -> None:
         """Go back to the cursor that is stored, since this pass's own could not be."""
@@ -367,10 +326,10 @@ class JobPass:
         cursor.model, cursor.created_at = job.model, job.created_at
         cursor.finished_at = job.finished_at
         if self.error is not None:
-            keyless = self.key_refused or self.key_missing
+            keyless = self._key_refused or self.key_missing
             settle_failure(cursor, self.memory, self.error, now=now, keyless=keyless)
             return
-        unfinished = self._sources is not None and self._sources.unfinished
+        unfinished = self._sources is not None and self._sources.reading.events.unfinished
         settle(cursor, job, self.memory, now=now, broken=self._broken, unfinished=unfinished)
         if self.memory.ended:
             self._ports.beats.pop((cursor.account, cursor.job), None)
@@ -378,7 +337,7 @@ class JobPass:
             is_due = artifacts_due(cursor, job, self.memory, now)
             self.memory.artifacts = "sent" if is_due else self.memory.artifacts
             self.wants_artifacts = is_due or (self._has_paused and cursor.rows > 0)
-        self.store()
+        self.memory.put_into(self.cursor)
 
     def outcome(self) -> JobOutcome:
         """Return what came of the settled pass."""
@@ -392,7 +351,7 @@ class JobPass:
             values=self.sent_values,
             error=error.message if error else "",
             remedy=error.remedy if error else "",
-            key_refused=self.key_refused
+            key_refused=self._key_refused
             or (self.key_missing and not isinstance(error, TemporaryError)),
             wants_artifacts=self.wants_artifacts,
             temporary=isinstance(error, TemporaryError),

@@ -5,10 +5,10 @@ A value is one (step, metric). Steps of one metric are nearly always an arithmet
 with 100,000 relayed steps costs a tick the same few bytes as one with 100.
 """
 
-from collections.abc import Iterable, KeysView
+from collections.abc import Iterable
 from typing import Any
 
-from finetune_wandb.relay.published.metrics import Number
+from finetune_wandb.relay.published.rows import Number
 
 
 class Steps:
@@ -37,43 +37,30 @@ class Steps:
                 return True
         return False
 
-    def add(self, step: int) -> None:
-        """Add a step that is not yet a member."""
-        if self._members is not None:
-            self._members.add(step)
-        if self._runs:
-            run = self._runs[-1]
-            if step == run[1] + run[2] and run[0] != run[1]:
-                run[1] = step
-                return
-            if run[0] == run[1] and step > run[1]:
-                run[1], run[2] = step, step - run[0]
-                return
-        self._runs.append([step, step, 1])
-
     def claim(self, step: int) -> bool:
         """Add a step; say whether it was new."""
         runs = self._runs
-        if len(runs) == 1 and self._members is None:
-            run = runs[0]
-            if step > run[1]:  # beyond the one progression there is: new, and mostly its next
-                if run[0] == run[1]:
-                    run[1], run[2] = step, step - run[0]
-                elif step == run[1] + run[2]:
-                    run[1] = step
-                else:
-                    runs.append([step, step, 1])
-                return True
-        if step in self:
-            return False
-        self.add(step)
+        if not runs:
+            runs.append([step, step, 1])
+            return True
+        run = runs[-1]
+        first, last, stride = run
+        # Beyond the one progression that there mostly is, a step is new without a search.
+        if step <= last or len(runs) > 1:
+            if step in self:
+                return False
+            if self._members is not None:
+                self._members.add(step)
+        if first != last and step == last + stride:
+            run[1] = step
+        elif first == last and step > last:
+            run[1], run[2] = step, step - first
+        else:
+            runs.append([step, step, 1])
         return True
 
     def runs(self) -> list[list[int]]:
         """Return the progressions, neighbours joined; equal sets of one history compare equal."""
-        if len(self._runs) < 2:
-            # A copy: what was dumped must not grow with claims that come to nothing.
-            return [list(run) for run in self._runs]
         joined: list[list[int]] = []
         for run in sorted(self._runs):
             last = joined[-1] if joined else None
@@ -82,6 +69,7 @@ class Steps:
             elif last and last[0] == last[1] and run[0] == run[1]:
                 last[1], last[2] = run[1], run[1] - last[0]
             else:
+                # A copy: what was dumped must not grow with claims that come to nothing.
                 joined.append(list(run))
         return joined
 
@@ -92,32 +80,23 @@ _SCATTERED = 48
 class Ledger:
     """The relayed values of one job."""
 
-    __slots__ = ("_metrics", "_twins", "count")
+    __slots__ = ("_twins", "count", "metrics")
 
     def __init__(self) -> None:
-        self._metrics: dict[str, Steps] = {}
+        self.metrics: dict[str, Steps] = {}
+        """The steps of each metric that has values."""
         self._twins: dict[str, str] = {}
         """Names that differ from another one only in case, and the names that they have here."""
         self.count = 0
         """How many values there are."""
 
-    def has(self, step: int, metric: str) -> bool:
-        steps = self._metrics.get(metric)
-        return steps is not None and step in steps
-
     def claim(self, step: int, metric: str) -> bool:
         """Add a value; say whether it was new."""
-        steps = self._metrics.get(metric)
-        if steps is None:
-            steps = self._metrics[metric] = Steps()
-        if not steps.claim(step):
-            return False
-        self.count += 1
-        return True
+        return bool(self.claim_new(step, {metric: 0}))
 
     def claim_new(self, step: int, values: dict[str, Number]) -> dict[str, Number]:
         """Add the values of a step; return those that were new (`values` itself when all were)."""
-        known = self._metrics
+        known = self.metrics
         if not values.keys() <= known.keys():
             values = self._kept_apart(values)
         old: list[str] | None = None
@@ -127,17 +106,16 @@ class Ledger:
                 steps = known[name] = Steps()
             if not steps.claim(step):
                 old = [name] if old is None else [*old, name]
-        if old is None:
-            self.count += len(values)
-            return values
-        self.count += len(values) - len(old)
-        return {name: value for name, value in values.items() if name not in old}
+        if old:
+            values = {name: value for name, value in values.items() if name not in old}
+        self.count += len(values)
+        return values
 
     def _kept_apart(self, values: dict[str, Number]) -> dict[str, Number]:
         """Return the values by names of which no two are one to W&B, which ignores case."""
-        taken = {name.lower() for name in self._metrics}
+        taken = {name.lower() for name in self.metrics}
         for name in values:
-            if name in self._metrics or name in self._twins:
+            if name in self.metrics or name in self._twins:
                 continue
             own, place = name, 1
             while own.lower() in taken:
@@ -150,15 +128,10 @@ class Ledger:
             return values
         return {self._twins.get(name, name): value for name, value in values.items()}
 
-    @property
-    def metrics(self) -> KeysView[str]:
-        """The metrics that have values."""
-        return self._metrics.keys()
-
     def dump(self) -> dict[str, Any]:
         """Return the ledger as JSON values; metrics with the same steps share one list."""
         groups: dict[str, tuple[list[str], list[list[int]]]] = {}
-        for name, steps in self._metrics.items():
+        for name, steps in self.metrics.items():
             runs = steps.runs()
             groups.setdefault(str(runs), ([], runs))[0].append(name)
         shared = [[names, runs] for names, runs in groups.values()]
@@ -171,7 +144,6 @@ class Ledger:
         if dumped:
             ledger.count = dumped["count"]
             ledger._twins = dict(dumped.get("twins", {}))
-            for names, runs in dumped["groups"]:
-                for name in names:
-                    ledger._metrics[name] = Steps(runs)
+            groups = dumped["groups"]
+            ledger.metrics = {name: Steps(runs) for names, runs in groups for name in names}
         return ledger

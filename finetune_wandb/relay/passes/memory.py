@@ -1,23 +1,24 @@
-"""What the relay remembers of one job between passes, in the cursor's opaque state.
+"""What the relay remembers of one job between passes, in the cursor's opaque state."""
 
-Loaded by name with defaults, so that a row that an older or newer version wrote still loads.
-"""
+import logging
+from typing import Any, Self
 
-from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from msgspec import field
 
-from finetune_wandb.model.relay.cursor import Cursor
+from finetune_wandb.model.relay.cursor import Cursor, Kept
 from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.settings import Prices
 from finetune_wandb.relay.passes.ledger import Ledger
 from finetune_wandb.relay.published.listing import Hints
 from finetune_wandb.relay.published.rows import Event
-from finetune_wandb.relay.run.curve import Curve
-from finetune_wandb.relay.run.summary import Summary
+from finetune_wandb.relay.run.cost import Meter
+from finetune_wandb.relay.run.summary import Series, Summary
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Memory:
-    """Changed by a pass; `dump` gives the JSON that `load` reads."""
+class Memory(Kept):
+    """Changed by a pass, and put into the cursor before that is saved."""
 
     ledger: Ledger = field(default_factory=Ledger)
     """Values that are in the run or in the outbox."""
@@ -27,8 +28,8 @@ class Memory:
     """Identities of the other console lines."""
     summary: Summary = field(default_factory=Summary)
     hints: Hints = field(default_factory=Hints)
-    curve: Curve = field(default_factory=lambda: Curve({}))
-    """Kept beside the state: the dashboard shows it."""
+    curve: dict[str, Series] = field(default_factory=dict)
+    """By metric. Kept beside the state: the dashboard shows it."""
     attributes: int | None = None
     """Hash of the run's attributes as W&B has them; None until W&B has the run."""
     generation: int = 1
@@ -66,40 +67,36 @@ class Memory:
     """Hash of what the last summary took from the job object."""
 
     @classmethod
-    def load(cls, state: dict[str, Any], curve: dict[str, Any]) -> Self:
-        """Return what `dump` wrote; a new memory for an empty state."""
-        plain = {name: state[name] for name in _PLAIN if name in state}
-        memory = cls(
-            ledger=Ledger.load(state.get("ledger")),
-            console=Ledger.load(state.get("console")),
-            seen=set(state.get("seen", ())),
-            summary=Summary.load(state.get("summary")),
-            hints=Hints.load(state.get("hints")),
-            curve=Curve(curve),
-            **plain,
-        )
-        # Lists grow in place; the cursor's own copy must stay as it was stored.
-        memory.results_read, memory.alerted = list(memory.results_read), list(memory.alerted)
-        return memory
+    def of(cls, cursor: Cursor) -> Self:
+        """Return what the cursor holds; a new memory for a new cursor."""
+        return cls.load({**cursor.state, "curve": cursor.curve})
 
-    def dump(self) -> dict[str, Any]:
-        return {
-            "ledger": self.ledger.dump(),
-            "console": self.console.dump(),
-            "seen": sorted(self.seen),
-            "summary": self.summary.dump(),
-            "hints": self.hints.dump(),
-            **{name: getattr(self, name) for name in _PLAIN},
-            "results_read": list(self.results_read),
-            "alerted": list(self.alerted),
-        }
+    @classmethod
+    def readable(cls, cursor: Cursor) -> Self | None:
+        """Return what the cursor holds, None where this version of the app cannot read it.
+
+        Such a row stays as it is.
+        """
+        try:
+            return None if cursor.is_unreadable else cls.of(cursor)
+        except Exception:  # whatever the other version's shape makes of it
+            log.warning("job %s: its stored state cannot be read", cursor.job, exc_info=True)
+            return None
+
+    def put_into(self, cursor: Cursor) -> None:
+        """Put the memory into the cursor, which is about to be saved."""
+        state = self.dump()
+        state["seen"].sort()  # equal memories are stored as equal bytes
+        state["summary"] = self.summary.dump()
+        cursor.curve = state.pop("curve")
+        cursor.state = state
 
     def without_run(self, generation: int) -> "Memory":
         """Return what stays known of the job once its run is lost."""
         return Memory(
             generation=generation,
             asked=self.asked,
-            alerted=list(self.alerted),
+            alerted=self.alerted,
             paused_at=self.paused_at,
             paused_s=self.paused_s,
         )
@@ -115,9 +112,11 @@ class Memory:
             if self.value_seen_at is not None:
                 self.value_seen_at = now  # a pause is no stall
 
-    def paused_for(self, now: float) -> float:
-        """Return how long the job was paused until now, in seconds."""
-        return self.paused_s + (max(now - self.paused_at, 0.0) if self.paused_at else 0.0)
+    def meter(self, job: Job, prices: Prices, now: float) -> Meter:
+        """Return what the job has used and what that costs, until `now` (unix seconds)."""
+        paused_s = self.paused_s + (max(now - self.paused_at, 0.0) if self.paused_at else 0.0)
+        progress = self.summary.progress(job)
+        return self.summary.usage.meter(job, prices, paused_s=paused_s, progress=progress, now=now)
 
     def claim_line(self, event: Event) -> bool:
         """Take an event's console line; say whether it is new."""
@@ -132,21 +131,3 @@ class Memory:
             return False
         self.seen.add(identity)
         return True
-
-
-_PLAIN: Final = (
-    *("attributes", "generation", "doubted", "ended", "end", "looks", "results_read"),
-    *("file_looks", "asked", "alerted", "artifacts", "files", "value_seen_at", "paused_at"),
-    *("paused_s", "stop_seen", "checkpoints_at", "facts"),
-)
-
-
-def can_load(cursor: Cursor) -> bool:
-    """Say whether this version reads what is stored of a job; what it cannot read stays as it is."""
-    if cursor.is_unreadable:
-        return False
-    try:
-        Memory.load(cursor.state, cursor.curve)
-    except Exception:  # whatever the other version's shape makes of it
-        return False
-    return True

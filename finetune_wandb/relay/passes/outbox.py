@@ -5,28 +5,71 @@ are saved as one. After a crash the same bytes go to the same offsets again.
 """
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final
 
-from finetune_wandb.model.errors import TemporaryError
+import orjson
+
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.relay.passes.memory import Memory
-from finetune_wandb.relay.published.rows import Event, Row, console_line, history_line
+from finetune_wandb.relay.published.rows import (
+    Event,
+    Row,
+    console_line,
+    history_line,
+    json_text,
+)
 from finetune_wandb.relay.published.sources import Reading
-from finetune_wandb.relay.run import wire
 from finetune_wandb.relay.run.cost import Meter
+from finetune_wandb.relay.run.summary import extend_curve
+
+HEARTBEAT: Final = b"{}"
+"""Tells W&B that the run is alive, and changes nothing."""
+_MAX_BODY: Final = 1_000_000
+"""Bytes of lines in one request. W&B takes 10 MiB; the outbox's table row takes 1 MiB compressed."""
+
+
+def body(
+    *,
+    rows: Sequence[str] = (),
+    row_offset: int = 0,
+    lines: Sequence[str] = (),
+    line_offset: int = 0,
+    summary: dict[str, Any] | None = None,
+    exitcode: int | None = None,
+) -> bytes:
+    """Return the body of one file_stream request.
+
+    Offsets count lines already in the file; `exitcode` ends the run: 0 shows as Finished, 1 as
+    Failed. Source: facts/wandb.md 2.1, recorded from wandb 0.31.0 and held by tests/parity.
+    """
+    files: dict[str, Any] = {}
+    if summary is not None:
+        files["wandb-summary.json"] = {"offset": 0, "content": [json_text(summary)]}
+    if rows:
+        files["wandb-history.jsonl"] = {"offset": row_offset, "content": rows}
+    if lines:
+        files["output.log"] = {"offset": line_offset, "content": lines}
+    request: dict[str, Any] = {"files": files} if files else {}
+    if exitcode is not None:
+        request |= {"complete": True, "exitcode": exitcode}
+    return orjson.dumps(request)
 
 
 @dataclass(slots=True)
 class Taken:
     """What goes into one request."""
 
+    fresh: list[Row] = field(default_factory=list)
+    """Rows of values that were claimed for it."""
     rows: list[str] = field(default_factory=list)
+    """The same as lines of the history."""
     lines: list[str] = field(default_factory=list)
+    """Console output."""
     newest_at: float = 0.0
     """When Azure published the newest of the values (unix seconds), 0 when it did not say."""
-    top_step: int | None = None
 
 
 class Sources:
@@ -36,18 +79,13 @@ class Sources:
         self, job: Job, reading: Reading, rows: AsyncIterator[list[Row]], metric: str
     ) -> None:
         """`metric` is what the best checkpoint is chosen by; empty for the usual ones."""
-        self._job = job
-        self._metric = metric
-        self._reading = reading
+        self.reading = reading
+        self._job, self._metric = job, metric
         self._rows: AsyncIterator[list[Row]] | None = rows
         self._waiting: list[Row] = []
         """Rows that were read and are not yet in a request."""
         self._events: list[Event] = list(reading.events.events)
         self._stamp = _Stamp(job, reading)
-
-    @property
-    def rows_done(self) -> bool:
-        return self._rows is None
 
     @property
     def done(self) -> bool:
@@ -58,22 +96,22 @@ class Sources:
 
         Raises our errors when a source breaks; what was claimed by then must be forgotten.
         """
-        taken = Taken()
+        taken, reading = Taken(), self.reading
         self._take_lines(memory, taken)
         await self._take_rows(memory, taken, offset)
-        if self.rows_done and (checkpoints := self._reading.checkpoints):
-            note = memory.summary.take_checkpoints(checkpoints, self._job, self._metric)
-            self._reading.notes.extend(filter(None, (note,)))
+        if self._rows is None and reading.checkpoints:
+            note = memory.summary.take_checkpoints(reading.checkpoints, self._job, self._metric)
+            reading.notes.extend(filter(None, (note,)))
         if self.done:
             # Not before: the next pass must read again what a dying one leaves.
-            memory.hints = self._reading.events.hints
+            memory.hints = reading.events.hints
         return taken
 
     def _take_lines(self, memory: Memory, taken: Taken) -> None:
         size = 0
         count = 0
         for event in self._events:
-            if size > wire.MAX_BODY // 4:
+            if size > _MAX_BODY // 4:
                 break
             count += 1
             if event.metrics and not event.is_error:
@@ -87,29 +125,26 @@ class Sources:
         del self._events[:count]
 
     async def _take_rows(self, memory: Memory, taken: Taken, offset: int) -> None:
-        fresh: list[Row] = []
-        room = wire.MAX_BODY
+        room = _MAX_BODY
         while self._rows is not None and room >= 0:
             if not self._waiting:
                 batch = await anext(self._rows, None)
                 if batch is None:
                     self._rows = None
-                    read = dict.fromkeys((*memory.results_read, *self._reading.results_read))
+                    read = dict.fromkeys((*memory.results_read, *self.reading.results_read))
                     memory.results_read = list(read)
-                    memory.summary.not_finite |= self._reading.not_finite
+                    memory.summary.not_finite |= self.reading.not_finite
                     break
                 self._waiting = batch
-            room = self._take_batch(memory, taken, fresh, offset, room)
-        memory.summary.take_rows(fresh)
-        memory.curve.take(fresh, memory.ledger.metrics)
-        taken.top_step = max((row.step for row in fresh), default=None)
+            room = self._take_batch(memory, taken, offset, room)
+        memory.summary.take_rows(taken.fresh)
+        extend_curve(memory.curve, taken.fresh, memory.ledger.metrics)
 
-    def _take_batch(
-        self, memory: Memory, taken: Taken, fresh: list[Row], offset: int, room: int
-    ) -> int:
+    def _take_batch(self, memory: Memory, taken: Taken, offset: int, room: int) -> int:
         """Take rows off the batch until it is empty or `room` is below zero; return what is left."""
-        claim_new, stamp, lines = memory.ledger.claim_new, self._stamp.of, taken.rows
-        start, newest = self._job.created_at, taken.newest_at
+        claim_new, stamp = memory.ledger.claim_new, self._stamp.of
+        fresh, lines, newest = taken.fresh, taken.rows, taken.newest_at
+        start = self._job.created_at
         count = 0
         for row in self._waiting:
             count += 1
@@ -132,47 +167,32 @@ class Sources:
         taken.newest_at = newest
         return room
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether there are events that this pass has not read."""
-        return self._reading.events.unfinished
-
-    @property
-    def broken(self) -> TemporaryError | None:
-        return self._reading.broken
-
-    @property
-    def notes(self) -> list[str]:
-        return self._reading.notes
-
 
 def put_into_outbox(
     taken: Taken, cursor: Cursor, job: Job, memory: Memory, *, meter: Meter, now: float
 ) -> None:
     """Put one request into the cursor's outbox. `now` is unix seconds.
 
-    The cursor's `last_value_at` counts what was taken already; `memory.ended` says whether the
-    request ends the run.
+    `memory.ended` says whether the request ends the run.
     """
-    exitcode = wire.exit_code(job.status) if memory.ended else None
-    summary = memory.summary.render(
+    cursor.last_value_at = max(taken.newest_at, cursor.last_value_at or 0.0) or None
+    exitcode = int(job.status != "succeeded") if memory.ended else None
+    shown = memory.summary.render(
         job, rows=cursor.rows + len(taken.rows), last_at=cursor.last_value_at, meter=meter
     )
-    cursor.outbox = wire.body(
+    cursor.outbox = body(
         rows=taken.rows,
         row_offset=cursor.rows,
         lines=taken.lines,
         line_offset=cursor.lines,
-        summary=summary,
+        summary=shown,
         exitcode=exitcode,
     )
     if memory.ended:
-        memory.end = wire.body(
-            rows=(), row_offset=0, lines=(), line_offset=0, summary=summary, exitcode=exitcode
-        ).decode()
-    if taken.top_step is not None:
+        memory.end = body(summary=shown, exitcode=exitcode).decode()
+    if taken.fresh:
         memory.value_seen_at = now
-        cursor.last_step = max(taken.top_step, cursor.last_step or 0)
+        cursor.last_step = max(cursor.last_step or 0, *(row.step for row in taken.fresh))
     cursor.rows += len(taken.rows)
     cursor.lines += len(taken.lines)
     cursor.values = memory.ledger.count
@@ -180,16 +200,17 @@ def put_into_outbox(
 
 
 def final_line(job: Job, memory: Memory) -> str | None:
-    """Return the console line that says why a job failed, None when there is none to say."""
-    reason = ": ".join(part for part in (job.error_code, job.error_message) if part)
-    if not job.is_terminal or not reason:
+    """Return the console line that says why a job ended, None when there is none to say."""
+    identity = (1 << 62) | zlib.crc32(f"{job.status} {job.reason}".encode())
+    if not job.reason or not memory.claim_once(identity):
         return None
-    identity = (1 << 62) | zlib.crc32(f"{job.status} {reason}".encode())
-    if not memory.claim_once(identity):
-        return None
-    text = " ".join(f"Job {job.status}: {reason}".split())
-    event = Event("", None, None, {}, text, is_error=True)
-    return console_line(event, job.finished_at or job.created_at or 0.0)
+    text = " ".join(f"Job {job.status}: {job.reason}".split())
+    return error_line(text, job.finished_at or job.created_at or 0.0)
+
+
+def error_line(text: str, at: float) -> str:
+    """Return a console line of the app itself. `at` is unix seconds."""
+    return console_line(Event("", None, None, {}, text, is_error=True), at)
 
 
 class _Stamp:

@@ -1,11 +1,16 @@
-"""Which W&B run a job has, and whether W&B has its attributes as they are now.
+"""Which W&B run a job has, and what W&B shows of it: attributes, that it is alive, its end.
 
 A run that was there before, from another deployment or tool, is never written into: the job
 takes the next generation of its run id. Chosen once, and saved before anything is sent there.
+W&B calls a run crashed after about five minutes of silence. So beats go out with every tick, also
+while Azure cannot be read or the job is parked. They claim nothing and are not stored; the process
+remembers when it sent the last one.
 """
 
 import json
 import zlib
+from collections.abc import Awaitable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -15,29 +20,34 @@ from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import MissingError, RejectedError
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.relay.job import Job
-from finetune_wandb.model.relay.ports import RunAttributes, RunKey, RunSeen, SinkPort
+from finetune_wandb.model.relay.ports import EnsuredRun, RunAttributes, RunKey, RunSeen, SinkPort
 from finetune_wandb.relay.passes.memory import Memory
-from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_path, run_suffix
+from finetune_wandb.relay.passes.outbox import HEARTBEAT
+from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_path
 
+HEARTBEAT_S: Final = 30.0
+"""W&B is told unless it heard of the run this recently: with a tick a minute, gaps stay below 90 s."""
 _MOST_GENERATIONS: Final = 20
 _OPEN_STATES: Final = frozenset({"running", "pending", "crashed", "preempting", "preempted"})
 
 
+@dataclass
 class RunPlace:
     """The run of one job in one pass."""
 
-    def __init__(
-        self, job: Job, account: RelayAccount, memory: Memory, sink: SinkPort, key: RunKey
-    ) -> None:
-        self._job, self._account, self._memory = job, account, memory
-        self._sink, self._key = sink, key
+    job: Job
+    account: RelayAccount
+    memory: Memory
+    sink: SinkPort
+    key: RunKey
 
     async def choose(self, cursor: Cursor) -> str:
         """Choose the run until W&B has it; return a note where a taken id was passed over.
 
         Raises RejectedError for a name that W&B cannot take, and what the sink raises.
         """
-        memory = self._memory
+        memory = self.memory
         if cursor.run is not None and memory.attributes is not None:
             return ""
         first = memory.generation
@@ -45,34 +55,29 @@ class RunPlace:
             run = self._path(generation)
             if run == cursor.run and cursor.etag:
                 return ""  # chosen and stored before
-            found = await self._sink.read_run(run, key=self._key)
+            found = await self.sink.read_run(run, key=self.key)
             if found is None or self._is_ours_and_empty(found):
                 cursor.run, memory.generation = run, generation
                 break
         else:
             raise RejectedError(
                 "W&B has runs under every id that this job could take",
-                subject=self._job.id,
+                subject=self.job.id,
                 code="taken",
                 remedy="delete runs of this job that are not needed, or choose another project",
             )
         if generation == first:
             return ""
-        return (
-            f"the run {self._path(first).run_id} was there before; this job's run is {run.run_id}"
-        )
+        taken = self._path(first).run_id
+        return f"the run {taken} was there before; this job's run is {run.run_id}"
 
     def _path(self, generation: int) -> RunPath:
-        run = run_path(
-            self._job,
-            self._account,
-            key_entity=self._key.entity,
-            suffix=run_suffix(self._job, generation),
-        )
+        entity = self.key.entity
+        run = run_path(self.job, self.account, key_entity=entity, generation=generation)
         if problem := path_problem(run):
             raise RejectedError(
                 problem,
-                subject=self._job.id,
+                subject=self.job.id,
                 code="project",
                 remedy="fix the name at its source: the job's W&B integration or metadata, the account's"
                 " tags wandb-project and wandb-entity, or WANDB_PROJECT and WANDB_ENTITY",
@@ -81,7 +86,7 @@ class RunPlace:
 
     def _is_ours_and_empty(self, found: RunSeen) -> bool:
         """Say whether this is a run that an earlier pass made and died before it saved."""
-        mine = (self._job.id, str(self._account.id))
+        mine = (self.job.id, str(self.account.id))
         has = (found.config.get("job_id"), found.config.get("account_id"))
         return found.is_relayed and has == mine and not found.rows and not found.lines
 
@@ -92,12 +97,9 @@ class RunPlace:
         just now proves that the old one is gone.
         """
         assert cursor.run is not None, "only a run that was chosen can be asked for"
-        found = await self._sink.read_run(cursor.run, key=self._key)
+        found = await self.sink.read_run(cursor.run, key=self.key)
         if found is None:
-            made = await self._sink.ensure_run(
-                cursor.run, self._attributes, pending=False, key=self._key
-            )
-            is_gone = made.inserted
+            is_gone = (await self._ask_for(cursor.run, pending=False)).inserted
         else:
             # A pass that died may have made it anew and not said so.
             is_gone = cursor.rows > 0 and not found.rows
@@ -107,47 +109,64 @@ class RunPlace:
                 subject=str(cursor.run),
                 code="gone",
             )
-        self._memory.doubted = False
+        self.memory.doubted = False
 
     def differs(self, cursor: Cursor, *, pending: bool) -> bool:
         """Whether W&B has other attributes than the run has now, or none."""
-        return self._hash(cursor, pending) != self._memory.attributes
+        return self._hash(cursor, pending) != self.memory.attributes
 
     async def ensure(self, cursor: Cursor, *, pending: bool) -> RunPath:
         """Create the run or bring its attributes up to date, where they differ."""
         assert cursor.run is not None, "a place is chosen before anything is sent there"
         if self.differs(cursor, pending=pending):
-            made = await self._sink.ensure_run(
-                cursor.run, self._attributes, pending=pending, key=self._key
-            )
-            # The server may have answered another spelling; the hash is of what stands now.
-            cursor.run = made.path
-            self._memory.attributes = self._hash(cursor, pending)
+            # The server may answer another spelling; the hash is of what stands now.
+            cursor.run = (await self._ask_for(cursor.run, pending=pending)).path
+            self.memory.attributes = self._hash(cursor, pending)
         return cursor.run
+
+    def _ask_for(self, run: RunPath, *, pending: bool) -> Awaitable[EnsuredRun]:
+        return self.sink.ensure_run(run, self._attributes, pending=pending, key=self.key)
 
     def _hash(self, cursor: Cursor, pending: bool) -> int:
         return zlib.crc32(orjson.dumps((pending, cursor.run, self._attributes)))
 
     @cached_property
     def _attributes(self) -> RunAttributes:
-        memory = self._memory
-        return run_attributes(
-            self._job, self._account, asked=memory.asked or {}, files=memory.files
-        )
+        asked, files = self.memory.asked or {}, self.memory.files
+        return run_attributes(self.job, self.account, asked=asked, files=files)
 
 
-async def confirm_end(run: RunPath, end: bytes, sink: SinkPort, key: RunKey) -> None:
-    """Read a run and send its end again where W&B shows another, or an older summary.
+def beat_is_due(cursor: Cursor, memory: Memory, ports: RelayPorts, now: float) -> bool:
+    """Say whether W&B has to hear that the run is alive. `now` is unix seconds."""
+    known = cursor.run is not None and memory.attributes is not None
+    if not known or memory.ended or memory.doubted:
+        return False
+    last = max(cursor.posted_at, ports.beats.get((cursor.account, cursor.job), 0.0))
+    return now - last >= HEARTBEAT_S
+
+
+async def beat(cursor: Cursor, ports: RelayPorts, key: RunKey, now: float) -> bool:
+    """Tell W&B that the run is alive; return whether someone pressed Stop on it."""
+    assert cursor.run is not None, "only a run that was chosen is alive"
+    stopped = await ports.sink.post(cursor.run, HEARTBEAT, key=key)
+    ports.beats[cursor.account, cursor.job] = now
+    return stopped
+
+
+async def confirm_end(cursor: Cursor, memory: Memory, sink: SinkPort, key: RunKey) -> None:
+    """Read a run that has its end; send it again where W&B shows another, or an older summary.
 
     A request of a slow worker that was begun before the end may have come after it, and tools
     that resume a finished run leave it open.
     """
-    found = await sink.read_run(run, key=key)
-    if found is not None and not _has_end(found, end):
-        await sink.post(run, end, key=key)
+    if cursor.run is None or not memory.end:
+        return
+    found = await sink.read_run(cursor.run, key=key)
+    if found is not None and not _has_end(found, memory.end):
+        await sink.post(cursor.run, memory.end.encode(), key=key)
 
 
-def _has_end(found: RunSeen, end: bytes) -> bool:
+def _has_end(found: RunSeen, end: str) -> bool:
     """Say whether a run has this end and summary, as far as the server keeps them as they were."""
     if found.state in _OPEN_STATES:
         return False

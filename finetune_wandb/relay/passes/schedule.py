@@ -28,7 +28,8 @@ after the status says that the job is over (36 s in the published tutorial)."""
 _OLD_LOOKS_S: Final = (SLOWEST_S,)
 _LOOKS_BEFORE_ARTIFACTS: Final = 3
 """Looks for a result file before artifacts are logged without one."""
-_PARK_S: Final = (60.0, 3600.0)
+_PARK_S: Final = 60.0
+_LONGEST_S: Final = 3600.0
 _DOUBT_S: Final = 15.0
 """Pause before W&B is asked whether a run that answered 404 is really gone."""
 _FILE_LOOKS: Final = 8
@@ -72,32 +73,34 @@ def settle(
     if not memory.ended:
         cursor.move(Happened.RELAYED)
         return
+    happened = Happened.ENDED
     if broken is not None:
         cursor.error, cursor.remedy = broken.message, broken.remedy
     if unfinished:
-        cursor.move(Happened.ENDED)
-        return
-    if now < due:
+        pass
+    elif now < due:
         # A forced pass came early; the planned looks are for late values.
-        cursor.move(Happened.ENDED)
         cursor.retry_at = due
-        return
-    if cursor.ending_since is None:
-        cursor.ending_since = now
-    looks = _looks(job, cursor, now)
-    if memory.looks < len(looks):
-        cursor.retry_at = cursor.ending_since + looks[memory.looks]
-        memory.looks += 1
-    elif broken and memory.file_looks < _FILE_LOOKS:
-        first, longest = _PARK_S
-        cursor.retry_at = now + min(first * 2**memory.file_looks, longest)
-        memory.file_looks += 1
     else:
-        cursor.move(Happened.SETTLED)
-        return
-    if broken and broken.retry_after:
-        cursor.retry_at = max(cursor.retry_at, now + min(broken.retry_after, _PARK_S[1]))
-    cursor.move(Happened.ENDED)
+        if cursor.ending_since is None:
+            cursor.ending_since = now
+        looks = _looks(job, cursor, now)
+        if memory.looks < len(looks):
+            cursor.retry_at = cursor.ending_since + looks[memory.looks]
+            memory.looks += 1
+        elif broken and memory.file_looks < _FILE_LOOKS:
+            cursor.retry_at = now + _growing(_PARK_S, memory.file_looks)
+            memory.file_looks += 1
+        else:
+            happened = Happened.SETTLED
+        if broken and broken.retry_after and happened is Happened.ENDED:
+            cursor.retry_at = max(cursor.retry_at, now + min(broken.retry_after, _LONGEST_S))
+    cursor.move(happened)
+
+
+def _growing(first: float, times: int) -> float:
+    """Return a pause in seconds that doubles each time."""
+    return min(first * 2.0 ** min(times, 8), _LONGEST_S)
 
 
 def artifacts_due(cursor: Cursor, job: Job, memory: Memory, now: float) -> bool:
@@ -133,24 +136,23 @@ def settle_failure(
     elif isinstance(error, (MissingError, DeniedError)) and error.code == "run":
         # One 404 or 403 proves nothing: an ingress or a lost permission answers it too.
         memory.doubted = True
-        cursor.state = memory.dump()
-        cursor.retry_at = now + min(_DOUBT_S * 2 ** min(cursor.failures - 1, 8), _PARK_S[1])
+        memory.put_into(cursor)
+        cursor.retry_at = now + _growing(_DOUBT_S, cursor.failures - 1)
     elif keyless:
         # Everything resumes with the next pass once a good key is in use.
         cursor.move(Happened.REFUSED)
         cursor.retry_at = 0.0
     elif isinstance(error, (DeniedError, RejectedError, MissingError)):
-        first, longest = _PARK_S
         cursor.move(Happened.REFUSED)
-        cursor.retry_at = now + min(first * 2 ** min(cursor.failures - 1, 8), longest)
+        cursor.retry_at = now + _growing(_PARK_S, cursor.failures - 1)
     elif isinstance(error, TemporaryError) and error.retry_after:
         # A pause that a service asks for is longer than a tick; nothing is asked before its end.
-        cursor.retry_at = now + min(error.retry_after, _PARK_S[1])
+        cursor.retry_at = now + min(error.retry_after, _LONGEST_S)
 
 
 def _start_over(cursor: Cursor, memory: Memory, generation: int) -> None:
     """Forget what the lost run held: the next pass writes all of it into a new run."""
-    cursor.state, cursor.curve = memory.without_run(generation).dump(), {}
+    memory.without_run(generation).put_into(cursor)
     cursor.run = None
     cursor.rows = cursor.lines = cursor.values = 0
     cursor.last_step = cursor.last_value_at = cursor.ending_since = None

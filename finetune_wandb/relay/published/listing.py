@@ -16,9 +16,9 @@ import msgspec
 
 from finetune_wandb.model.errors import MissingError, RejectedError
 from finetune_wandb.model.relay.cursor import Kept
+from finetune_wandb.model.relay.job import as_moment
 from finetune_wandb.model.relay.ports import Listing
-from finetune_wandb.relay.published.metrics import metrics_of
-from finetune_wandb.relay.published.rows import Event, moment, parse_event
+from finetune_wandb.relay.published.rows import Event, metrics_of, parse_event
 
 LATE_S: Final = 30.0
 """An event may be listed so many seconds after its time and is still seen by the next live read.
@@ -102,9 +102,8 @@ class _Walk:
         self._known = set(hints.recent)
         self._found = EventRead()
         self._seen: dict[str, Event] = {}
-        self._ids: list[str] = []
-        self._times: list[float | None] = []
-        """Of the events in `_ids`."""
+        self._met: list[tuple[str, float | None]] = []
+        """Ids and times of the events on the way."""
         self._last = ""
         """Id that the next page comes after."""
         self._used: set[str] = set()
@@ -134,7 +133,7 @@ class _Walk:
         if hints.order != "oldest" or not hints.recent:
             return True
         # The events that followed follow still, and later ones came after them.
-        met = set(map(_mark, self._ids[:PAGE]))
+        met = {_mark(name) for name, _ in self._met[:PAGE]}
         return self.order == "oldest" and met.issuperset(hints.recent[:_ANCHORS])
 
     async def _down_to_known(self) -> bool:
@@ -142,15 +141,11 @@ class _Walk:
         hints = self._hints
         awaited = set(hints.recent[:_ANCHORS])
         while await self._page():
-            awaited.difference_update(map(_mark, self._ids[-PAGE:]))
-            lowest = [at for at in self._times[-PAGE:] if at is not None][-_ENOUGH:]
-            if (
-                not awaited
-                and hints.horizon is not None
-                and len(lowest) == _ENOUGH
-                and max(lowest) < hints.horizon
-                and self.order == "newest"
-            ):
+            latest = self._met[-PAGE:]
+            awaited.difference_update(_mark(name) for name, _ in latest)
+            lowest = _timed(latest)[-_ENOUGH:]
+            is_past = len(lowest) == _ENOUGH and max(lowest) < (hints.horizon or 0.0)
+            if not awaited and is_past and self.order == "newest":
                 return True
         return False
 
@@ -165,25 +160,21 @@ class _Walk:
             return False
         self._left -= 1
         found, known, seen = self._found, self._known, self._seen
-        last, up, down = self._at, self._up, self._down
         page = await self._read(self._last or None)
         found.unusable += page.unusable
-        start = len(self._ids)
+        start = len(self._met)
         for item in page.items:
-            name = item.get("id")
-            if not isinstance(name, str):
-                name = ""
+            name = given if isinstance(given := item.get("id"), str) else ""
             is_known = name and known and _mark(name) in known
             event = None if is_known else parse_event(item)
-            at = moment(item.get("created_at")) if event is None else event.at
+            at = as_moment(item.get("created_at")) if event is None else event.at
             if name:
-                self._ids.append(name)
-                self._times.append(at)
+                self._met.append((name, at))
             if at is not None:
-                if last is not None:
-                    up += at > last
-                    down += at < last
-                last = at
+                if self._at is not None:
+                    self._up += at > self._at
+                    self._down += at < self._at
+                self._at = at
             if event is None:
                 found.unusable += not is_known
                 continue
@@ -198,13 +189,13 @@ class _Walk:
                 or not event.metrics.keys() <= first.metrics.keys()
             ):
                 found.events.append(event)
-        self._at, self._up, self._down = last, up, down
         if not page.has_more:
             self._more = False
             return False
         # Where an id repeats, a service that goes on after its first place would come back here
         # for ever: every id is continued after once, the last of the page before others.
-        place = next((one for one in reversed(self._ids[start:]) if one not in self._used), None)
+        ids = (name for name, _ in reversed(self._met[start:]) if name not in self._used)
+        place = next(ids, None)
         if place is None:
             found.looped, self._more = True, False
             return False
@@ -214,36 +205,34 @@ class _Walk:
 
     def result(self, *, full: bool) -> EventRead:
         """Return what was read, with the hints for the next read."""
-        found, hints, ids, times = self._found, self._hints, self._ids, self._times
-        found.events.sort(key=_by_time)
+        found, hints, met = self._found, self._hints, self._met
+        found.events.sort(key=lambda one: (one.at or 0.0, -1 if one.step is None else one.step))
         found.unfinished = self._more
         rest = self._last if self._more else ""
         order = self.order or hints.order
         found.hints = Hints(order, after=rest, ending=full and self._more)
         if order == "newest":
-            timed = [at for at in times[:PAGE] if at is not None]
-            if timed:
+            if timed := _timed(met[:PAGE]):
                 found.hints.horizon = min(timed[:_ANCHORS]) - LATE_S
-            found.hints.recent = [_mark(name) for name in ids[:PAGE]]
+            found.hints.recent = [_mark(name) for name, _ in met[:PAGE]]
         elif order == "oldest":
             place = self._settled()
             if place >= 0:
-                found.hints.after = ids[place]
-            elif ids and not rest and hints.order == "oldest":
+                found.hints.after = met[place][0]
+            elif met and not rest and hints.order == "oldest":
                 found.hints.after = hints.after  # nothing that came after it is settled yet
             if place >= 0 or not rest:
-                following = ids[place + 1 : place + 1 + PAGE]
-                found.hints.recent = [_mark(name) for name in following]
+                following = met[place + 1 : place + 1 + PAGE]
+                found.hints.recent = [_mark(name) for name, _ in following]
         return found
 
     def _settled(self) -> int:
         """Return the place of the last event of an oldest-first listing before which nothing will
         come, with enough events after it to show the order; -1 where there is none yet."""
-        timed = [at for at in self._times[-PAGE:] if at is not None]
-        horizon = min(timed[-_ANCHORS:], default=0.0) - LATE_S
+        horizon = min(_timed(self._met[-PAGE:])[-_ANCHORS:], default=0.0) - LATE_S
         later: set[float] = set()
-        for place in range(len(self._times) - 1, -1, -1):
-            at = self._times[place]
+        for place in range(len(self._met) - 1, -1, -1):
+            at = self._met[place][1]
             if at is None:
                 continue
             if at < horizon and len(later) > _ENOUGH:
@@ -256,5 +245,5 @@ def _mark(name: str) -> int:
     return zlib.crc32(name.encode("utf-8", "replace"))
 
 
-def _by_time(event: Event) -> tuple[float, int]:
-    return (event.at or 0.0, event.step if event.step is not None else -1)
+def _timed(met: list[tuple[str, float | None]]) -> list[float]:
+    return [at for _, at in met if at is not None]

@@ -13,19 +13,21 @@ import math
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from finetune_wandb.model.errors import RejectedError, TemporaryError
-from finetune_wandb.relay.published.metrics import (
+from finetune_wandb.relay.published.rows import (
     Number,
+    Row,
     add_metric,
     cannot_be_negative,
     metric_name,
     step_of,
 )
-from finetune_wandb.relay.published.rows import Row
 
-_BASE64 = re.compile(rb"^[A-Za-z0-9+/\s]+={0,2}\s*$")
+_BASE64: Final = re.compile(rb"^(?=\s*\S)[A-Za-z0-9+/\s]+={0,2}\s*$")
+"""A CSV header has commas; base64 text cannot."""
 _MAX_LINE = 4 * 1024 * 1024
 _PIECE = 64 * 1024
 _END: Final = "\0"
@@ -80,13 +82,10 @@ async def read_rows(
     """
     table: _Table | None = None
     async for _, records in read_records(chunks, count):
-        rows: list[Row] = []
-        for record in filter(None, records):
-            if table is None:
-                table = _Table(record, known, count)
-            elif row := table.row(record):
-                rows.append(row)
-        if rows:
+        lines = filter(None, records)
+        if table is None and (header := next(lines, None)):
+            table = _Table(header, known, count)
+        if table is not None and (rows := list(filter(None, map(table.row, lines)))):
             yield rows
     if table is None:
         raise RejectedError("the result file is empty", code="NotCsv")
@@ -164,7 +163,6 @@ class _Table:
         ]
         self._known = known
         self._count = count
-        self._published: set[str] | None = None
         self._placeholders: set[str] = set()
         """Metrics whose -1 stands for "no value", though they can be negative."""
         self._held: list[tuple[int, str]] = []
@@ -180,8 +178,7 @@ class _Table:
             return None
         values: dict[str, Number] = {}
         width = len(record)
-        there = self._known.get(step)
-        known = there.values if there is not None else values
+        known = there.values if (there := self._known.get(step)) else values
         for place, name, metric in self._columns:
             if place >= width:
                 break
@@ -201,20 +198,14 @@ class _Table:
                 self._count.texts.add(name)  # Python reads 1_000; here it is an identifier
             elif value - value == 0.0 and value != -1.0:
                 values.setdefault(metric, value)
-            elif value != -1.0:
-                if "valid" not in metric:
-                    self._count.not_finite = True
-                add_metric(values, name, value)
-            elif not self._may_be_gap(step, metric, name):
+            elif value != -1.0 or not self._may_be_gap(step, metric, name):
+                self._count.not_finite |= value != -1.0 and "valid" not in metric
                 add_metric(values, name, value)
         return Row(step, values)
 
     def _differs(self, step: int, metric: str, value: float, known: Number) -> None:
-        if (
-            value == value
-            and value != -1
-            and not math.isclose(value, known, rel_tol=_ROUNDED, abs_tol=_ROUNDED / 10)
-        ):
+        is_same = math.isclose(value, known, rel_tol=_ROUNDED, abs_tol=_ROUNDED / 10)
+        if value == value and value != -1 and not is_same:
             count = self._count
             count.conflict = count.conflict or f"step {step}: {metric} {known} and {value}"
             count.conflicts += 1
@@ -226,11 +217,8 @@ class _Table:
         if metric in self._placeholders:
             return True
         is_validation = "valid" in metric
-        if not is_validation:
-            if self._published is None:
-                self._published = {one for row in self._known.values() for one in row.values}
-            if metric not in self._published:
-                return False
+        if not is_validation and metric not in self._published:
+            return False
         there = self._known.get(step)
         if there is None:
             self._held.append((step, metric))
@@ -239,6 +227,11 @@ class _Table:
         else:
             self._placeholders.add(metric)
         return True
+
+    @cached_property
+    def _published(self) -> set[str]:
+        """Metrics that other sources have values of."""
+        return {metric for row in self._known.values() for metric in row.values}
 
     def held_values(self) -> list[Row]:
         """Return every -1 that the file has not shown to be a placeholder, at its end."""
@@ -255,7 +248,8 @@ async def _decoded(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     rest = b""
     async for piece in pieces:
         if is_base64 is None:
-            is_base64 = _looks_base64(piece[:4096])
+            head = piece[:4096]
+            is_base64 = len(head) > 8 and _BASE64.match(head) is not None
         if not is_base64:
             yield piece
             continue
@@ -265,11 +259,6 @@ async def _decoded(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         rest = text[whole:]
     if rest:
         yield _unbase64(rest)
-
-
-def _looks_base64(head: bytes) -> bool:
-    # A CSV header has commas; base64 text cannot.
-    return bool(head.strip()) and b"," not in head and bool(_BASE64.match(head)) and len(head) > 8
 
 
 def _unbase64(data: bytes) -> bytes:
@@ -283,15 +272,13 @@ def _unbase64(data: bytes) -> bytes:
 async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the same bytes in pieces worth parsing: a network gives them in crumbs."""
     piece = bytearray()
-    broken: TemporaryError | None = None
     try:
         async for chunk in chunks:
             piece += chunk
             if len(piece) >= _PIECE:
                 yield bytes(piece)
                 piece.clear()
-    except TemporaryError as error:
-        broken = error
+    except TemporaryError:
+        yield bytes(piece)
+        raise
     yield bytes(piece)
-    if broken is not None:
-        raise broken

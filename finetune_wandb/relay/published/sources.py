@@ -156,13 +156,8 @@ def _merged(first: list[Row], second: list[Row]) -> list[Row]:
     for row in second:
         if not row.values:
             continue
-        known = rows.get(row.step)
-        if known is None:
+        if (known := rows.get(row.step)) is None:
             extra.append(row)
         else:
             rows[row.step] = Row(row.step, {**row.values, **known.values}, known.at)
-    found = list(rows.values())
-    if extra:
-        found += extra
-        found.sort(key=_by_step)
-    return found
+    return sorted((*rows.values(), *extra), key=_by_step)

@@ -4,19 +4,18 @@ An alert has two halves, the W&B alert on the run and the notice on the topic. E
 what the one service does not take now is tried again without troubling the other.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Final
 
-from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import AppError, DeniedError, TemporaryError
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import Job
-from finetune_wandb.model.relay.ports import RunAlert, RunKey
+from finetune_wandb.model.relay.ports import RunAlert
 from finetune_wandb.relay.passes.memory import Memory
-from finetune_wandb.relay.ports import RelayOptions, RelayPorts, joined_notes
+from finetune_wandb.relay.ports import PassContext, RelayOptions, joined_notes
 from finetune_wandb.relay.run.cost import AUTO_PAUSE_USD
 from finetune_wandb.relay.run.summary import PAIRS, Summary
 
@@ -54,7 +53,7 @@ def due_alerts(
 ) -> list[RunAlert]:
     """Return the alerts that are switched on and of which a half was not raised before."""
     return [
-        replace(alert, title=alert.title[:_MAX_TITLE])
+        alert
         for alert in _alerts(job, facts, options)
         if alert.kind in options.alerts and not {alert.reason, _on_topic(alert)} <= set(raised)
     ]
@@ -71,58 +70,46 @@ def _alerts(job: Job, facts: Facts, options: RelayOptions) -> Iterator[RunAlert]
     if ended_at is not None and facts.now - ended_at >= _RECENT_S:
         return  # relayed late, or once more: it is too late to act
     if job.status == "failed":
-        cause = ": ".join(part for part in (job.error_code, job.error_message) if part)
-        yield RunAlert(
-            "failed", "failed", f"{name} failed", cause or "Azure gave no reason.", "ERROR"
+        yield _alert(
+            "failed", f"{name} failed", job.reason or "Azure gave no reason.", level="ERROR"
         )
     if cause := _divergence(job, facts.summary):
-        yield RunAlert(
-            "diverging",
-            "diverging",
-            f"{name} diverges",
-            f"The job published {cause}. Consider cancelling it and lowering the learning rate.",
-        )
+        advice = "Consider cancelling it and lowering the learning rate."
+        yield _alert("diverging", f"{name} diverges", f"The job published {cause}. {advice}")
     if job.status == "running":
         yield from _silence(job, facts, options, name)
     for gap in _gaps(job, facts.summary):
-        yield RunAlert("gap", "gap", f"{name} may be overfitting", gap)
+        yield _alert("gap", f"{name} may be overfitting", gap)
     yield from _money(job, facts, options, name)
 
 
+def _alert(kind: str, title: str, text: str, *, part: str = "", level: str = "WARN") -> RunAlert:
+    """Return an alert; `part` tells those of one kind apart."""
+    return RunAlert(kind, f"{kind}:{part}" if part else kind, title[:_MAX_TITLE], text, level)
+
+
 def _money(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator[RunAlert]:
-    cost = facts.cost
-    if cost is not None and options.cost_alert_usd and cost >= options.cost_alert_usd:
-        yield RunAlert(
-            "cost",
-            "cost",
-            f"{name} passed {options.cost_alert_usd:.0f} USD",
-            f"By the price list it has cost about {cost:.2f} USD so far.",
-        )
+    cost, most = facts.cost, options.cost_alert_usd
+    if cost is not None and most and cost >= most:
+        text = f"By the price list it has cost about {cost:.2f} USD so far."
+        yield _alert("cost", f"{name} passed {most:.0f} USD", text)
     if not job.is_reinforcement or job.is_terminal:
         return
     if cost is not None and cost >= _NEAR_PAUSE * AUTO_PAUSE_USD and job.status != "paused":
-        yield RunAlert(
-            "pause",
-            "pause:near",
-            f"{name} will be paused soon",
+        text = (
             f"It has cost about {cost:.0f} USD; Azure pauses reinforcement jobs at"
-            f" {AUTO_PAUSE_USD:.0f} USD. After a resume there is no further cap.",
+            f" {AUTO_PAUSE_USD:.0f} USD. After a resume there is no further cap."
         )
+        yield _alert("pause", f"{name} will be paused soon", text, part="near")
     if job.is_paused:
-        yield RunAlert(
-            "pause",
-            "pause:paused",
-            f"{name} is paused",
+        text = (
             f"Azure pauses reinforcement jobs at {AUTO_PAUSE_USD:.0f} USD; a person may"
-            " also have paused it. It goes on once it is resumed.",
+            " also have paused it. It goes on once it is resumed."
         )
+        yield _alert("pause", f"{name} is paused", text, part="paused")
     if facts.previous_status in ("paused", "resuming") and job.status == "running":
-        yield RunAlert(
-            "pause",
-            "pause:resumed",
-            f"{name} was resumed",
-            "The job goes on after a pause. Azure does not pause it for its cost again.",
-        )
+        text = "The job goes on after a pause. Azure does not pause it for its cost again."
+        yield _alert("pause", f"{name} was resumed", text, part="resumed")
 
 
 def _divergence(job: Job, summary: Summary) -> str:
@@ -136,13 +123,6 @@ def _divergence(job: Job, summary: Summary) -> str:
     return "a training loss that grows" if grows else ""
 
 
-def _interval(facts: Facts) -> float:
-    first, last = facts.summary.first_value_at, facts.last_value_at
-    if first is None or last is None or facts.steps < 2:
-        return 0.0
-    return max(last - first, 0.0) / (facts.steps - 1)
-
-
 def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator[RunAlert]:
     title = f"{name} is stalled"
     if not facts.steps:
@@ -152,14 +132,17 @@ def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterat
         if silence > _FIRST_VALUE_S:
             phase = usage.queue_state(job) or "training"
             text = f"No value yet, and no news for {silence / 3600:.0f} hours; phase: {phase}."
-            yield RunAlert("stalled", "stalled:no_value", title, text)
+            yield _alert("stalled", title, text, part="no_value")
     elif facts.value_seen_at is not None:
-        silence, usual = facts.now - facts.value_seen_at, _interval(facts)
+        silence, usual = facts.now - facts.value_seen_at, 0.0
+        first, last = facts.summary.first_value_at, facts.last_value_at
+        if first is not None and last is not None and facts.steps > 1:
+            usual = max(last - first, 0.0) / (facts.steps - 1)
         if silence > max(options.stall_factor * usual, _LEAST_SILENCE_S):
             text = (
                 f"No new value for {silence / 60:.0f} minutes; the usual interval is {usual:.0f} s."
             )
-            yield RunAlert("stalled", "stalled", title, text)
+            yield _alert("stalled", title, text)
 
 
 def _gaps(job: Job, summary: Summary) -> Iterator[str]:
@@ -188,65 +171,52 @@ def _gaps(job: Job, summary: Summary) -> Iterator[str]:
             )
 
 
-@dataclass(slots=True)
-class Alarm:
-    """The alerts of one job in one pass: found first, raised once the values are sent."""
+async def raise_alerts(
+    job: Job,
+    cursor: Cursor,
+    memory: Memory,
+    context: PassContext,
+    *,
+    previous_status: str,
+) -> None:
+    """Raise the alerts that are due, on the run and as notices.
 
-    job: Job
-    account: RelayAccount
-    memory: Memory
-    ports: RelayPorts
-    options: RelayOptions
-    key: RunKey
-    _due: list[RunAlert] = field(default_factory=list)
-
-    @property
-    def is_due(self) -> bool:
-        return bool(self._due)
-
-    def find(self, cursor: Cursor, *, now: float, previous_status: str, cost: float | None) -> None:
-        """Find the alerts that are due. Times are unix seconds, cost is in USD."""
-        summary = self.memory.summary
-        if self.job.status != "running":
-            summary.running_at = None
-        elif summary.running_at is None:
-            summary.running_at = now
-        facts = Facts(
-            now=now,
-            previous_status=previous_status,
-            summary=summary,
-            last_value_at=cursor.last_value_at,
-            value_seen_at=self.memory.value_seen_at,
-            steps=cursor.rows,
-            cost=cost,
-        )
-        self._due = due_alerts(self.job, facts, self.options, self.memory.alerted)
-
-    async def raise_due(self, cursor: Cursor, *, now: float) -> None:
-        """Raise them on the run and as notices; what cannot be raised now is due again later."""
-        assert cursor.run is not None, "only a job with a run has alerts"
-        ports, run = self.ports, cursor.run
-        for alert in self._due:
-            halves: tuple[tuple[str, str, Callable[[], Awaitable[None]]], ...] = (
-                (alert.reason, "W&B", partial(ports.sink.alert, run, alert, key=self.key)),
-                (
-                    _on_topic(alert),
-                    "the topic",
-                    partial(ports.tell, self.account, self.job, run, alert, now),
-                ),
-            )
-            for mark, place, send in halves:
-                if mark in self.memory.alerted:
-                    continue
-                problem = f"alert {alert.reason} could not be raised in {place}"
-                notes = [note for note in cursor.notes if not note.startswith(problem)]
-                is_done = True
-                try:
-                    await send()
-                except AppError as error:
-                    # Values must not wait for an alert that cannot be delivered.
-                    notes.append(f"{problem}: {error.message}")
-                    is_done = not isinstance(error, TemporaryError | DeniedError)  # rights may come
-                cursor.notes = joined_notes((), notes)
-                if is_done:
-                    self.memory.alerted.append(mark)
+    What cannot be raised now is due again later.
+    """
+    run, now, summary = cursor.run, context.clock(), memory.summary
+    assert run is not None, "only a job with a run has alerts"
+    if job.status != "running":
+        summary.running_at = None
+    elif summary.running_at is None:
+        summary.running_at = now
+    facts = Facts(
+        now=now,
+        previous_status=previous_status,
+        summary=summary,
+        last_value_at=cursor.last_value_at,
+        value_seen_at=memory.value_seen_at,
+        steps=cursor.rows,
+        cost=memory.meter(job, context.options.prices, now).cost,
+    )
+    ports, account = context.ports, context.account
+    for alert in due_alerts(job, facts, context.options, memory.alerted):
+        on_run = partial(ports.sink.alert, run, alert, key=context.key)
+        on_topic = partial(ports.tell, account, job, run, alert, now)
+        for mark, place, send in (
+            (alert.reason, "W&B", on_run),
+            (_on_topic(alert), "the topic", on_topic),
+        ):
+            if mark in memory.alerted:
+                continue
+            problem = f"alert {alert.reason} could not be raised in {place}"
+            notes = [note for note in cursor.notes if not note.startswith(problem)]
+            is_done = True
+            try:
+                await send()
+            except AppError as error:
+                # Values must not wait for an alert that cannot be delivered.
+                notes.append(f"{problem}: {error.message}")
+                is_done = not isinstance(error, TemporaryError | DeniedError)  # rights may come
+            cursor.notes = joined_notes((), notes)
+            if is_done:
+                memory.alerted.append(mark)

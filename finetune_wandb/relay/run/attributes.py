@@ -12,7 +12,7 @@ import orjson
 
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.relay.cursor import RunPath
-from finetune_wandb.model.relay.job import Job
+from finetune_wandb.model.relay.job import Job, WandbIntegration
 from finetune_wandb.model.relay.ports import RunAttributes
 
 DEFAULT_TAG: Final = "azure-openai"
@@ -28,34 +28,23 @@ Source: reports in W&B's issue tracker and documentation, read 2026-11-24.
 """
 _MAX_RUN_ID: Final = 64
 _BAD_IN_ID: Final = str.maketrans(dict.fromkeys(":;,#?/'\\%", "-"))
+_PORTAL: Final = "https://portal.azure.com/#resource"
 _BAD_IN_PROJECT: Final = set("/\\#?%:")
 
 
-def run_path(job: Job, account: RelayAccount, *, key_entity: str, suffix: str = "") -> RunPath:
-    """Return where a job's run belongs: the job's own word, its metadata, then the account's."""
-    integration = job.wandb
-    project = (
-        (integration.project if integration else "")
-        or job.metadata.get("wandb_project", "")
-        or account.project
-    )
-    entity = (
-        (integration.entity if integration else "")
-        or job.metadata.get("wandb_entity", "")
-        or account.entity
-        or key_entity
-    )
-    return RunPath(entity, project, run_id(job.id, suffix))
-
-
-def run_suffix(job: Job, generation: int) -> str:
-    """Return what sets a run's id apart from the job's.
+def run_path(job: Job, account: RelayAccount, *, key_entity: str, generation: int = 1) -> RunPath:
+    """Return where a job's run belongs: the job's own word, its metadata, then the account's.
 
     A job with its own W&B integration has a run of the job's id from that already; a run that was
-    deleted leaves its id used up.
+    deleted leaves its id used up, and the next generation follows.
     """
-    own = "-relay" if job.wandb is not None else ""
-    return own if generation == 1 else f"{own}-{generation}"
+    own, named = job.wandb or WandbIntegration(), job.metadata.get
+    project = own.project or named("wandb_project") or account.project
+    entity = own.entity or named("wandb_entity") or account.entity or key_entity
+    suffix = "" if job.wandb is None else "-relay"
+    if generation > 1:
+        suffix += f"-{generation}"
+    return RunPath(entity, project, run_id(job.id, suffix))
 
 
 def path_problem(run: RunPath) -> str:
@@ -85,19 +74,18 @@ def run_attributes(
     `asked` has the hyperparameters as they were first seen, before Azure resolved them; `files`
     the facts of the job's files, where they were measured.
     """
-    integration = job.wandb
-    display = (integration.name if integration else "") or job.suffix or job.id
-    tags = [DEFAULT_TAG, *(integration.tags if integration else ())]
-    tags += [tag for tag in job.metadata.get("wandb_tags", "").split(",") if tag.strip()]
+    own = job.wandb or WandbIntegration()
+    tags = [DEFAULT_TAG, *own.tags, *job.metadata.get("wandb_tags", "").split(",")]
     if job.status in _SHOWN_AS_TAG:
         tags.append(job.status)
     clean = dict.fromkeys(cut for tag in tags if (cut := _cut(tag, _MAX_TAG)))
     return RunAttributes(
-        display_name=_cut(display, _MAX_NAME) or _cut(job.id, _MAX_NAME),
+        display_name=_cut(own.name or job.suffix or job.id, _MAX_NAME) or _cut(job.id, _MAX_NAME),
         group=_cut(job.model, _MAX_NAME),
         job_type=JOB_TYPE,
         tags=tuple(clean),
-        notes=f"Fine-tuning job {job.id} of this [Azure account]({portal_url(account)})",
+        # Jobs have no stable address in the portal.
+        notes=f"Fine-tuning job {job.id} of this [Azure account]({_PORTAL}{account.id}/overview)",
         config=_fitting({**_config(job, account, asked), **files}),
     )
 
@@ -112,18 +100,12 @@ def _fitting(config: dict[str, Any]) -> dict[str, Any]:
     if len(orjson.dumps(config)) <= _MAX_CONFIG:
         return config
     sizes = {name: len(orjson.dumps({name: value})) for name, value in config.items()}
-    left_out: list[str] = []
+    fitting: dict[str, Any] = {**config, "left_out": []}
     while sum(sizes.values()) > _MAX_CONFIG:
         largest = max(sizes, key=lambda name: sizes[name])
-        del sizes[largest]
-        left_out.append(largest)
-    fitting = {name: config[name] for name in sizes}
-    return {**fitting, "left_out": left_out}
-
-
-def portal_url(account: RelayAccount) -> str:
-    """Return the account's page in the Azure portal; jobs have no stable address there."""
-    return f"https://portal.azure.com/#resource{account.id}/overview"
+        del sizes[largest], fitting[largest]
+        fitting["left_out"].append(largest)
+    return fitting
 
 
 def _config(job: Job, account: RelayAccount, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.relay.cursor import Kept
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import JobsPort
-from finetune_wandb.model.setting_parsers import Prices
+from finetune_wandb.model.settings import Prices
 from finetune_wandb.relay.published.rows import Event
 
 AUTO_PAUSE_USD: Final = 5000.0
@@ -110,7 +110,7 @@ class Usage(Kept):
     ) -> None:
         """Learn once how large the training file is, and by its beginning how many rows it has,
         where its tokens have a price."""
-        price = price_of(job, prices) or {}
+        price = price_of(job, prices)
         is_priced = "usd_per_1k_tokens" in price and not job.is_reinforcement
         if self.file is not None or job.is_terminal or not is_priced:
             return
@@ -187,28 +187,22 @@ class Usage(Kept):
     ) -> Meter:
         """Return a job's meter. `progress` is the share of its steps that are done, 0 to 1."""
         hours = self._hours(job, paused_s, now)
-        price = price_of(job, prices) or {}
+        price = price_of(job, prices)
         done = 1.0 if job.status == "succeeded" else progress
-        parts: list[tuple[float | None, float | None]] = []
-        """What each price comes to: until now, and for the whole job."""
-        if (rate := price.get("usd_per_hour")) is not None and hours is not None:
-            parts.append((rate * hours, rate * hours / done if done else None))
+        spent: list[float] = []
+        wholes: list[float] = []
+        is_billed = job.is_terminal
+        if (rate := price.get("usd_per_hour")) is not None:
+            is_billed = is_billed and self.billed_hours is not None
+            if hours is not None:
+                spent.append(rate * hours)
+                wholes += [rate * hours / done] if done else []
         if (rate := price.get("usd_per_1k_tokens")) is not None:
+            is_billed = is_billed and self.billed_tokens is not None
             tokens, whole = self._tokens(job, done)
-            parts.append(
-                (
-                    None if tokens is None else rate * tokens / 1000,
-                    None if whole is None else rate * whole / 1000,
-                )
-            )
-        spent = [cost for cost, _ in parts if cost is not None]
-        wholes = [cost for _, cost in parts if cost is not None]
+            spent += [] if tokens is None else [rate * tokens / 1000]
+            wholes += [] if whole is None else [rate * whole / 1000]
         projects = wholes and len(wholes) == len(price) and not job.is_terminal
-        is_billed = (
-            job.is_terminal
-            and ("usd_per_hour" not in price or self.billed_hours is not None)
-            and ("usd_per_1k_tokens" not in price or self.billed_tokens is not None)
-        )
         return Meter(
             hours,
             round(sum(spent), 4) if spent else None,
@@ -248,12 +242,10 @@ class Usage(Kept):
         return self.file[0] / _BYTES_PER_TOKEN * epochs
 
 
-def price_of(job: Job, prices: Prices) -> Mapping[str, float] | None:
-    """Return the price for a job: by its training type, else by the longest matching model name."""
-    if not prices:
-        return None
+def price_of(job: Job, prices: Prices) -> Mapping[str, float]:
+    """Return the price for a job, empty for none: by its training type, else by the longest
+    matching model name."""
     if by_type := prices.get(job.training_type.lower()):
         return by_type
-    model = job.model.lower()
-    matching = [name for name in prices if name and model.startswith(name)]
-    return prices[max(matching, key=len)] if matching else None
+    matching = [name for name in prices if name and job.model.lower().startswith(name)]
+    return prices[max(matching, key=len)] if matching else {}

@@ -1,4 +1,5 @@
-"""The run's summary: last and best values, the best checkpoint, the job's outcome, its times.
+"""The run's summary: last and best values, the best checkpoint, the job's outcome, its times; and a
+curve of its losses for the dashboard.
 
 Computed here and kept in the cursor, because W&B derives nothing for a run that is written
 directly, and a resumed SDK run forgets its earlier minima.
@@ -6,18 +7,16 @@ directly, and a resumed SDK run forgets its earlier minima.
 
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from msgspec import field
+from msgspec import Struct, field
 
 from finetune_wandb.model.relay.cursor import Kept, strict_json
 from finetune_wandb.model.relay.job import Job
-from finetune_wandb.model.setting_parsers import Prices
-from finetune_wandb.relay.published.metrics import Number, metric_name
-from finetune_wandb.relay.published.rows import Checkpoint, Event, Row
+from finetune_wandb.relay.published.rows import Checkpoint, Event, Number, Row, metric_name
 from finetune_wandb.relay.run.cost import Meter, Usage
 
 _BIGGER_IS_BETTER: Final = ("accuracy", "reward", "score")
@@ -41,6 +40,13 @@ _KEPT: Final = {
 }
 
 
+_DRAWN: Final = (_LOSS, "valid_loss", "full_valid_loss", _REWARD, "valid_mean_reward")
+"""Metrics of which a curve is kept."""
+_MOST_POINTS: Final = 60
+_LARGEST: Final = 1e300
+"""A value beyond is no loss; the largest ones are infinite when rounded, which JSON cannot say."""
+
+
 class Summary(Kept):
     """Grows with rows, events and checkpoints."""
 
@@ -60,6 +66,10 @@ class Summary(Kept):
     not_finite: bool = False
     best_checkpoint: dict[str, Any] = field(default_factory=dict)
     """Step, metric, value and deployable model of the best checkpoint."""
+
+    def dump(self) -> dict[str, Any]:
+        """Return strict JSON values: a metric may be infinite."""
+        return {name: strict_json(value) for name, value in Kept.dump(self).items()}
 
     def take_rows(self, rows: Sequence[Row]) -> None:
         if not rows:
@@ -178,12 +188,6 @@ class Summary(Kept):
     def _top_step(self) -> int:
         return max(step for step, _ in self.last.values())
 
-    def meter(self, job: Job, prices: Prices, *, paused_s: float, now: float) -> Meter:
-        """Return what the job has used and what that costs, until `now` (unix seconds)."""
-        return self.usage.meter(
-            job, prices, paused_s=paused_s, progress=self.progress(job), now=now
-        )
-
     def render(self, job: Job, *, rows: int, last_at: float | None, meter: Meter) -> dict[str, Any]:
         """Return the whole summary as W&B shows it. Durations are in seconds, cost is in USD."""
         shown: dict[str, Any] = {name: value for name, (_, value) in self.last.items()}
@@ -247,3 +251,52 @@ def _is_bigger_better(name: str) -> bool:
 def _is_ranked(name: str) -> bool:
     """Say whether a metric has a best value: those of validation of which it is known which way."""
     return "valid" in name and (_is_bigger_better(name) or "loss" in name.lower())
+
+
+class Series(Struct):
+    """A few points of one metric, [step, value] in five digits, for a small chart beside the job.
+
+    Every n-th value is kept, n doubling whenever there are too many. Used for nothing else.
+    """
+
+    every: int = 1
+    count: int = 0
+    points: list[list[Number]] = field(default_factory=list)
+    last: list[Number] | None = None
+
+    def take(self, points: Sequence[tuple[int, float]]) -> None:
+        for point in points:
+            if self.count % self.every == 0:
+                self.points.append(_short(point))
+                if len(self.points) > _MOST_POINTS:
+                    self.points = self.points[::2]
+                    self.every *= 2
+            self.count += 1
+        self.last = _short(points[-1])
+
+
+def extend_curve(curve: dict[str, Series], rows: Sequence[Row], metrics: Container[str]) -> None:
+    """Add the values of rows, which are of no other metrics than these."""
+    for name in _DRAWN:
+        if name not in metrics:
+            continue
+        points = [
+            (row.step, value)
+            for row in rows
+            if (value := row.values.get(name)) is not None and -_LARGEST < value < _LARGEST
+        ]
+        if points:
+            curve.setdefault(name, Series()).take(points)
+
+
+def _short(point: tuple[int, float]) -> list[Number]:
+    return [point[0], float(f"{point[1]:.5g}")]
+
+
+def curve_points(stored: dict[str, Any]) -> dict[str, list[list[float]]]:
+    """Return [step, value] pairs by metric, in step order, from a cursor's curve."""
+    found = {}
+    for name, one in stored.items():
+        last = [one["last"]] if one["last"] and one["last"] not in one["points"] else []
+        found[name] = sorted([*one["points"], *last])
+    return found

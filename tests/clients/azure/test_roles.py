@@ -1,5 +1,7 @@
 """Role assignments over real HTTP: given once, found again, told apart when not ready."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from finetune_wandb.clients.azure.accounts import Accounts
@@ -53,6 +55,20 @@ async def test_nothing_is_doubled_when_given_again(
     assert (await roles.assign(scope, ROLE_IDS[OFFICER], principal, "x")).id == first.id
     assert [status for _, _, status in await requests(sandbox)] == [200]
     assert len(await roles.list_for_scope(scope)) == 1
+
+
+async def test_assignment_is_gone_when_removed_and_removing_again_is_no_error(
+    sandbox: Client, roles: Roles, principal: str
+) -> None:
+    scope = await make_vault(sandbox)
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    made = await roles.assign(scope, ROLE_IDS[OFFICER], principal, "x")
+    assert made.is_ours
+    assert made.made_at is not None
+    assert made.made_at >= before
+    for _ in range(2):
+        await roles.remove(made.id)
+    assert await roles.list_for_scope(scope) == ()
 
 
 async def test_success_is_returned_when_somebody_gave_the_role_by_another_name(

@@ -1,5 +1,7 @@
 """Vaults in ARM over real HTTP: found by address, in any subscription, with their facts."""
 
+import asyncio
+
 import pytest
 
 from finetune_wandb.clients.azure.vaults import VaultResources
@@ -110,3 +112,13 @@ async def test_policy_is_added_and_others_stay(sandbox: Client, vaults: VaultRes
     found = await vaults.find(VAULT)
     assert found.policy_of(OTHER) == AccessPolicy(OTHER, frozenset({"get", "set"}))
     assert found.policy_of(SOMEBODY) == AccessPolicy(SOMEBODY, frozenset({"backup", "get", "list"}))
+
+
+async def test_two_reads_at_once_both_say_so_when_the_vault_is_gone(
+    sandbox: Client, vaults: VaultResources
+) -> None:
+    await make_vault(sandbox)
+    await vaults.find(VAULT)
+    await sandbox.call("DELETE", f"{vault_path('kv-main')}?api-version=2026-05-15")
+    found = await asyncio.gather(*(vaults.find(VAULT) for _ in range(2)), return_exceptions=True)
+    assert [getattr(error, "code", error) for error in found] == ["SoftDeleted"] * 2

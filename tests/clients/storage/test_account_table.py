@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from finetune_wandb.clients.storage.account_table import AccountTable
+from finetune_wandb.clients.storage.account_tables import AccountTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.accounts.ports import AccountStore
-from finetune_wandb.model.accounts.report import AccountReport, Finding
+from finetune_wandb.model.accounts.report import AccountReport, Finding, Told
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.ids import AccountId
 from tests.accounts.stage import run_pass
@@ -32,7 +32,7 @@ async def healthy(name: str = "alpha") -> AccountReport:
 
 
 async def test_report_comes_back_as_written(table: AccountStore) -> None:
-    report = replace(await healthy(), told_healthy=True)
+    report = replace(await healthy(), told=Told(NOW, True, ("grant_role|x",)))
     await table.write(report)
     assert await table.read(report.id) == report
     assert await table.list_all() == [report]

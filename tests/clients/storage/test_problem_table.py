@@ -3,8 +3,8 @@
 import asyncio
 import time
 
-from finetune_wandb.clients.storage.problem_table import ProblemTable
 from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.storage.work_tables import ProblemTable
 from finetune_wandb.model.work import Problem
 
 

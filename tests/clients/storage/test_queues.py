@@ -17,11 +17,11 @@ from azure.storage.queue import (
 
 from finetune_wandb.clients.storage.queues import Queue, Queues
 from finetune_wandb.clients.storage.service import Storage, StorageAddress, read_address
-from finetune_wandb.clients.storage.tables import JsonRows, RowWrite, Table, table_key
+from finetune_wandb.clients.storage.tables import Rows, RowWrite, Table, table_key
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import ConflictError, SettingsError, UnavailableError
 from finetune_wandb.model.messages import Message
-from finetune_wandb.model.queues import QueueCount
+from finetune_wandb.model.work import QueueCount
 from tests.clients.http_stage import answering
 from tests.clients.storage.test_cursor_table_contract import _KEY, until_listening
 
@@ -55,8 +55,8 @@ async def test_messages_are_base64_json_when_they_are_sent(storage: Storage) -> 
     found = []
     while messages := await plain.receive(32, hide_s=60):
         for message in messages:
-            found.append(orjson.loads(base64.b64decode(message.text)))
-            await plain.remove(message)
+            found.append(orjson.loads(message.body))
+            await message.remove()
     assert sorted(one["n"] for one in found) == list(range(40))
     assert found[0]["trigger"] == "é"
 
@@ -88,7 +88,7 @@ async def test_poison_messages_are_read_decoded_and_removed_one_by_one(storage: 
     assert await queues.counts() == [QueueCount("work-queue-four", 0, 0)]
     await queues.put("work-queue-four", b"7")
     (back,) = await Queue(storage, "work-queue-four").receive(32, hide_s=60)
-    assert base64.b64decode(back.text) == b"7"
+    assert back.body == b"7"
 
 
 async def test_our_error_is_raised_when_storage_is_away() -> None:
@@ -99,30 +99,28 @@ async def test_our_error_is_raised_when_storage_is_away() -> None:
     transport = Transport()
     storage = Storage(StorageAddress(connection_string=connection), transport)
     with pytest.raises(UnavailableError):
-        await JsonRows(storage, "rows").read("a", "b")
+        await Rows(storage, "rows", dict).read("a", "b")
     await transport.close()
 
 
 async def test_rows_are_kept_once_when_they_are_put_and_added(storage: Storage) -> None:
-    rows = JsonRows(storage, "jsonrows")
+    rows = Rows(storage, "jsonrows", dict)
     await rows.put("p/1", "a'b", {"n": 1})
     await rows.put("p/1", "a'b", {"n": 2})
     with pytest.raises(ConflictError):
-        await rows.write("p/1", "a'b", {"n": 3}, None)
-    await rows.write("p/1", "other é", {"n": 3}, None)
-    known = await rows.read("p/1", "other é")
-    await rows.write("p/1", "other é", {"n": 4}, known)
+        await rows.put("p/1", "a'b", {"n": 3}, over="")
+    etag = await rows.put("p/1", "other é", {"n": 3}, over="")
+    assert await rows.read("p/1", "other é") == ({"n": 3}, etag)
+    await rows.put("p/1", "other é", {"n": 4}, over=etag)
     with pytest.raises(ConflictError):
-        await rows.write("p/1", "other é", {"n": 5}, known)
-    found = await rows.read("p/1", "a'b")
-    assert found is not None
-    assert found.data == {"n": 2}
-    assert await rows.read("p/1", "none") is None
-    assert sorted([row["n"] async for row in rows.rows("p/1")]) == [2, 4]
-    assert [row async for row in rows.rows("p/2")] == []
+        await rows.put("p/1", "other é", {"n": 5}, over=etag)
+    assert (await rows.read("p/1", "a'b"))[0] == {"n": 2}
+    assert await rows.read("p/1", "none") == (None, "")
+    assert sorted(row["n"] for row in await rows.rows("p/1")) == [2, 4]
+    assert await rows.rows("p/2") == []
     await rows.delete("p/1", "a'b")
     await rows.delete("p/1", "a'b")
-    assert [row["n"] async for row in rows.rows()] == [4]
+    assert [row["n"] for row in await rows.rows()] == [4]
 
 
 @pytest.mark.parametrize("text", ["a/b", "a\\b", "a#b?", "", "é", "x" * 999, "a'b", "\x00", "a b"])
@@ -193,13 +191,13 @@ async def test_shared_access_signature_opens_tables_and_queues(table_url: str) -
     )
     transport = Transport()
     storage = Storage(StorageAddress(connection_string=connection), transport)
-    queue, rows = Queue(storage, "sas-queue"), JsonRows(storage, "sasrows")
+    queue, rows = Queue(storage, "sas-queue"), Rows(storage, "sasrows", dict)
     await queue.put("text")
     (message,) = await queue.receive(1, hide_s=60)
-    await queue.remove(message)
+    await message.remove()
     assert await queue.count() == 0
     await rows.put("p", "r", {"n": 1})
-    assert [row async for row in rows.rows("p")] == [{"n": 1}]
+    assert await rows.rows("p") == [{"n": 1}]
     etags = await Table(storage, "sasrows").write(
         [RowWrite("q", "r", b'{"PartitionKey":"q","RowKey":"r","data":"{}"}')]
     )
@@ -225,7 +223,9 @@ async def test_pause_is_kept_when_storage_asks_for_one() -> None:
     async with answering((503, busy, b""), (201, {}, b"")) as server:
         storage = Storage(StorageAddress(table_url=server.url, queue_url=server.url), transport)
         began = time.monotonic()
-        await Queue(storage, "q").put("text")
+        await Queues(storage, ("q",)).put("q", b"text")
     await transport.close()
     assert len(server.seen) == 2
+    # As the host's trigger reads it.
+    assert b"<MessageText>dGV4dA==</MessageText>" in server.seen[1][3]
     assert time.monotonic() - began >= 0.9

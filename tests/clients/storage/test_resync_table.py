@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from finetune_wandb.clients.storage.resync_table import TABLE, ResyncTable
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.tables import JsonRows
-from finetune_wandb.flows.app import ResyncPort
+from finetune_wandb.clients.storage.tables import Rows
+from finetune_wandb.clients.storage.work_tables import ResyncTable
 from finetune_wandb.model.resync import Resync, ResyncItem, ResyncRequest
 from tests.flows.resync_stage import Resyncs
 
@@ -20,11 +19,13 @@ ITEM = ResyncItem(
 
 
 @pytest.fixture(params=["table", "memory"])
-def table(request: pytest.FixtureRequest, storage: Storage) -> ResyncPort:
+def table(request: pytest.FixtureRequest, storage: Storage) -> ResyncTable | Resyncs:
     return ResyncTable(storage) if request.param == "table" else Resyncs()
 
 
-async def test_resync_and_items_are_the_same_when_they_were_stored(table: ResyncPort) -> None:
+async def test_resync_and_items_are_the_same_when_they_were_stored(
+    table: ResyncTable | Resyncs,
+) -> None:
     stored = replace(FIRST, id="0" * 32)
     await table.write(stored)
     await table.write_item(stored.id, ITEM)
@@ -49,17 +50,17 @@ async def test_resync_is_read_when_another_release_stored_it(storage: Storage) -
     stored = replace(FIRST, id="0" * 32)
     await table.write(stored)
     # Another release of the app may have written more fields.
-    rows = JsonRows(storage, TABLE)
-    row = await rows.read(stored.id, "-head")
+    rows = Rows(storage, "resyncs", dict)
+    row, _ = await rows.read(stored.id, "-head")
     assert row is not None
-    await rows.put(
-        stored.id, "-head", row.data | {"later": 1, "request": row.data["request"] | {"x": 2}}
-    )
+    await rows.put(stored.id, "-head", row | {"later": 1, "request": row["request"] | {"x": 2}})
     assert await table.read_head(stored.id) == stored
     await table.remove(stored.id)
 
 
-async def test_predecessor_is_removed_when_the_next_one_is_claimed(table: ResyncPort) -> None:
+async def test_predecessor_is_removed_when_the_next_one_is_claimed(
+    table: ResyncTable | Resyncs,
+) -> None:
     known = ""
     for resync in (FIRST, SECOND):
         await table.write(resync)
@@ -74,7 +75,7 @@ async def test_predecessor_is_removed_when_the_next_one_is_claimed(table: Resync
     assert await table.read_head(SECOND.id) == SECOND
 
 
-async def test_old_resyncs_leave_no_row_when_they_are_purged(table: ResyncPort) -> None:
+async def test_old_resyncs_leave_no_row_when_they_are_purged(table: ResyncTable | Resyncs) -> None:
     old, young = replace(FIRST, id="3" * 32), replace(SECOND, id="4" * 32, created_at=9000.0)
     for number, resync in enumerate((old, young)):
         await table.write(resync)

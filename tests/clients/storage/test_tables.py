@@ -1,7 +1,6 @@
 """Rows over real HTTP: versions decide who wins, tables come with their first row."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -22,18 +21,16 @@ def table(storage: Storage) -> Table:
     return Table(storage, f"rows{uuid4().hex[:12]}")
 
 
-def row(name: str = ODD, **columns: Any) -> dict[str, Any]:
-    return {"PartitionKey": ODD, "RowKey": name, **columns}
+def row(**columns: Any) -> tuple[str, str, dict[str, Any]]:
+    return ODD, ODD, columns
 
 
 async def test_row_comes_back_when_its_keys_are_odd(table: Table) -> None:
-    moment = datetime(2026, 11, 24, 12, 30, 15, 123456, tzinfo=UTC)
-    etag = await table.insert(row(at=moment, flag=True, size=0.0, text="é"))
+    etag = await table.put(*row(flag=True, size=0.0, text="é"), over="")
     found = await table.read(ODD, ODD)
     assert found is not None
     assert found["odata.etag"] == etag
     assert (found["flag"], found["size"], found["text"]) == (True, 0.0, "é")
-    assert datetime.fromisoformat(found["at"]) == moment
     await table.delete(ODD, ODD)
     await table.delete(ODD, ODD)
     assert await table.read(ODD, ODD) is None
@@ -44,32 +41,32 @@ async def test_nothing_is_found_when_the_table_does_not_exist(table: Table) -> N
     assert await table.query() == []
     await table.delete("p", "r")
     with pytest.raises(ConflictError):
-        await table.update(row(), etag=ANY)
+        await table.put(*row(), over=ANY)
 
 
 async def test_second_writer_gets_a_conflict(table: Table) -> None:
-    first = await table.insert(row(n=1))
+    first = await table.put(*row(n=1), over="")
     with pytest.raises(ConflictError):
-        await table.insert(row(n=2))
-    second = await table.update(row(n=3), etag=first)
+        await table.put(*row(n=2), over="")
+    second = await table.put(*row(n=3), over=first)
     with pytest.raises(ConflictError):
-        await table.update(row(n=4), etag=first)
-    await table.update(row(n=5), etag=second)
+        await table.put(*row(n=4), over=first)
+    await table.put(*row(n=5), over=second)
     await table.delete(ODD, ODD)
     with pytest.raises(ConflictError):
-        await table.update(row(n=6), etag=ANY)
+        await table.put(*row(n=6), over=ANY)
     assert await table.query() == []
 
 
 async def test_other_columns_stay_only_when_a_row_is_merged(table: Table) -> None:
-    await table.upsert(row(a=1, b=1))
-    await table.upsert(row(a=2), merge=True)
+    await table.put(*row(a=1, b=1))
+    await table.put(*row(a=2), merge=True)
     (found,) = await table.query()
     assert (found["a"], found["b"]) == (2, 1)
-    await table.update(row(a=3), etag=ANY, merge=True)
+    await table.put(*row(a=3), over=ANY, merge=True)
     (found,) = await table.query()
     assert (found["a"], found["b"]) == (3, 1)
-    await table.upsert(row(a=4))
+    await table.put(*row(a=4))
     (found,) = await table.query()
     assert found["a"] == 4
     assert "b" not in found
@@ -95,12 +92,12 @@ async def test_no_row_is_written_when_one_of_a_transaction_conflicts(table: Tabl
 @pytest.mark.parametrize(
     "write",
     [
-        lambda table: table.insert(row()),
-        lambda table: table.upsert(row()),
-        lambda table: table.upsert(row(), merge=True),
+        lambda table: table.put(*row(), over=""),
+        lambda table: table.put(*row()),
+        lambda table: table.put(*row(), merge=True),
         lambda table: table.write([_write("r1"), _write("r2")]),
     ],
-    ids=["insert", "upsert", "merge", "transaction"],
+    ids=["new", "any", "merge", "transaction"],
 )
 async def test_table_is_made_when_its_first_row_is_written(
     table: Table, write: Callable[[Table], Any]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.work_table import WorkTable
+from finetune_wandb.clients.storage.work_tables import WorkTable
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.work import Problem, work_of
 
@@ -14,7 +14,7 @@ BODY = b'{"kind":"account","account":"/a/b"}' + b"\xff"
 
 async def test_row_is_claimed_once_when_several_begin_it(storage: Storage) -> None:
     table = WorkTable(storage)
-    work = work_of("claimed", BODY, begun_by=("one",), alive_at=5.0)
+    work = replace(work_of("claimed", BODY), begun_by=("one",), alive_at=5.0)
     assert await table.read(work) is None
     await table.claim(work)
     with pytest.raises(ConflictError):
@@ -36,7 +36,7 @@ async def test_row_is_claimed_once_when_several_begin_it(storage: Storage) -> No
 async def test_message_is_kept_whole_when_it_is_set_aside(storage: Storage) -> None:
     table = WorkTable(storage)
     problem = Problem(source="s", subject="x", cause="c", remedy="r")
-    work = work_of("aside", BODY * 1000, problem=problem)
+    work = replace(work_of("aside", BODY * 1000), problem=problem)
     await table.claim(work)
     await table.set_aside(work)
     assert await table.is_aside(work)

@@ -8,10 +8,10 @@ from importlib.metadata import version
 import pytest
 
 from finetune_wandb.clients.azure.vaults import KeyVault
-from finetune_wandb.clients.storage.key_table import MintTable
+from finetune_wandb.clients.storage.account_tables import MintTable
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.transport import Transport
-from finetune_wandb.clients.wandb.keys import KeyMinter, KeyProver
+from finetune_wandb.clients.wandb.keys import SDK_AGENT, KeyMinter, KeyProver
 from finetune_wandb.model.accounts.key import KeyMint
 from finetune_wandb.model.errors import (
     AppError,
@@ -111,11 +111,9 @@ async def test_key_is_asked_for_once_whatever_the_answer(
     assert len(await requests(sandbox, "wandb")) == 1
 
 
-async def test_client_calls_itself_what_the_sdk_does() -> None:
+def test_client_calls_itself_what_the_sdk_does() -> None:
     # W&B shows a user's keys to this name alone, so that it must be the pinned SDK's.
-    from finetune_wandb.clients.wandb.keys import sdk_agent
-
-    assert sdk_agent().startswith(f"W&B Public Client {version('wandb')} ")
+    assert SDK_AGENT.startswith(f"W&B Public Client {version('wandb')} ")
 
 
 async def test_no_value_is_in_an_error_or_a_log(

@@ -93,40 +93,59 @@ async def test_key_is_proved_when_w_and_b_stumbles_once(sandbox: Client, prover:
     assert (await prover.prove(Secret(KEY))).entity == "team-a"
 
 
-@pytest.mark.parametrize(
-    ("write", "expected"), [(None, True), (["team-a"], True), (["team-a/other"], False)]
-)
-async def test_right_to_write_is_told_when_the_project_is_there(
-    sandbox: Client, prover: KeyProver, write: list[str] | None, expected: bool
-) -> None:
-    await register(sandbox, entity="team-a")
+async def make_project(sandbox: Client, name: str) -> None:
+    """Make a project of team-a, as a member who may write."""
     body = {
-        "query": 'mutation { upsertModel(input: {entityName: "team-a", name: "p"}) { inserted } }'
+        "query": "mutation ($name: String!) {"
+        ' upsertModel(input: {entityName: "team-a", name: $name}) { inserted } }',
+        "variables": {"name": name},
     }
+    await register(sandbox, entity="team-a")
     auth = aiohttp.encode_basic_auth("api", KEY)
     url = f"{sandbox.process.wandb_url}/graphql"
     async with sandbox.session.post(url, json=body, headers={"Authorization": auth}) as answer:
         assert answer.status == 200
-    await register(sandbox, entity="team-a", write=write)
-    assert await prover.may_write(Secret(KEY), "team-a", "p") is expected
+
+
+@pytest.mark.parametrize(
+    ("owner", "project", "expected"),
+    [
+        ({"entity": "team-a"}, "p", "write"),
+        ({"entity": "team-a", "write": ["team-a/p"]}, "p", "write"),
+        ({"entity": "team-a", "write": ["team-a/other"]}, "p", "read_only"),
+        ({"entity": "team-a"}, "not-there", "new_project"),
+        # A viewer seat shows in the projects that are there.
+        ({"entity": "team-a", "write": []}, "not-there", "read_only"),
+        # A service account of an organization, in a team that W&B does not list.
+        ({"entity": "robot", "write": ["team-a"]}, "p", "write"),
+        ({"entity": "elsewhere"}, "p", "new_project"),
+    ],
+)
+async def test_right_is_the_one_in_the_entity_and_project_that_are_asked_about(
+    sandbox: Client, prover: KeyProver, owner: dict[str, object], project: str, expected: str
+) -> None:
+    await make_project(sandbox, "p")
+    await register(sandbox, **owner)
+    assert await prover.write_right(Secret(KEY), "team-a", project) == expected
 
 
 @pytest.mark.parametrize(
     ("action", "expected"),
     [
-        ({"status": 403, "body": {"errors": [{"message": "permission denied"}]}}, False),
-        ({"status": 200, "body": {"data": {"project": None}}}, None),
-        ({"status": 200, "body": {"data": {"project": {}}}}, None),
-        ({"status": 400, "body": {"errors": [{"message": "Unknown field"}]}}, None),
-        ({"status": 404, "body": {"errors": [{"message": "project not found"}]}}, None),
+        ({"status": 403, "body": {"errors": [{"message": "permission denied"}]}}, "refused"),
+        ({"status": 200, "body": {"data": {"project": None}}}, "new_project"),
+        ({"status": 200, "body": {"data": {"project": {}}}}, "unknown"),
+        ({"status": 400, "body": {"errors": [{"message": "Unknown field"}]}}, "unknown"),
+        ({"status": 403, "body": "<html>a proxy says no</html>"}, "unknown"),
+        ({"status": 404, "body": {"errors": [{"message": "project not found"}]}}, "new_project"),
     ],
     ids=json.dumps,
 )
 async def test_right_to_write_is_as_far_as_w_and_b_tells(
-    sandbox: Client, prover: KeyProver, action: dict[str, object], expected: bool | None
+    sandbox: Client, prover: KeyProver, action: dict[str, object], expected: str
 ) -> None:
     await fault(sandbox, "wandb", action, times=20)
-    assert await prover.may_write(Secret(KEY), "team-a", "p") is expected
+    assert await prover.write_right(Secret(KEY), "team-a", "p") == expected
 
 
 @pytest.mark.parametrize(
@@ -137,7 +156,7 @@ async def test_nothing_is_said_about_rights_when_the_key_or_w_and_b_fails(
 ) -> None:
     await fault(sandbox, "wandb", {"status": status}, times=20)
     with pytest.raises(error):
-        await prover.may_write(Secret(KEY), "team-a", "p")
+        await prover.write_right(Secret(KEY), "team-a", "p")
 
 
 async def test_key_is_in_no_error_and_no_log(

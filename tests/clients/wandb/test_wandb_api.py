@@ -52,7 +52,7 @@ def said(text: str) -> bytes:
 
 
 async def asked(transport: Transport, url: str, **more: Any) -> dict[str, Any]:
-    return await WandbApi(transport, url).ask("{ viewer }", {}, key=key, subject="s", **more)
+    return await WandbApi(transport, url, **more).ask("{ viewer }", {}, key=key, subject="s")
 
 
 async def posted(transport: Transport, url: str) -> None:

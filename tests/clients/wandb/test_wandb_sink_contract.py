@@ -12,7 +12,7 @@ from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError
 from finetune_wandb.model.relay.cursor import RunPath
 from finetune_wandb.model.relay.ports import EnsuredRun, RunAlert, RunAttributes, RunKey, SinkPort
 from finetune_wandb.model.secret import Secret
-from finetune_wandb.relay.run.wire import HEARTBEAT, body
+from finetune_wandb.relay.passes.outbox import HEARTBEAT, body
 from tests.dev.sandbox.wandb.wandb_fixture import ENTITY, wandb_server
 from tests.fakes import FakeSink
 

@@ -1,16 +1,22 @@
-"""Recording the app's requests, and sending them again."""
+"""Recording the app's requests, sending them again, and what the floor makes of the answers."""
 
+import base64
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import web
 from yarl import URL
 
+from dev.bench import data
+from dev.bench.floor import Job, add_checkpoints, add_events, add_result, body_of, transaction
+from dev.bench.report import WorkMissingError
 from dev.bench.stage import floor
-from dev.bench.watch import Recorder
+from dev.bench.watch import recording
 
 Seen = list[tuple[str, str, str, bytes]]
 
@@ -39,7 +45,7 @@ async def test_same_bytes_are_sent_again_when_replayed(tmp_path: Path) -> None:
     async with (
         _service(azure) as sandbox_url,
         _service(wandb) as wandb_url,
-        Recorder(sandbox_url=sandbox_url, wandb_url=wandb_url) as recorder,
+        recording(sandbox_url=sandbox_url, wandb_url=wandb_url) as recorder,
         aiohttp.ClientSession(headers={"Authorization": "Bearer t"}) as http,
     ):
         through = recorder.environ
@@ -59,7 +65,7 @@ async def test_same_bytes_are_sent_again_when_replayed(tmp_path: Path) -> None:
         async with floor(recorder.requests, tmp_path) as bare:
             azure.clear()
             wandb.clear()
-            result = await bare.run()
+            result = await bare.bare()
 
     assert bare.count == 2
     assert azure == [("GET", listing, "Bearer t", b"")]
@@ -72,11 +78,51 @@ async def test_refused_requests_are_no_floor_when_replayed(tmp_path: Path) -> No
     seen: Seen = []
     async with (
         _service(seen, status=500) as url,
-        Recorder(sandbox_url=url, wandb_url=url) as recorder,
+        recording(sandbox_url=url, wandb_url=url) as recorder,
         aiohttp.ClientSession() as http,
     ):
         async with http.get(f"{recorder.environ['WANDB_BASE_URL']}/x") as answer:
             assert answer.status == 500
-        with pytest.raises(RuntimeError, match="1 of the floor's requests"):
+        with pytest.raises(WorkMissingError, match="refused: 1 of 0"):
             async with floor(recorder.requests, tmp_path):
                 pass
+
+
+def _page(items: list[dict[str, object]]) -> bytes:
+    return orjson.dumps({"data": items})
+
+
+def test_rows_hold_what_was_published_when_a_job_is_over() -> None:
+    rows: dict[int, dict[str, float]] = {}
+    add_events(rows, _page(data.metric_events("job", 30, 21)), 0)
+    add_events(rows, _page(data.metric_events("job", 20, 11)), 0)
+    add_checkpoints(rows, _page(data.checkpoints("job", 30)))
+    add_result(rows, data.result_csv(30).encode())
+
+    made = {(step, name): {value} for step, row in rows.items() for name, value in row.items()}
+    assert made == data.all_values(30)
+
+
+def test_only_new_rows_are_sent_when_a_job_runs() -> None:
+    job, first, second = Job("ftjob-1", "a"), {}, {}
+    add_events(first, _page(data.metric_events("job", 30)), job.last_step)
+    body_of(job, first)
+    add_events(second, _page(data.metric_events("job", 33)), job.last_step)
+
+    sent = orjson.loads(body_of(job, second))["files"]["wandb-history.jsonl"]
+
+    assert sent["offset"] == 30
+    assert [orjson.loads(line)["step"] for line in sent["content"]] == [31, 32, 33]
+    assert job.rows == 33
+
+
+def test_outbox_fits_into_columns_when_it_is_long() -> None:
+    text = "".join(str(number) for number in range(40_000)).encode()
+    body = transaction("http://t/floor", [Job("ftjob-1", "a")], [text])
+
+    start = body.index(b"{")
+    row = orjson.loads(body[start : body.rindex(b"}") + 1])
+    columns = [row[name] for name in row if name.startswith("outbox") and "@" not in name]
+    assert len(columns) > 1
+    assert zlib.decompress(b"".join(map(base64.b64decode, columns))) == text
+    assert max(map(len, columns)) <= 64 * 1024 * 4 / 3

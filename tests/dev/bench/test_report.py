@@ -13,13 +13,17 @@ ROOT = Path(__file__).resolve().parents[3]
 CONTRACT = (
     "backfill_vs_peer",
     "backfill_vs_floor",
+    "tick_vs_sdk_200",
     "tick_vs_floor_200",
     "tick_vs_floor_1000",
+    "tick_requests_200",
+    "tick_requests_1000",
     "idle_vs_floor",
     "idle_calls_per_account",
     "growth",
     "cold_start_vs_empty",
     "onboarding_calls_per_account",
+    "lag_while_backfilling_s",
 )
 
 
@@ -66,7 +70,8 @@ def test_figures_are_numbers_beside_the_raw_ones_when_written(tmp_path: Path) ->
 @pytest.mark.parametrize("key", CONTRACT)
 def test_key_is_measured_and_explained_when_promised(key: str) -> None:
     sources = "".join(Path(module.__file__).read_text() for module in QUESTIONS.values())
-    ticks = {f"tick_vs_floor_{jobs}" for jobs in live_tick.FULL.jobs}
+    kinds = ("vs_sdk", "vs_floor", "requests")
+    ticks = {f"tick_{kind}_{jobs}" for kind in kinds for jobs in live_tick.FULL.jobs}
 
     assert key in ticks or f'"{key}"' in sources
     assert f"`{key}`" in (ROOT / "docs" / "performance.md").read_text()

@@ -19,3 +19,5 @@ async def test_requests_are_exact_when_a_tick_is_measured(tmp_path: Path) -> Non
     raw = findings.raw["3"]
     assert raw["requests"] == [{"events": 3, "file_stream": 3, "jobs": 1}]
     assert raw["floor_requests"] == 7
+    # Steps 61 to 65 of each job, without validation.
+    assert raw["floor"][0]["values"] == 3 * 5 * 2

@@ -2,12 +2,8 @@
 
 import asyncio
 import sys
-from pathlib import Path
 
-import pytest
-
-from dev.bench.stage import lines
-from dev.bench.watch import Usage, cpu_s
+from dev.bench.watch import cpu_s, measured
 
 WORK = "import sys; sys.stdin.readline(); b = bytearray(60_000_000); sum(range(3_000_000)); print(1, flush=True); sys.stdin.readline()"
 
@@ -21,7 +17,7 @@ async def test_work_is_seen_when_another_process_does_it() -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        async with Usage(process.pid) as usage:
+        async with measured(process.pid) as usage:
             process.stdin.write(b"\n")
             await process.stdout.readline()
         before = cpu_s(process.pid)
@@ -32,11 +28,3 @@ async def test_work_is_seen_when_another_process_does_it() -> None:
     assert 0.005 < usage.cpu_s <= before
     assert usage.peak_bytes > 60_000_000
     assert usage.wall_s > 0
-
-
-async def test_end_of_the_log_is_told_when_the_process_dies(tmp_path: Path) -> None:
-    async with lines(
-        "dev.bench.floor", str(tmp_path / "missing"), "1", log=tmp_path / "log"
-    ) as dead:
-        with pytest.raises((RuntimeError, ConnectionError, OSError)):
-            await dead.ask("go")

@@ -203,6 +203,20 @@ async def test_answer_is_late_truncated_or_not_json_when_told(sandbox: Client) -
         assert await answer.text() == "<html>"
 
 
+async def test_call_is_held_until_its_rule_is_removed(sandbox: Client) -> None:
+    path = account_path("alpha")
+    await _fault(sandbox, {"hold": True}, method="GET", skip=1, times=1, name="held")
+    assert (await sandbox.call("GET", path))[0] == 404
+    held = asyncio.create_task(sandbox.call("GET", path))
+    await asyncio.wait([held], timeout=0.5)
+    assert (await sandbox.control("GET", "faults"))[0]["hits"] == 1
+    # What others do meanwhile is what the held call finds.
+    assert (await sandbox.call("PUT", path, account_body("alpha")))[0] == 201
+    assert not held.done()
+    assert (await sandbox.control("DELETE", "faults/held"))["hits"] == 1
+    assert (await held)[0] == 200
+
+
 async def test_fault_meets_one_host_when_it_names_it(sandbox: Client) -> None:
     for name in ("one-vault", "two-vault"):
         await sandbox.control("PUT", f"vaults/{name}/secrets/key", {"value": "v"})

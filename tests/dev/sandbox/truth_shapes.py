@@ -240,6 +240,7 @@ _GRAPHQL = {
         )
     },
     "IsProjectReadOnly": {"project": ({"readOnly": (bool, type(None))}, type(None))},
+    "ProjectsReadOnly": {"models": {"edges": [{"node": {"readOnly": (bool, type(None))}}]}},
     "NotifyScriptableRunAlert": {"notifyScriptableRunAlert": {"success": bool}},
 }
 CONTRACTS: list[Contract] = [

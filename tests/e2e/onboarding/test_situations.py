@@ -199,7 +199,6 @@ CASES = [
     Situation("all well", plan=FULL_PLAN, writes=ALL_WRITES, repaired=()),
     Situation("Foundry account", account={"kind": "AIServices"}, plan=FULL_PLAN, writes=ALL_WRITES, repaired=()),
     Situation("a user identity is kept", account={"identity": {"type": "UserAssigned", "userAssignedIdentities": {USER_IDENTITY: {}}}}, plan=FULL_PLAN, writes=ALL_WRITES, repair=keeps_user_identities, repaired=()),
-    Situation("another kind", account={"kind": "SpeechServices"}, warnings=("kind_not_supported",), plan=(), writes=(), ends="alone", repaired=(), remains=("kind_not_supported",)),
     Situation("switched off", tags={"wandb-integration": "off"}, plan=(), writes=(), repair=tags(wandb_integration=None), repaired=ALL_WRITES),
     Situation("observed", tags={"wandb-integration": "observe"}, blocked=("access_missing", "identity_off"), warnings=("record_missing",), plan=FULL_PLAN, steps=dict.fromkeys(FULL_PLAN, "skipped"), writes=(), repair=tags(wandb_integration="on"), repaired=ALL_WRITES),
     Situation("mode unknown", tags={"wandb-integration": "onn"}, blocked=("mode_tag_unknown",), plan=(), writes=(), repair=tags(wandb_integration="on"), repaired=ALL_WRITES),

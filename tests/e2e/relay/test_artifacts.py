@@ -11,8 +11,8 @@ import pytest
 
 from dev.sandbox.wandb.artifacts import Blob
 from finetune_wandb.clients.wandb.artifacts import Artifacts
-from finetune_wandb.relay.artifacts.files import COLUMNS
-from finetune_wandb.relay.artifacts.log import ArtifactLog, ArtifactOutcome
+from finetune_wandb.relay.artifacts import ArtifactLog, ArtifactOutcome
+from finetune_wandb.relay.data_set import COLUMNS
 from tests.e2e.relay import reader
 from tests.e2e.relay.stage import KEY, START, Stage, job, metric
 

@@ -21,8 +21,8 @@ from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.relay.job import parse_job
-from finetune_wandb.relay.artifacts.files import read_copy, table_rows
-from finetune_wandb.relay.artifacts.log import ArtifactLog, ArtifactOutcome
+from finetune_wandb.relay.artifacts import ArtifactLog, ArtifactOutcome, read_copy
+from finetune_wandb.relay.data_set import table_rows
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.job_pass import JobOutcome
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts

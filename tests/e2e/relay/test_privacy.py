@@ -13,8 +13,8 @@ from finetune_wandb.clients.wandb.artifacts import Artifacts
 from finetune_wandb.model.messages import RelayMessage
 from finetune_wandb.model.relay.job import reduce_job
 from finetune_wandb.model.relay.redact import MASK, redacted, redacted_value
-from finetune_wandb.relay.artifacts.log import ArtifactLog
-from finetune_wandb.relay.passes.select import messages
+from finetune_wandb.relay.artifacts import ArtifactLog
+from finetune_wandb.relay.passes.finder import job_messages
 from finetune_wandb.relay.ports import RelayOptions
 from tests.e2e.relay.stage import START, Stage, job, message, metric
 
@@ -83,12 +83,12 @@ async def test_planted_secrets_are_nowhere_when_a_job_is_relayed(on_stage: Stage
     assert blobs
     listed = (await on_stage.ports.jobs.list_jobs(on_stage.account, None, 100)).items
     assert MARK in json.dumps(listed), "the job that was planted does not carry the secrets"
-    queued = messages(
+    queued = job_messages(
         on_stage.account,
         [reduce_job(one) for one in listed],
+        RelayMessage,
         sent_at=0,
         trigger="timer",
-        kind=RelayMessage,
     )
     cursor = on_stage.cursor("ftjob-1")
     left = {

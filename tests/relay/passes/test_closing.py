@@ -8,8 +8,7 @@ from finetune_wandb.model.errors import DeniedError, UnavailableError
 from finetune_wandb.model.relay.job import parse_job
 from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.relay.passes.account_pass import relay_account
-from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, Closed, close_runs
-from finetune_wandb.relay.passes.heartbeat import beat_runs
+from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, Closed, beat_runs, close_runs
 from finetune_wandb.relay.passes.schedule import SLOWEST_S
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
 from tests.fakes import ENTITY, PROJECT, FakeCursors, FakeJobs, FakeKeys, FakeSink, Once

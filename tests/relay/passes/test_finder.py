@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from finetune_wandb.model.errors import UnavailableError
-from finetune_wandb.model.queues import BACKFILL, RELAY
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.relay.state import RelayState
+from finetune_wandb.model.work import BACKFILL, RELAY
 from finetune_wandb.relay.passes.finder import Finder
-from finetune_wandb.relay.passes.select import JOBS_PER_MESSAGE
+from finetune_wandb.relay.ports import JOBS_PER_MESSAGE
 from tests.fakes import FakeCursors, FakeJobs, FakeQueue, Once, Open, relay_account
 
 NOW = 1_764_000_000.0

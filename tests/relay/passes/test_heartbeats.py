@@ -11,7 +11,7 @@ from finetune_wandb.model.errors import (
     ThrottledError,
     UnavailableError,
 )
-from finetune_wandb.relay.passes.heartbeat import beat_runs
+from finetune_wandb.relay.passes.closing import beat_runs
 from tests.fakes import Open
 from tests.relay.stage import JOB, Stage, body, event
 

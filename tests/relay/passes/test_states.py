@@ -2,7 +2,7 @@
 
 import pytest
 
-from finetune_wandb.model.relay.state import CLOSED, TRANSITIONS, Happened, RelayState, state_after
+from finetune_wandb.model.relay.state import CLOSED, TRANSITIONS, Happened, RelayState
 
 
 def test_every_state_has_its_row() -> None:
@@ -19,13 +19,13 @@ def test_every_state_can_be_reached_and_left() -> None:
 
 
 def test_a_closed_job_goes_on_only_when_someone_asks() -> None:
-    assert state_after(RelayState.COMPLETE, Happened.ENDED) == RelayState.ENDING
+    assert TRANSITIONS[RelayState.COMPLETE][Happened.ENDED] == RelayState.ENDING
     assert RelayState.DETACHED not in CLOSED, "a job that is listed again goes on"
 
 
 @pytest.mark.parametrize("state", [RelayState.ENDING, RelayState.COMPLETE])
 def test_what_is_gone_cannot_reopen_a_run_that_has_its_end(state: RelayState) -> None:
-    assert state_after(state, Happened.GONE) == RelayState.COMPLETE
+    assert TRANSITIONS[state][Happened.GONE] == RelayState.COMPLETE
 
 
 def test_live_job_is_never_complete_without_an_end() -> None:

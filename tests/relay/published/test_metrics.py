@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune_wandb.relay.published.metrics import (
+from finetune_wandb.relay.published.rows import (
     VOCABULARY,
     cannot_be_negative,
     metric_name,

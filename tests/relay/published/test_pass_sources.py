@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finetune_wandb.model.errors import AppError, MissingError, RejectedError, UnavailableError
-from finetune_wandb.relay.run.curve import points
+from finetune_wandb.relay.run.summary import curve_points
 from tests.fakes import Once, Open
 from tests.relay.stage import T0, Stage, body, event
 
@@ -126,7 +126,7 @@ async def test_curve_is_of_numbers_when_a_loss_is_the_largest_number_there_is(st
     stage.api.put(body(), events=[event(2, train_loss=1.0), event(1, train_loss=largest)])
     await stage.tick()
     assert stage.values() == [(1, "train_loss", largest), (2, "train_loss", 1.0)]
-    assert points(stage.cursor.curve) == {"train_loss": [[2, 1.0]]}
+    assert curve_points(stage.cursor.curve) == {"train_loss": [[2, 1.0]]}
 
 
 async def test_live_values_go_on_when_two_new_events_share_a_second(stage: Stage) -> None:

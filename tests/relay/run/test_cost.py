@@ -8,7 +8,7 @@ import pytest
 
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.relay.job import Job
-from finetune_wandb.model.setting_parsers import Prices
+from finetune_wandb.model.settings import Prices
 from finetune_wandb.relay.ports import RelayOptions
 from finetune_wandb.relay.published.rows import parse_event
 from finetune_wandb.relay.run.cost import Meter, Usage, price_of
@@ -182,7 +182,7 @@ def test_steps_are_expected_by_rows_batches_and_epochs(
 )
 def test_price_is_the_one_that_fits_best(model: str, training_type: str, price: str | None) -> None:
     job = replace(JOB, model=model, training_type=training_type)
-    assert price_of(job, PRICES) == (PRICES[price] if price else None)
+    assert price_of(job, PRICES) == (PRICES[price] if price else {})
 
 
 def test_tokens_and_hours_add_up_when_both_have_a_price() -> None:

@@ -112,7 +112,8 @@ UPSERT = """mutation ($e: String, $p: String, $n: String) {
         (["acme"], "sandbox-team", "any", 403),
         ([], "acme", "any", 403),
         (["other"], "other", "any", 200),
-        (None, "sandbox-team", "any", 200),
+        (None, "acme", "any", 200),
+        (None, "sandbox-team", "any", 403),
         (None, "elsewhere", "any", 404),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from finetune_wandb.model.errors import ConflictError, UnavailableError
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.relay.job import parse_job
-from finetune_wandb.relay.artifacts.log import ArtifactLog, ArtifactOutcome
+from finetune_wandb.relay.artifacts import ArtifactLog, ArtifactOutcome
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
@@ -47,7 +47,7 @@ class Work:
 
     def memory(self, name: str) -> Memory:
         cursor = self.cursors.stored[self.account.key, name]
-        return Memory.load(cursor.state, cursor.curve)
+        return Memory.of(cursor)
 
 
 @pytest.mark.parametrize("with_content", [False, True])

@@ -1,1 +1,0 @@
-"""What a finished job leaves behind, as W&B artifacts."""
