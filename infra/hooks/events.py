@@ -27,6 +27,7 @@ FUNCTIONS: Final = (
     "dashboard",
     "health",
     "openapi",
+    "audit",
 )
 """Those of handlers/triggers.py."""
 _ATTEMPTS: Final = 3
