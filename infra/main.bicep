@@ -17,10 +17,10 @@ param environmentName string
 })
 param location string
 
-@description('Resource group to create or use. Empty: rg-ENVIRONMENT.')
+@description('Resource group to create, used by nothing else: azd down deletes it. Empty: rg-ENVIRONMENT.')
 param resourceGroupName string = ''
 
-@description('Tags put on every resource beside azd-env-name.')
+@description('Tags put on every resource beside azd-env-name and wandb-finetune-relay.')
 param extraTags object = {}
 
 @description('Ids of the subscriptions whose accounts are looked after, comma-separated. Empty: the one deployed to. The vault\'s subscription must be among them.')
@@ -194,8 +194,11 @@ var abbreviations = loadJsonContent('abbreviations.json')
 var defaultSettings = loadJsonContent('app-settings.json')
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var groupName = empty(resourceGroupName) ? '${abbreviations.resourceGroup}${environmentName}' : resourceGroupName
+// With the second, infra/hooks/ knows this deployment's resource group from that of another azd
+// project whose environment has the same name.
 var tags = union(extraTags, {
   'azd-env-name': environmentName
+  'wandb-finetune-relay': token
 })
 var watchedText = empty(watchedSubscriptionIds) ? subscription().subscriptionId : replace(watchedSubscriptionIds, ' ', '')
 var watched = split(toLower(watchedText), ',')
@@ -278,6 +281,7 @@ module network 'modules/network.bicep' = if (privateNetworking) {
     tags: tags
     addressPrefix: virtualNetworkAddressPrefix
     natGatewayId: natGatewayId
+    hasVaultEndpoint: vaultIsNew
   }
 }
 
@@ -334,6 +338,7 @@ module vaultTopics 'modules/system-topic.bicep' = [for (vaultId, index) in vault
     name: last(split(vaultTopicIds[index], '/'))
     isNew: !contains(existingTopics, toLower(vaultId))
     vaultName: last(split(vaultId, '/'))
+    token: token
     tags: tags
     actionGroupId: alertsEnabled ? alerts!.outputs.actionGroupId : ''
   }
@@ -358,9 +363,6 @@ module subscriptions 'modules/subscription.bicep' = [for (id, index) in watched:
     mayCancelJobs: mayWrite && onWandbStop == 'cancel'
     actionGroupId: alertsEnabled ? alerts!.outputs.actionGroupId : ''
   }
-  dependsOn: [
-    group
-  ]
 }]
 
 module vaultDeadLetters 'modules/dead-letter-access.bicep' = [for (vaultId, index) in vaultIds: {
@@ -450,3 +452,6 @@ output WANDB_SECRET_NAMES string = join(secretNames, ' ')
 output ACCOUNT_TOPIC_IDS string = join(accountTopicIds, ' ')
 output VAULT_TOPIC_IDS string = join(vaultTopicIds, ' ')
 output EVENT_SUBSCRIPTION_SUFFIX string = token
+output NOTICES_TOPIC_NAME string = noticesTopicEnabled ? '${abbreviations.eventGridTopic}${token}' : ''
+output VAULT_RIGHTS array = [for (vaultId, index) in vaultIds: vaultAccess[index].outputs.rights]
+output SUBSCRIPTION_RIGHTS array = [for (id, index) in watched: subscriptions[index].outputs.rights]

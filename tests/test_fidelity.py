@@ -11,7 +11,7 @@ from tests.live.settings import BASIC, OPTIONAL
 ROOT = Path(__file__).resolve().parents[1]
 FIDELITY = (ROOT / "docs" / "fidelity.md").read_text()
 LIVE = "".join(path.read_text() for path in (ROOT / "tests" / "live").glob("test_live_*.py"))
-TESTS = set(re.findall(r"^async def (test_\w+)", LIVE, re.M))
+TESTS = set(re.findall(r"^(?:async )?def (test_\w+)", LIVE, re.M))
 ROWS = [
     [cell.strip() for cell in line.strip("| ").split(" | ")]
     for part in re.split(r"^## ", FIDELITY, flags=re.MULTILINE)

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from dev.sandbox import delivery, faults, notices, settings
-from dev.sandbox.arm import accounts, vault_store
+from dev.sandbox.arm import accounts, deployed, vault_store
 from dev.sandbox.http import Call, Handler, Routes, json_response
 from dev.sandbox.openai import jobs
 from dev.sandbox.store import World
@@ -170,6 +170,7 @@ def routes(world: World) -> Handler:
     add("PUT", "vaults/<vault>/secrets/<secret>", lambda call: _put_secret(world, call))
     add("PUT", "vaults/<vault>/access", lambda call: _put_access(world, call))
     table.add("POST", "/_sandbox/events", deliver)
+    deployed.control(table, world)
     jobs.control(table, world)
     runs.control(table, world)
 

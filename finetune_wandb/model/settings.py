@@ -306,7 +306,8 @@ class Settings:
     )
     """Token scope of the fine-tuning API. Newer accounts may want https://ai.azure.com/.default."""
     sandbox_url: str = _setting("", _optional_url, "the sandbox's address")
-    """Set: all Azure traffic goes to the sandbox at this address. Default: to Azure."""
+    """Set: all Azure traffic goes to the sandbox at this address. Default: to Azure. An app that runs
+    in Azure refuses it."""
 
     @property
     def default_secret(self) -> SecretRef:
@@ -360,6 +361,11 @@ def read_settings(source: Mapping[str, str]) -> Settings:
         except (ValueError, NoticeError) as error:
             remedy = f"set {name} to {item.metadata['value']}"
             problems.append(SettingsError(str(error), subject=name, remedy=remedy))
+    # Azure gives every app its name.
+    if values.get("sandbox_url") and source.get("WEBSITE_SITE_NAME"):
+        cause = "would send the app's requests and tokens elsewhere; it is for development only"
+        remedy = "remove SANDBOX_URL from the app's settings"
+        problems.append(SettingsError(cause, subject="SANDBOX_URL", remedy=remedy))
     if not problems:
         problems = _contradictions(values)
     if problems:

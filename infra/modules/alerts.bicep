@@ -20,16 +20,24 @@ param emails array
 @description('How long no relay tick may succeed.')
 param relaySilenceWindow string
 
+@description('When this deployment began: the first tick has an hour to come.')
+param deployedAt string = utcNow('yyyy-MM-ddTHH:mm:ss')
+
 var failingQuery = '''
 AppRequests
 | where Success == false
 | summarize Failures = sum(ItemCount) by Name
 | where Failures > 5
 '''
-var stoppedQuery = '''
-AppRequests
-| where Name == "relay_timer" and Success == true
+var stoppedTemplate = '''
+union
+  (AppRequests
+  | where Name == "relay_timer" and Success == true
+  | project TimeGenerated),
+  (print TimeGenerated = now()
+  | where TimeGenerated < datetime(DEPLOYED) + 1h)
 '''
+var stoppedQuery = replace(stoppedTemplate, 'DEPLOYED', deployedAt)
 // Messages that ticks sent, less those that were worked off.
 var behindQuery = '''
 union

@@ -15,12 +15,19 @@ param addressPrefix string
 @description('Resource id of a NAT gateway, or empty.')
 param natGatewayId string
 
-var zoneNames = [
+@description('Whether a new vault gets a private endpoint here.')
+param hasVaultEndpoint bool
+
+// An empty zone for vaults would hide the address of every existing vault that has a private
+// endpoint elsewhere, so there is one only for a new vault.
+var vaultZone = 'privatelink${replace(environment().suffixes.keyvaultDns, '.vault.', '.vaultcore.')}'
+var zoneNames = concat([
   'privatelink.blob.${environment().suffixes.storage}'
   'privatelink.queue.${environment().suffixes.storage}'
   'privatelink.table.${environment().suffixes.storage}'
-  'privatelink${replace(environment().suffixes.keyvaultDns, '.vault.', '.vaultcore.')}'
-]
+], hasVaultEndpoint ? [
+  vaultZone
+] : [])
 
 module network 'br/public:avm/res/network/virtual-network:0.10.1' = {
   name: '${deployment().name}-network'
@@ -38,6 +45,8 @@ module network 'br/public:avm/res/network/virtual-network:0.10.1' = {
         // What Flex Consumption asks for.
         delegation: 'Microsoft.App/environments'
         natGatewayResourceId: empty(natGatewayId) ? null : natGatewayId
+        // Newer API versions give a subnet no way out unless it is asked for.
+        defaultOutboundAccess: empty(natGatewayId) ? true : null
       }
       {
         name: 'endpoints'
@@ -57,6 +66,8 @@ module zones 'br/public:avm/res/network/private-dns-zone:0.8.1' = [for (zone, in
       {
         virtualNetworkResourceId: network.outputs.resourceId
         registrationEnabled: false
+        // Further vaults, whose endpoints are elsewhere, are looked up in the public DNS.
+        resolutionPolicy: zone == vaultZone ? 'NxDomainRedirect' : 'Default'
       }
     ]
     enableTelemetry: false
@@ -68,4 +79,4 @@ output endpointSubnetId string = network.outputs.subnetResourceIds[1]
 output blobZoneId string = zones[0].outputs.resourceId
 output queueZoneId string = zones[1].outputs.resourceId
 output tableZoneId string = zones[2].outputs.resourceId
-output vaultZoneId string = zones[3].outputs.resourceId
+output vaultZoneId string = hasVaultEndpoint ? zones[3].outputs.resourceId : ''

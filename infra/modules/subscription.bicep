@@ -38,6 +38,7 @@ param actionGroupId string
 var openAiUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
 // Cognitive Services OpenAI Contributor: that, and cancels jobs.
 var openAiContributor = 'a001fd3d-188f-4b5d-821b-7da978bf7442'
+var jobsRoleId = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', mayCancelJobs ? openAiContributor : openAiUser)
 var accountsRoleId = guid(subscription().id, environmentName, token, 'accounts')
 var readActions = [
   // Reads one account and lists them all: the event tells nothing but an id.
@@ -88,14 +89,15 @@ resource accountsAssignment 'Microsoft.Authorization/roleAssignments@2022-04-01'
   }
 }
 
-module readJobs 'br/public:avm/res/authorization/role-assignment/sub-scope:0.1.1' = {
-  name: 'read-jobs-${token}'
-  params: {
+// A plain resource: infra/hooks/ takes it back by its name. AVM's module made the same name from
+// the same parts, so deployments that used it keep their assignment.
+resource readJobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(subscription().subscriptionId, jobsRoleId, principalId)
+  properties: {
     principalId: principalId
     principalType: 'ServicePrincipal'
-    roleDefinitionIdOrName: mayCancelJobs ? openAiContributor : openAiUser
+    roleDefinitionId: jobsRoleId
     description: 'Reads fine-tuning jobs, their events, checkpoints and result files.'
-    enableTelemetry: false
   }
 }
 
@@ -106,6 +108,7 @@ module topic 'system-topic.bicep' = {
     name: last(split(topicId, '/'))
     isNew: topicIsNew
     vaultName: ''
+    token: token
     tags: tags
     actionGroupId: actionGroupId
   }
@@ -114,4 +117,14 @@ module topic 'system-topic.bicep' = {
   ]
 }
 
+// What the settings give: infra/hooks/ takes back what an earlier deployment gave beyond it.
+output rights object = {
+  assignments: [
+    accountsAssignment.id
+    readJobs.id
+  ]
+  roles: [
+    accountsRole.id
+  ]
+}
 output topicPrincipalId string = topic.outputs.principalId

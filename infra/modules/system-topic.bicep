@@ -11,6 +11,9 @@ param isNew bool
 @description('Name of the vault; empty for the events of the subscription.')
 param vaultName string
 
+@description('Token that makes names unique.')
+param token string
+
 @description('Tags.')
 param tags object
 
@@ -44,7 +47,8 @@ resource present 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = if (!i
 module deadLetterAlert 'br/public:avm/res/insights/metric-alert:0.4.1' = if (!empty(actionGroupId)) {
   name: '${deployment().name}-alert'
   params: {
-    name: '${name}-dead-letters'
+    // A topic that existed may serve several deployments, each with an alert of its own.
+    name: isNew ? '${name}-dead-letters' : '${name}-dead-letters-${token}'
     alertDescription: 'Events could not be delivered to the function app and were set aside as dead letters. docs/troubleshooting.md, "Events do not arrive".'
     severity: 2
     evaluationFrequency: 'PT15M'
@@ -75,4 +79,4 @@ module deadLetterAlert 'br/public:avm/res/insights/metric-alert:0.4.1' = if (!em
   }
 }
 
-output principalId string = isNew ? (topic!.outputs.systemAssignedMIPrincipalId ?? '') : present!.identity.principalId
+output principalId string = isNew ? (topic!.outputs.?systemAssignedMIPrincipalId ?? '') : (present.?identity.?principalId ?? '')

@@ -160,3 +160,19 @@ resource addPolicies 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (
     description: 'Adds access policies for the identities of Azure OpenAI accounts.'
   }
 }
+
+// What the settings give: infra/hooks/ takes back what an earlier deployment gave beyond it.
+output rights object = {
+  vaultId: vault.id
+  assignments: concat(usesAccessPolicies ? [] : [
+    readSecrets!.id
+  ], mayAssign ? [
+    assignRoles!.id
+  ] : [], mayAddPolicies ? [
+    addPolicies!.id
+  ] : [])
+  roles: mayAddPolicies ? [
+    policyWriter!.id
+  ] : []
+  secretPermissions: usesAccessPolicies ? (mayWriteSecrets ? readAndWrite : readOnly) : []
+}

@@ -3,7 +3,6 @@
 Reads the syntax tree of tree-sitter; what Azure makes of it is not known here.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,7 +36,6 @@ class Block:
 
     symbol: str
     source: str
-    existing: bool
     body: Node
     properties: dict[str, Node] = field(default_factory=dict)
 
@@ -103,11 +101,6 @@ class BicepFile:
             if node.type == "variable_declaration"
         }
 
-    def output_uses(self) -> Iterator[tuple[str, str]]:
-        """Yield (module symbol, output name) for each SYMBOL[...]!.outputs.NAME in the file."""
-        pattern = r"\b(\w+)(?:\[\w+\])?!?\.outputs\.\??(\w+)"
-        yield from re.findall(pattern, self.source.decode())
-
     def _blocks(self, kind: str) -> dict[str, Block]:
         found = {}
         for node in self.root.named_children:
@@ -118,8 +111,6 @@ class BicepFile:
             found[text(symbol)] = Block(
                 text(symbol),
                 string(source),
-                any(child.type == "existing" for child in node.children)
-                or b" existing " in node.text.split(b"{")[0],
                 body,
                 entries(body),
             )
@@ -154,15 +145,6 @@ def entries(node: Node) -> dict[str, Node]:
 def strings(node: Node) -> list[str]:
     """Return every string literal below a node."""
     return [string(item) for item in walk(node) if item.type == "string"]
-
-
-def problems(root: Node) -> list[str]:
-    """Return where the parser found something that is not Bicep."""
-    return [
-        f"line {node.start_point.row + 1}: {text(node)[:60]!r}"
-        for node in walk(root)
-        if node.type == "ERROR" or node.is_missing
-    ]
 
 
 def _arguments(decorators: list[Node], name: str) -> list[str]:

@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import azure.functions as func
-import pytest
 from azure.functions.decorators.queue import QueueTrigger
 
 from finetune_wandb.flows.app import Deps
@@ -76,7 +74,11 @@ def _settings_block() -> dict[str, str]:
 
 def test_default_settings_are_the_code_s() -> None:
     listed = json.loads((INFRA / "app-settings.json").read_text())
-    expected = {name: value for name, value in defaults().items() if value is not None}
+    expected = {
+        name: value
+        for name, value in defaults().items()
+        if value is not None and name != "SANDBOX_URL"  # only of laptops
+    }
     assert listed == expected, (
         f"infra/app-settings.json should be:\n{json.dumps(expected, indent=2)}"
     )
@@ -84,7 +86,7 @@ def test_default_settings_are_the_code_s() -> None:
 
 def test_settings_of_the_app_are_exactly_those_it_reads() -> None:
     listed = json.loads((INFRA / "app-settings.json").read_text())
-    assert set(listed) | set(_settings_block()) == set(defaults())
+    assert set(listed) | set(_settings_block()) == set(defaults()) - {"SANDBOX_URL"}
 
 
 def test_settings_without_default_are_computed() -> None:
@@ -165,90 +167,12 @@ def test_containers_are_those_of_package_and_dead_letters() -> None:
     assert re.findall(r"\w+", listed) == ["deploymentContainer", "deadLetterContainer"]
 
 
-@pytest.mark.parametrize("path", sorted((INFRA / "hooks" / "event-subscriptions").glob("*.json")))
-def test_function_of_an_event_subscription_exists(path: Path) -> None:
-    body = json.loads(path.read_text())["properties"]
-    function = body["destination"]["properties"]["resourceId"].rpartition("/")[2]
-    assert function in function_names()
-
-
-@pytest.mark.parametrize("hook", ["postdeploy.sh", "postdeploy.ps1"])
-def test_functions_waited_for_exist(hook: str) -> None:
-    text = (INFRA / "hooks" / hook).read_text()
-    waited = set(re.findall(r"^(?:wait_for_function|Wait-Function) '?(\w+)'?$", text, re.M))
-    assert waited == {"account_event", "vault_event"}
-    assert waited <= function_names()
-
-
-@pytest.mark.parametrize("hook", ["postdeploy.sh", "postdeploy.ps1"])
-def test_variables_of_the_hook_are_outputs_of_the_template(hook: str) -> None:
-    text = (INFRA / "hooks" / hook).read_text()
-    used = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", text)) - {"POLL_SECONDS", "POLL_TIMES"}
-    assert used
+def test_variables_of_the_hooks_are_outputs_of_the_template() -> None:
+    used = {
+        name
+        for path in (INFRA / "hooks").glob("*.py")
+        for name in re.findall(r'output\(\s*"(\w+)"|\("([A-Z]\w+_IDS)"', path.read_text())
+        for name in name
+    } - {""}
+    assert len(used) >= 8
     assert used <= read("main.bicep").outputs
-
-
-def test_alerts_search_for_what_the_code_logs() -> None:
-    logged = {
-        value.value
-        for path in CODE
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "log"
-        for value in node.args[:1]
-        if isinstance(value, ast.Constant) and isinstance(value.value, str)
-    }
-    # Where a query picks a line apart, its pieces are in one line, in their order.
-    alerts = read("modules/alerts.bicep")
-    queries = [text(value) for name, value in alerts.variables.items() if name.endswith("Query")]
-    assert queries
-    searched = 0
-    for query in queries:
-        for head in re.findall(r'Message startswith "([^"]+)"', query):
-            assert any(line.startswith(head) for line in logged), head
-            searched += 1
-        for pattern in re.findall(r"parse Message with ([^\n]+)", query):
-            pieces = map(re.escape, re.findall(r'"([^"]+)"', pattern))
-            assert any(re.match(".*".join(pieces), line) for line in logged), pattern
-            searched += 1
-        for part in re.findall(r'Message contains ": its ([^"]+)"', query):
-            assert any(part in line for line in logged), part
-            searched += 1
-    assert searched >= 6
-
-
-def test_alert_finds_the_lag_in_the_line_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    from finetune_wandb.flows.jobs import report_job
-    from finetune_wandb.model.telemetry import NoTelemetry
-    from finetune_wandb.relay.passes.job_pass import JobOutcome
-
-    caplog.set_level("INFO")
-    outcome = JobOutcome("ftjob-1", "live", values=3, lag_s=712.34)
-    account: Any = SimpleNamespace(key="/subscriptions/s", name="a")
-    app: Any = SimpleNamespace(telemetry=NoTelemetry())
-    report_job(outcome, account, app)
-    (line,) = caplog.messages
-    query = text(read("modules/alerts.bicep").variables["lateQuery"])
-    start, part = re.findall(r'(?:startswith|contains) "([^"]+)"', query)
-    assert line.startswith(start)
-    assert part in line
-    pattern = re.search(r'extract\("([^"]+)", 1', query)
-    assert pattern
-    found = re.search(pattern.group(1), line)
-    assert found
-    assert float(found.group(1)) == 712.3
-
-
-def test_alerts_name_causes_and_functions_that_exist() -> None:
-    from finetune_wandb.model.causes import causes
-
-    alerts = read("modules/alerts.bicep")
-    query = text(alerts.variables["keyQuery"])
-    codes = re.search(r'matches regex "([\w|]+)"', query)
-    assert codes
-    assert set(codes.group(1).split("|")) <= set(causes())
-    functions = set(re.findall(r'Name == "(\w+)"', alerts.source.decode()))
-    assert functions
-    assert functions <= function_names()

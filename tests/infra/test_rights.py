@@ -1,4 +1,4 @@
-"""Who may do what: role ids, the condition, and the custom role's actions."""
+"""Role ids and the condition; test_previews.py holds who gets which right."""
 
 import re
 from pathlib import Path
@@ -81,35 +81,6 @@ def test_condition_lets_one_role_be_given_and_two_be_taken_from_service_principa
         clause.format(verb=verb, side=side, role=roles)
         for verb, side, roles in (("write", "Request", role), ("delete", "Resource", EITHER))
     )
-
-
-def test_condition_is_set_when_the_right_is_rbac_administrator() -> None:
-    assign = read("modules/vault-access.bicep").resources["assignRoles"]
-    body = text(assign.body)
-    assert "condition: roleAssignmentRight == 'conditioned' ? assignCondition : null" in body
-    assert "conditionVersion: roleAssignmentRight == 'conditioned' ? '2.0' : null" in body
-
-
-def test_custom_role_can_change_accounts_and_nothing_else() -> None:
-    file = read("modules/subscription.bicep")
-    assert strings(file.variables["writeActions"]) == ["Microsoft.CognitiveServices/accounts/write"]
-    reads = strings(file.variables["readActions"])
-    assert all(action.endswith("/read") for action in reads)
-    assert "Microsoft.CognitiveServices/accounts/read" in reads
-    body = text(file.resources["accountsRole"].body)
-    assert "actions: mayWrite ? concat(readActions, writeActions) : readActions" in body
-    assert "dataActions" not in body
-
-
-def test_no_right_to_write_is_given_when_the_app_only_observes() -> None:
-    main = read("main.bicep")
-    assert text(main.variables["mayWrite"]) == "applyMode != 'observe'"
-    right = text(main.modules["vaultAccess"].body)
-    assert "roleAssignmentRight: mayWrite ? roleAssignmentRight : 'none'" in right
-    assert "mayWriteSecrets: mayWrite && rotation == 'mint'" in right
-    subscription = text(main.modules["subscriptions"].body)
-    assert "mayWrite: mayWrite" in subscription
-    assert "mayCancelJobs: mayWrite && onWandbStop == 'cancel'" in subscription
 
 
 def test_principal_type_is_given_when_a_role_is_assigned() -> None:

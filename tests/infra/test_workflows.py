@@ -51,6 +51,7 @@ def test_make_targets_of_the_workflows_exist() -> None:
 def test_python_version_is_the_same_everywhere() -> None:
     version = (ROOT / ".python-version").read_text().strip()
     assert f"version: '{version}'" in (ROOT / "infra" / "modules" / "app.bicep").read_text()
+    assert f'_PYTHON: Final = "{version}"' in (ROOT / "infra" / "hooks" / "checks.py").read_text()
 
 
 def test_deploy_passes_parameters_that_exist() -> None:

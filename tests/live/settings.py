@@ -17,6 +17,7 @@ OPTIONAL = (
     "LIVE_SLOW",
     "LIVE_APP_URL",
     "LIVE_APP_KEY",
+    "LIVE_AZD",
     "LIVE_APP_SIGNED_IN",
     "LIVE_GROUP_ID",
     "LIVE_LOG_WORKSPACE_ID",

@@ -42,6 +42,15 @@ def test_what_every_account_uses_is_allowed_when_only_others_are_named() -> None
     assert settings.allowed_secrets == ("wandb-api-key", "team-key")
 
 
+def test_sandbox_is_refused_when_the_app_runs_in_azure() -> None:
+    sandbox = {"SANDBOX_URL": "http://127.0.0.1:7700"}
+    assert read_settings(GIVEN | sandbox).sandbox_url == "http://127.0.0.1:7700"
+    with pytest.raises(SettingsProblems) as caught:
+        read_settings(GIVEN | sandbox | {"WEBSITE_SITE_NAME": "func-x"})
+    assert [problem.subject for problem in caught.value.problems] == ["SANDBOX_URL"]
+    assert "remove SANDBOX_URL" in caught.value.remedy
+
+
 @pytest.mark.parametrize("name", ["https://kv-team.vault.azure.net", "kv_team", "kv", "kv-"])
 def test_allowed_vault_is_refused_when_it_is_no_vault_name(name: str) -> None:
     with pytest.raises(SettingsProblems) as caught:

@@ -5,6 +5,8 @@ from aiohttp import web
 from dev.sandbox.arm import (
     accounts,
     arm,
+    deployed,
+    offers,
     role_definitions,
     roles,
     subscriptions,
@@ -40,7 +42,9 @@ def routes(world: World) -> Handler:
     subscriptions.add_routes(world, table)
     accounts.add_routes(world, table)
     vault_resources.add_routes(world, table)
-    role_definitions.add_routes(table)
+    deployed.add_routes(world, table)
+    offers.add_routes(world, table)
+    role_definitions.add_routes(world, table)
     roles.add_routes(world, table, lambda scope: _check_scope(world, scope))
 
     async def answer(call: Call) -> web.StreamResponse:

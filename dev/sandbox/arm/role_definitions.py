@@ -1,16 +1,21 @@
 """Azure's built-in roles that the project deals with: names, GUIDs and what they allow on secrets.
 
+Custom roles are kept as they are put; they allow nothing here.
+
 Source: Microsoft's list of built-in roles, checked 24 Nov 2026. Data actions are given for the
 roles whose data actions matter here, no other permissions are played.
 """
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
-from dev.sandbox.arm.arm import ArmError, ArmRoutes
+from dev.sandbox.arm.arm import ArmError, ArmRoutes, read_object
 from dev.sandbox.http import Call, json_response
+from dev.sandbox.store import World
 
 TYPE = "Microsoft.Authorization/roleDefinitions"
 
@@ -66,8 +71,19 @@ _DATA_ACTIONS = {
 _ROLE_NAME = re.compile(r"roleName eq '([^']*)'", re.IGNORECASE)
 
 
-def is_known(guid: str) -> bool:
-    return guid.lower() in _ROLES
+@dataclass
+class Custom:
+    """Custom roles by GUID."""
+
+    roles: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def _custom(world: World) -> dict[str, dict[str, Any]]:
+    return world.part("custom roles", Custom).roles
+
+
+def is_known(world: World, guid: str) -> bool:
+    return guid.lower() in _ROLES or guid.lower() in _custom(world)
 
 
 def allows(guid: str, data_action: str) -> bool:
@@ -115,14 +131,35 @@ def _body(scope: str, guid: str) -> dict[str, Any]:
     }
 
 
-async def _get(call: Call) -> web.Response:
+def _get(world: World, call: Call) -> web.Response:
     guid = call.params["name"].lower()
+    if guid in _custom(world):
+        return json_response(_custom(world)[guid])
     if guid not in _ROLES:
         raise not_defined(guid)
     return json_response(_body(call.params["scope"], guid))
 
 
-async def _list(call: Call) -> web.Response:
+def _put(world: World, call: Call) -> web.Response:
+    guid, scope = call.params["name"].lower(), call.params["scope"]
+    subscription = "/".join(scope.split("/")[:3])
+    body = {
+        "id": f"{subscription}/providers/{TYPE}/{guid}",
+        "name": guid,
+        "type": TYPE,
+        "properties": read_object(call).get("properties") or {},
+    }
+    status = 200 if guid in _custom(world) else 201
+    _custom(world)[guid] = body
+    return json_response(body, status)
+
+
+def _delete(world: World, call: Call) -> web.Response:
+    found = _custom(world).pop(call.params["name"].lower(), None)
+    return web.Response(status=204) if found is None else json_response(found)
+
+
+def _list(world: World, call: Call) -> web.Response:
     match = _ROLE_NAME.search(call.query.get("$filter", ""))
     wanted = match.group(1).lower() if match else None
     scope = call.params["scope"]
@@ -133,11 +170,27 @@ async def _list(call: Call) -> web.Response:
                 for guid, name in _ROLES.items()
                 if wanted is None or name.lower() == wanted
             ]
+            + [
+                role
+                for role in _custom(world).values()
+                if role["id"].lower().startswith("/".join(scope.split("/")[:3]).lower() + "/")
+                and wanted in (None, role["properties"]["roleName"].lower())
+            ]
         }
     )
 
 
-def add_routes(table: ArmRoutes) -> None:
-    """Register reading of role definitions at any scope."""
-    table.add_extension("GET", f"providers/{TYPE}/{{name}}", _get)
-    table.add_extension("GET", f"providers/{TYPE}", _list)
+def add_routes(world: World, table: ArmRoutes) -> None:
+    """Register role definitions at any scope; only custom ones can be changed."""
+
+    def on(method: str, path: str, answer: Callable[[World, Call], web.Response]) -> None:
+        async def handle(call: Call) -> web.Response:
+            return answer(world, call)
+
+        table.add_extension(method, path, handle)
+
+    one = f"providers/{TYPE}/{{name}}"
+    on("GET", one, _get)
+    on("PUT", one, _put)
+    on("DELETE", one, _delete)
+    on("GET", f"providers/{TYPE}", _list)

@@ -127,7 +127,7 @@ def _wanted(call: Call) -> dict[str, Any]:
 def _put(world: World, call: Call, check_scope: Callable[[str], None]) -> web.Response:
     name, scope = _name(call), call.params["scope"]
     wanted = _wanted(call)
-    if not role_definitions.is_known(wanted["role"]):
+    if not role_definitions.is_known(world, wanted["role"]):
         raise role_definitions.not_defined(wanted["role"])
     check_scope(scope)
     principal = wanted["principalId"]

@@ -1,7 +1,6 @@
-"""Subscriptions, resource groups and the generic resource list: made up as they are asked for.
+"""Subscriptions, made up as they are asked for: one exists as soon as a path names it.
 
-A subscription or group exists as soon as a path names it. The generic tags API is played only
-as far as it matters: it fails for Cognitive Services accounts.
+The generic tags API is played only as far as it matters: it fails for Cognitive Services accounts.
 """
 
 from dataclasses import dataclass, field
@@ -10,10 +9,9 @@ from typing import Any
 from aiohttp import web
 
 from dev.sandbox import tokens
-from dev.sandbox.arm import accounts, arm, vault_store
+from dev.sandbox.arm import accounts
 from dev.sandbox.arm.arm import ArmError, ArmRoutes
 from dev.sandbox.http import Call, json_response
-from dev.sandbox.shelf import Shelf
 from dev.sandbox.store import World
 
 
@@ -46,29 +44,8 @@ def _subscription(identifier: str) -> dict[str, Any]:
     }
 
 
-def _group(subscription: str, name: str) -> dict[str, Any]:
-    return {
-        "id": f"/subscriptions/{subscription}/resourceGroups/{name}",
-        "name": name,
-        "type": "Microsoft.Resources/resourceGroups",
-        "location": "swedencentral",
-        "tags": {},
-        "properties": {"provisioningState": "Succeeded"},
-    }
-
-
-def _resources(world: World, subscription: str) -> list[dict[str, Any]]:
-    shelves = (accounts.state(world).shelf, vault_store.state(world).shelf)
-    found = []
-    for shelf in shelves:
-        for item in shelf:
-            if item.body["id"].split("/")[2].lower() == subscription.lower():
-                found.append(item.body)
-    return found
-
-
 def add_routes(world: World, table: ArmRoutes) -> None:
-    """Register subscriptions, groups, the resource list and the tags API of accounts."""
+    """Register subscriptions and the tags API of accounts."""
 
     async def list_subscriptions(_call: Call) -> web.Response:
         note(world, world.default_subscription)
@@ -77,27 +54,6 @@ def add_routes(world: World, table: ArmRoutes) -> None:
 
     async def get_subscription(call: Call) -> web.Response:
         return json_response(_subscription(call.params["subscription"]))
-
-    async def get_group(call: Call) -> web.Response:
-        return json_response(_group(call.params["subscription"], call.params["group"]))
-
-    async def list_groups(call: Call) -> web.Response:
-        subscription = call.params["subscription"]
-        names = {
-            resource["id"].split("/")[4].lower(): resource["id"].split("/")[4]
-            for resource in _resources(world, subscription)
-        }
-        return json_response({"value": [_group(subscription, name) for name in names.values()]})
-
-    async def list_resources(call: Call) -> web.Response:
-        text = call.query.get("$filter", "").lower()
-        shelf: Shelf[dict[str, Any]] = Shelf()
-        for body in _resources(world, call.params["subscription"]):
-            if not text or f"'{body['type'].lower()}'" in text:
-                names = ("id", "name", "type", "location", "tags", "kind", "sku", "identity")
-                shelf.put(body["id"], {name: body[name] for name in names if name in body})
-        scope = f"/subscriptions/{call.params['subscription']}"
-        return arm.list_page(world, call, shelf, scope, dict)
 
     async def write_tags(call: Call) -> web.Response:
         scope = call.params["scope"]
@@ -113,9 +69,6 @@ def add_routes(world: World, table: ArmRoutes) -> None:
 
     table.add("GET", "/subscriptions", list_subscriptions)
     table.add("GET", "/subscriptions/{subscription}", get_subscription)
-    table.add("GET", "/subscriptions/{subscription}/resourceGroups", list_groups)
-    table.add("GET", "/subscriptions/{subscription}/resourceGroups/{group}", get_group)
-    table.add("GET", "/subscriptions/{subscription}/resources", list_resources)
     tags = "providers/Microsoft.Resources/tags/{name}"
     table.add_extension("PUT", tags, write_tags)
     table.add_extension("PATCH", tags, write_tags)

@@ -135,7 +135,13 @@ async def test_tags_api_fails_when_used_on_an_account(sandbox: Client) -> None:
         ("PUT", account_path("new"), {"location": "x"}, 400, "InvalidRequestContent"),
         ("PUT", account_path("new"), [], 400, "InvalidRequestContent"),
         ("POST", account_path("new"), {}, 405, "MethodNotAllowed"),
-        ("GET", "/subscriptions/s/providers/Microsoft.Web/sites", None, 404, "InvalidResourceType"),
+        (
+            "GET",
+            "/subscriptions/s/providers/Microsoft.Batch/pools",
+            None,
+            404,
+            "InvalidResourceType",
+        ),
     ],
     ids=["get", "patch", "no-location", "no-kind", "no-object", "method", "type"],
 )
