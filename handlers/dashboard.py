@@ -158,7 +158,6 @@ def _needs(situation: Situation) -> list[dict[str, Any]]:
     """Return each cause that needs action with its remedy, an example and how often it is found."""
     causes: list[tuple[str, str, str]] = []
     for entry in filter(needs_action, situation.accounts):
-        # A change that was planned and not applied is a warning, and the account is unhealthy.
         blocked, warnings = (
             [item for item in entry.findings if item.severity == severity]
             for severity in ("blocked", "warning")

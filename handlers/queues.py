@@ -1,6 +1,6 @@
 """Queue triggers: read the message, do its work, keep the cause of what failed for good.
 
-A message that cannot be read is acknowledged: no other try would read it. One that fails at its
+A message that cannot be read is acknowledged, since a retry would not help. One that fails at its
 last try is kept with its cause, and its re-sync has ended, before the host gives it up.
 """
 

@@ -18,7 +18,7 @@ What the app checks on every account, and every cause code that a finding can ha
 
 Severities: **ok** needs no change; **warning** works but should change; **blocked** keeps the integration from
 working; **manual** is a step that only a person can take and that the relay does not need. An account is healthy
-when nothing is blocked and no change is left to make. A finding may be milder than its usual severity: a bad new
+when nothing is blocked. A finding may be milder than its usual severity: a bad new
 key is a warning while an older one is in use.
 
 *Clears on its own*: the app checks again soon without anyone taking action.

@@ -1,7 +1,7 @@
-"""Keeps a report and tells people what changed, once per change.
+"""Stores a report and publishes what changed, once per change.
 
-People are told of settled states only: a pause at Azure is no news. The id of a notice follows
-from what it says and when that was last said, so that one sent twice can be told from two.
+Only settled states are published; a temporary outage of Azure is not. The id of a notice follows
+from its content and from when the last one was sent, so that subscribers recognize a duplicate.
 """
 
 import uuid

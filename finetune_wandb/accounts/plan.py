@@ -1,4 +1,4 @@
-"""Turns findings into the ordered steps that clear them. Pure; whether they may run is policy's.
+"""Turns findings into the ordered steps that clear them. Pure; `apply.py` decides which may run.
 
 The order is the one in which Azure needs them: an identity first, then its access, then the
 record of what it has access to.

@@ -100,7 +100,7 @@ async def test_nothing_is_given_away_when_a_path_is_an_attack(driver: Driver, pa
     "method", ["PUT", "DELETE", "PATCH", "TRACE"], ids=lambda method: str(method)
 )
 async def test_method_is_refused_when_the_api_has_it_not(driver: Driver, method: str) -> None:
-    for path in ("resync", "resync/1", "status", "dashboard", "openapi.json", "health"):
+    for path in ("resync", "resync/1", "status", "dashboard", "audit", "openapi.json", "health"):
         status, text = await sent(driver, method, f"/api/{path}")
         assert (status, json.loads(text)["field"]) == (405, "method")
 

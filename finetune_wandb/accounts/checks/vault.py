@@ -1,6 +1,6 @@
 """Rules about the vault, the secret in it, the key that it holds, and who can read it.
 
-What is so about secret and key was found while the key was proved (`finetune_wandb/keys/in_use.py`),
+Findings about the secret and the key come from proving the key (`finetune_wandb/keys/in_use.py`),
 once for all accounts. Access is by role or by policy, with no excess rights.
 """
 

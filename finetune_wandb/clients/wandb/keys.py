@@ -1,7 +1,7 @@
-"""W&B keys: whose one is and what it may write to; making, listing and deleting keys of its user.
+"""W&B keys: who owns a key and where it can write; making, listing and deleting keys of its user.
 
 The operations are the SDK's own (wandb 0.31.0: `Viewer`, apis/_generated/is_project_read_only.py,
-apis/public/users.py). Only a clear no speaks against a key; everything else says nothing about it.
+apis/public/users.py). A key is rejected only on an explicit refusal; any other answer is inconclusive.
 """
 
 from typing import Any, Final

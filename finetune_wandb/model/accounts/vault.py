@@ -1,6 +1,6 @@
 """A Key Vault as ARM shows it, the roles and policies on it, and the secret inside.
 
-Says which roles give which rights; whether an account has enough is for `reconcile/checks`.
+Says which roles give which rights; whether an account has enough is for `accounts/checks`.
 """
 
 import uuid
