@@ -198,7 +198,10 @@ class JobPass:
         cursor, job, memory, sources = self.cursor, self.job, self.memory, self._sources
         if sources is None:
             return
+        known_at = memory.summary.newest_at
         taken = await sources.take(memory, offset=cursor.rows)
+        if taken.fresh or memory.summary.newest_at > known_at:
+            memory.value_seen_at = self._clock()
         cursor.notes = joined_notes(cursor.notes, sources.reading.notes)
         may_end = job.is_terminal and not memory.ended
         ends = may_end and sources.done and not sources.reading.events.unfinished

@@ -54,7 +54,7 @@ class Memory(Kept):
     files: dict[str, Any] = field(default_factory=dict)
     """Facts of the job's files, known once its artifacts are logged."""
     value_seen_at: float | None = None
-    """When the relay last met a new value, or a pause ended after it (unix seconds)."""
+    """When the relay last met a new value, or one of a step that is trained again (unix seconds)."""
     paused_at: float | None = None
     """Since when the job is paused (unix seconds); None while it is not."""
     paused_s: float = 0.0
@@ -109,8 +109,6 @@ class Memory(Kept):
             end = now if job.finished_at is None else min(now, job.finished_at)
             self.paused_s += max(end - self.paused_at, 0.0)
             self.paused_at = None
-            if self.value_seen_at is not None:
-                self.value_seen_at = now  # a pause is no stall
 
     def meter(self, job: Job, prices: Prices, now: float) -> Meter:
         """Return what the job has used and what that costs, until `now` (unix seconds)."""
