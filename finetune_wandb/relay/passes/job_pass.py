@@ -170,8 +170,13 @@ class JobPass:
             jobs, account, job, memory.hints, full=is_whole, with_checkpoints=with_checkpoints
         )
         if job.is_terminal:
-            done = () if context.full else memory.results_read
-            reading.result_files = tuple(file for file in job.result_files if file not in done)
+            # A file may have been named before it was whole: the last look reads it once more.
+            again = context.full or (is_last and not memory.file_looks)
+            done = () if again else memory.results_read
+            files = reading.result_files = tuple(one for one in job.result_files if one not in done)
+            # What was noted of a file is said again, or is no longer so.
+            notes = (note for note in cursor.notes if not any(file in note for file in files))
+            cursor.notes = tuple(notes)
         patient = not memory.ended and cursor.failures < _PATIENT_PASSES
         rows = stream_rows(jobs, account, reading, patient=patient)
         self._sources = Sources(job, reading, rows, self._options.best_checkpoint_metric)

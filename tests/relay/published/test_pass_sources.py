@@ -193,3 +193,33 @@ async def test_run_ends_only_when_a_long_listing_was_read_to_its_end() -> None:
     assert (stage.cursor.relay_state, stage.run.state) == ("ending", "finished")
     assert stage.api.calls.count("list_events") < 1600, "a few known events are met again"
     assert len(stage.values()) == len(set(stage.values())) == 1500
+
+
+async def test_differing_values_are_noted_when_a_job_trains_steps_again(stage: Stage) -> None:
+    """A job may go on from its last checkpoint: the values that came first stand."""
+    job = stage.api.put(body(), events=[event(n, train_loss=1 / n) for n in range(6, 0, -1)])
+    await stage.tick()
+    stage.now += 60
+    for n in (4, 5, 6):
+        again = {"id": f"again-{n}", "created_at": T0 + 100 + n}
+        job.events.insert(0, {**event(n, train_loss=9.0), **again})
+    await stage.tick()
+    job.body = body("succeeded")
+    await stage.finish()
+    assert [value for _, _, value in stage.values()] == [1 / n for n in range(1, 7)]
+    (note,) = stage.cursor.notes
+    assert note == (
+        "3 values of events and checkpoints differ from those already published and were left out,"
+        " the first at step 4: train_loss 0.25 and 9.0"
+    )
+
+
+@pytest.mark.parametrize("loss", [0.9, 0.5001])
+async def test_differing_values_of_checkpoints_are_noted(stage: Stage, loss: float) -> None:
+    checkpoint = {"id": "c", "step_number": 1, "metrics": {"step": 1, "train_loss": loss}}
+    job = body("succeeded")
+    stage.api.put(job, events=[event(1, train_loss=0.5)], checkpoints=[checkpoint])
+    await stage.finish()
+    assert [note.startswith("1 values of events") for note in stage.cursor.notes] == (
+        [True] if loss == 0.9 else []
+    )
