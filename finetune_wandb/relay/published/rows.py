@@ -105,14 +105,17 @@ def metrics_of(data: Mapping[str, Any]) -> dict[str, Number]:
 
 
 def read_metrics(data: Mapping[str, Any]) -> tuple[dict[str, Number], bool]:
-    """Return the metrics, and whether one of the numbers is not finite (text says so, too)."""
+    """Return the metrics, and whether a number of the training is not finite (text says so, too).
+
+    One of validation may say so for "no value".
+    """
     found: dict[str, Number] = {}
     finite = True
     for name, value in data.items():
         kind = type(value)
         if kind is float:
             if value - value != 0.0:  # true of infinities and of what is no number
-                finite = False
+                finite = finite and "valid" in name
             elif value != -1.0 and (own := metric_name(name)):  # the common case
                 if own not in found:
                     found[own] = value
@@ -121,7 +124,7 @@ def read_metrics(data: Mapping[str, Any]) -> tuple[dict[str, Number], bool]:
         elif kind is int:
             add_metric(found, name, value)
         elif kind is str:
-            finite = finite and value.lower() not in _NOT_FINITE
+            finite = finite and ("valid" in name or value.lower() not in _NOT_FINITE)
         elif value is not None and name not in _NOT_METRICS:
             for full, number in _walk(str(name), value, 1):
                 add_metric(found, full, number)

@@ -268,6 +268,16 @@ async def test_job_is_not_stalled_when_it_trains_steps_again() -> None:
     assert [alert.reason for alert in stage.run.alerts] == ["stalled"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), "NaN"])
+async def test_job_does_not_diverge_when_an_event_has_no_number_for_no_validation(
+    value: Any,
+) -> None:
+    stage = Stage(options=RelayOptions(alerts=ALL))
+    stage.api.put(body(), events=[event(1, train_loss=0.5, valid_loss=value)])
+    await stage.tick()
+    assert stage.run.alerts == []
+
+
 class Topic:
     """A topic that fails so many times, then takes notices."""
 
