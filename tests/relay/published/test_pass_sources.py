@@ -223,3 +223,14 @@ async def test_differing_values_of_checkpoints_are_noted(stage: Stage, loss: flo
     assert [note.startswith("1 values of events") for note in stage.cursor.notes] == (
         [True] if loss == 0.9 else []
     )
+
+
+async def test_all_messages_are_in_the_console_when_they_are_of_one_step(stage: Stage) -> None:
+    texts = ("Checkpoint created at step 100", "Full validation of step 100 begins")
+    events = [
+        {**event(100), "id": f"m{n}", "created_at": T0 + n, "message": text}
+        for n, text in enumerate(texts)
+    ]
+    stage.api.put(body("succeeded"), events=events)
+    await stage.finish()
+    assert [line.partition(" ")[2] for line in stage.run.output] == list(texts)
