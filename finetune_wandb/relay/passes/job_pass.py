@@ -99,6 +99,8 @@ class JobPass:
             cursor.error = cursor.remedy = ""
         self.is_stale = memory.ended and not job.is_terminal
         """The job object is older than what was relayed: it cannot live after its end."""
+        if self.is_stale:
+            self._note(f"Azure showed the job as {job.status} after its end; its run stays ended")
         if memory.asked is None:
             memory.asked = dict(job.hyperparameters)
         memory.see_status(job, context.clock())
