@@ -37,7 +37,8 @@ from finetune_wandb.relay.run.alerts import raise_alerts
 FRESH_S: Final = 60.0
 """A request without an outbox may begin this long after its cursor was stored, see SLOWEST_S."""
 _CHECKPOINTS_S: Final = 600.0
-"""How often the checkpoints of a running job are read: the best one is chosen while it runs."""
+"""How often the checkpoints of a running job are read, since the best one is chosen while it runs,
+and its events further into the past."""
 _REVIVED: Final = -1
 """Hash of no attributes: a request with content makes a pending run Running, so that it has to be
 set pending again, by the next pass where this one dies."""
@@ -168,8 +169,9 @@ class JobPass:
         with_checkpoints = is_whole or self._wants_checkpoints(now)
         if with_checkpoints:
             memory.checkpoints_at = now
+        hints = memory.hints.further() if with_checkpoints else memory.hints
         reading = await read_job(
-            jobs, account, job, memory.hints, full=is_whole, with_checkpoints=with_checkpoints
+            jobs, account, job, hints, full=is_whole, with_checkpoints=with_checkpoints
         )
         if job.is_terminal:
             # A file may have been named before it was whole: the last look reads it once more.

@@ -234,3 +234,20 @@ async def test_all_messages_are_in_the_console_when_they_are_of_one_step(stage: 
     stage.api.put(body("succeeded"), events=events)
     await stage.finish()
     assert [line.partition(" ")[2] for line in stage.run.output] == list(texts)
+
+
+async def test_value_is_in_the_run_ten_minutes_later_when_it_was_listed_late(stage: Stage) -> None:
+    """Minutes late, and behind more than a page of newer events."""
+    job = stage.api.put(body(), events=[event(n, train_loss=0.5) for n in range(300, 0, -1)])
+    stage.now = T0 + 301
+    await stage.tick()
+    job.events.insert(120, {**event(1000, valid_loss=0.4), "created_at": T0 + 180})
+    pages = []
+    for n in range(11):
+        stage.now += 60
+        job.events.insert(0, {**event(301 + n, train_loss=0.5), "created_at": int(stage.now) - 1})
+        before = stage.api.calls.count("list_events")
+        await stage.tick()
+        pages.append(stage.api.calls.count("list_events") - before)
+    assert (1000, "valid_loss", 0.4) in stage.values()
+    assert pages == [1] * 9 + [4, 1]
