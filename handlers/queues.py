@@ -89,12 +89,15 @@ async def handle(raw: func.QueueMessage, queue: Queue, deps: Deps) -> None:
     known = work_of(queue.name, body)
     try:
         with app.telemetry.span(source, trigger=message.trigger, subject=subject):
-            async with budgets.within(queue.budget_s, app, source, subject):
-                if message.by_tick:
+            budget = budgets.within(queue.budget_s, app, source, subject)
+            if message.by_tick:
+                async with budget:
                     await queue.handle(message, app)
-                    return
-                async with work.begun(str(raw.id), known, app) as is_wanted:
-                    if is_wanted:
+                return
+            async with work.begun(str(raw.id), known, app) as is_wanted:
+                # Inside: what is ended with its budget did not die with its process.
+                if is_wanted:
+                    async with budget:
                         await queue.handle(message, app)
     except Exception as error:  # raised again: an unexpected error must reach the status too
         if (raw.dequeue_count or 0) >= LAST_TRY:

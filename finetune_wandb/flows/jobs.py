@@ -4,6 +4,7 @@ The artifacts of finished jobs have messages of their own: logging them is slow.
 """
 
 import logging
+from contextlib import suppress
 from itertools import batched
 from typing import Final
 
@@ -91,6 +92,10 @@ async def _read_jobs(
     """
     jobs: list[Job] = []
     failures: list[JobOutcome] = []
+    noted: list[Problem] = []
+    if any(set(raw) == {"id"} for raw in message.jobs):
+        problems = await app.problems.list_all()
+        noted = [one for one in problems if one.source == Source.RELAY_JOBS]
     for raw in message.jobs:
         if set(raw) == {"id"}:
             job_id = str(raw["id"])
@@ -109,8 +114,15 @@ async def _read_jobs(
                 )
                 await app.problems.note(problem_of(error, Source.RELAY_JOBS, job_id))
                 continue
+            for problem in noted:
+                if problem.subject == job_id:
+                    await app.problems.clear(problem)
         if job := parse_job(raw):
             jobs.append(job)
+    if failures:
+        with suppress(AppError):  # their runs are not to be taken for crashed ones
+            unread = [outcome.job for outcome in failures]
+            await beat_runs(account, unread, ports=app.relay, clock=app.clock)
     return jobs, failures
 
 

@@ -65,15 +65,14 @@ def is_bad(cursor: Cursor) -> bool:
 async def read_situation(app: App) -> Situation:
     """Read the tables and count the queues."""
     # The jobs first: they come in many pages, one after the other.
-    cursors, accounts, keys, mints, problems, queues = await asyncio.gather(
+    cursors, accounts, keys, mints, aside, queues = await asyncio.gather(
         app.relay.cursors.list_cursors(),
         app.accounts.list_all(),
         app.reconcile.keys.list_all(),
         app.rotation.mints.list_all(),
-        app.problems.list_all(),
+        app.work.list_aside(),
         app.queues.counts(),
     )
-    aside = await app.work.list_aside()
     kept = Counter(work.queue for work in aside)
     changes = await asyncio.gather(
         *(
@@ -83,6 +82,8 @@ async def read_situation(app: App) -> Situation:
             for one in keys
         )
     )
+    # Last: rows of the other tables that could not be read are problems, too.
+    problems = await app.problems.list_all()
     return Situation(
         accounts=sorted((one for one in accounts if not one.deleted), key=lambda one: one.key),
         cursors=sorted(cursors, key=lambda one: (-(one.created_at or 0.0), one.job)),

@@ -13,6 +13,7 @@ from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.messages import account_messages, key_message
 from finetune_wandb.model.work import Problem, Source, problem_of
 from finetune_wandb.relay.passes.finder import Found
+from finetune_wandb.relay.ports import unexpected
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ async def tick(app: App) -> Found:
     """Run one tick. One account's failure is recorded and does not stop the others."""
     try:
         await work.look_after(app)
-    except AppError as lost:
+    except Exception as met:  # whatever it is, jobs are found and relayed
+        lost = met if isinstance(met, AppError) else unexpected(met, "looking after", _WORK)
         await app.problems.note(problem_of(lost, Source.RELAY_TIMER, _WORK))
     if app.finder.failing is None:
         app.finder.failing = {

@@ -12,7 +12,7 @@ from finetune_wandb.model.telemetry import NoTelemetry
 from finetune_wandb.model.work import RELAY
 from finetune_wandb.relay.passes.closing import JOB_DELETED
 from finetune_wandb.relay.passes.finder import Finder
-from tests.fakes import FakeQueue, Once
+from tests.fakes import FakeProblems, FakeQueue, Once, Open
 from tests.relay.stage import JOB, Stage, body, event
 
 
@@ -23,6 +23,7 @@ class World(Stage):
         super().__init__()
         self.queue = FakeQueue()
         self.finder = Finder(self.api, self.cursors, self.queue)
+        self.problems = FakeProblems()
 
     async def minute(self) -> None:
         """Let the timer tick and the worker do what it sent."""
@@ -32,16 +33,13 @@ class World(Stage):
         async def find(target: Any) -> Any:
             return self.account
 
-        async def note(problem: Any) -> bool:
-            return True
-
         app: Any = SimpleNamespace(
             accounts=SimpleNamespace(find_for_relay=find),
             relay=self.ports(),
             options=self.options,
             clock=lambda: self.now,
             finder=self.finder,
-            problems=SimpleNamespace(note=note),
+            problems=self.problems,
             telemetry=NoTelemetry(),
         )
         for message in messages:
@@ -98,3 +96,32 @@ async def test_run_goes_on_when_the_job_is_only_missing_from_a_listing() -> None
     world.api.jobs[JOB] = hidden
     await world.minute()
     assert run.state == "running"
+
+
+class Unlisted(Open):
+    """No listing has the jobs; they can be read one by one, or not."""
+
+    def __init__(self, world: World, *, readable: bool) -> None:
+        self._world, self._jobs, self._readable = world, dict(world.api.jobs), readable
+
+    async def before(self, call: str) -> None:
+        self._world.api.jobs = {} if call == "list_jobs" else dict(self._jobs)
+        if call == "read_job" and not self._readable:
+            raise UnavailableError("busy", subject="openai")
+
+
+async def test_run_is_kept_alive_while_its_job_is_neither_listed_nor_readable() -> None:
+    world = _world()
+    for _ in range(2):
+        await world.minute()
+    run = world.sink.runs[f"team/proj/{JOB}"]
+    posts = run.posts
+    world.api.gate = Unlisted(world, readable=False)
+    for _ in range(5):
+        await world.minute()
+    assert run.posts >= posts + 5
+    assert JOB in {one.subject for one in await world.problems.list_all()}
+    world.api.jobs = dict(world.api.gate._jobs)
+    world.api.gate = Unlisted(world, readable=True)
+    await world.minute()
+    assert await world.problems.list_all() == []

@@ -19,6 +19,7 @@ from tests.fakes import (
     Once,
     relay_account,
 )
+from tests.relay.stage import body
 
 ACCOUNT = relay_account()
 
@@ -77,3 +78,15 @@ async def test_other_problems_stay_when_a_process_starts() -> None:
     await stage.problems.note(Problem(source=Source.RELAY_TIMER, subject="work", cause="x"))
     await stage.problems.note(Problem(source=Source.RELAY_JOBS, subject="ftjob-1", cause="x"))
     assert await stage.tick() == ["work", "ftjob-1"]
+
+
+async def test_jobs_are_found_when_looking_after_messages_fails_in_a_new_way() -> None:
+    stage = Stage()
+    stage.jobs.put(body())
+
+    async def broken() -> list[Any]:
+        raise KeyError("no such column")
+
+    stage.app.work.list_open = broken
+    assert await stage.tick() == ["work"]
+    assert stage.queue.sent

@@ -11,6 +11,7 @@ from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.relay.job import Job, parse_job, reduce_job
 from finetune_wandb.relay.passes.ledger import Ledger
 from finetune_wandb.relay.published.rows import (
+    Conflicts,
     console_line,
     history_line,
     parse_checkpoint,
@@ -93,7 +94,7 @@ def test_rows_are_json_when_an_event_is_damaged(body: bytes) -> None:
     if event is None:
         return
     console_line(event, event.at or 0.0).encode()
-    for step, row in rows_of([event]).items():
+    for step, row in rows_of([event], (), Conflicts()).items():
         line = history_line(row, 0, row.at or 0.0, 0.0)
         assert json.loads(line)["step"] == step
         ledger = Ledger()
@@ -113,5 +114,5 @@ def test_checkpoints_are_rows_when_they_are_damaged(body: bytes) -> None:
     summary = Summary()
     summary.take_checkpoints(listed, Job("j", "running", hyperparameters={"n_epochs": 2}), "")
     orjson.dumps(summary.dump())
-    for row in rows_of([], listed).values():
+    for row in rows_of([], listed, Conflicts()).values():
         json.loads(history_line(row, 0, row.at or 0.0, 0.0))

@@ -9,6 +9,8 @@ import orjson
 import pytest
 
 from finetune_wandb.flows import resync
+from finetune_wandb.flows import work as work_flow
+from finetune_wandb.flows.app import Pause
 from finetune_wandb.model import work
 from finetune_wandb.model.errors import RejectedError, UnavailableError
 from finetune_wandb.model.messages import (
@@ -183,3 +185,23 @@ async def test_cause_is_in_the_status_when_a_message_takes_too_long() -> None:
     ((source, subject, cause),) = app.problems.known
     assert (source, subject) == ("relay_jobs", message.account)
     assert "seconds" in cause
+
+
+async def test_message_that_took_too_long_is_left_to_its_queue() -> None:
+    """It did not die with its process: a copy would run beside the one that the queue brings back."""
+    app = broken(KeyError("never asked"))
+    now = [1000.0]
+    app.clock = lambda: now[0]
+    app.queues, app.poison_looks = FakeQueue(), Pause(600.0)
+
+    async def hang(message: Message, app: Any) -> None:
+        await asyncio.Event().wait()
+
+    slow = replace(RECONCILE, handle=hang, budget_s=0.02)
+    message = AccountMessage(account=str(ACCOUNT.id), trigger="event")
+    for tries in (1, 2):
+        with pytest.raises(UnavailableError):
+            await handle(delivery(message.to_json(), tries), slow, deps_of(app))
+        now[0] += 630
+        await work_flow.look_after(app)
+    assert app.queues.sent == []

@@ -58,7 +58,7 @@ class AccountTable:
         await self._merge(account, native_seen=True)
 
     async def list_all(self) -> list[AccountReport]:
-        return [_report_of(row) for row in await self._table.query()]
+        return await self._table.items(_report_of)
 
     async def list_for_relay(self) -> list[RelayAccount]:
         return await self._for_relay("")
@@ -68,16 +68,17 @@ class AccountTable:
         return found[0] if found else None
 
     async def _for_relay(self, where: str) -> list[RelayAccount]:
-        rows = await self._table.query(
-            f"{where}in_scope eq true and deleted eq false", columns=_RELAY_COLUMNS
+        found = await self._table.items(
+            self._relay_account_of,
+            f"{where}in_scope eq true and deleted eq false",
+            columns=_RELAY_COLUMNS,
         )
-        return [
-            self._relay_account_of(row)
-            for row in rows
-            if row.get("endpoint") and row.get("project") and row.get("vault_host")
-        ]
+        return [account for account in found if account is not None]
 
-    def _relay_account_of(self, row: dict[str, Any]) -> RelayAccount:
+    def _relay_account_of(self, row: dict[str, Any]) -> RelayAccount | None:
+        """Return what the relay needs of an account, None before that is known."""
+        if not (row.get("endpoint") and row.get("project") and row.get("vault_host")):
+            return None
         account = parse_account_id(row["id"])
         tags = msgspec.json.decode(row.get("tags") or "{}", type=dict[str, str])
         return RelayAccount(

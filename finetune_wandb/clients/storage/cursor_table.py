@@ -9,11 +9,13 @@ what only the relay reads is compressed into binary ones.
 import asyncio
 import base64
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from itertools import batched, chain
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from finetune_wandb.clients.storage.service import Storage
@@ -57,45 +59,41 @@ class CursorTable:
         """Etag and curve of the jobs that were looked at."""
 
     async def read(self, account: str, jobs: Sequence[str]) -> dict[str, Cursor]:
-        rows = await self._rows(account, jobs)
-        cursors = (cursor_of(account, row, row["odata.etag"]) for row in rows)
+        cursors = await self._items(account, jobs, partial(_cursor_in, account))
         return {cursor.job: cursor for cursor in cursors}
 
     async def seen(self, account: str, jobs: Sequence[str] | None = None) -> list[JobSeen]:
-        rows = await self._rows(account, jobs, columns=_COLUMNS)
-        return [
-            JobSeen(
-                job=row["job"],
-                relay_state=_state_of(row),
-                retry_at=float(row["retry_at"]),
-                status=row["status"],
-                has_run=bool(row["run"]),
-            )
-            for row in rows
-        ]
+        return await self._items(account, jobs, _seen_in, columns=_COLUMNS)
 
-    async def _rows(
-        self, account: str, jobs: Sequence[str] | None, *, columns: tuple[str, ...] = ()
-    ) -> list[dict[str, Any]]:
-        """Return the stored rows of these jobs, asked for by their keys; of all jobs for None."""
+    async def _items[T](
+        self,
+        account: str,
+        jobs: Sequence[str] | None,
+        decode: Callable[[dict[str, Any]], T],
+        *,
+        columns: tuple[str, ...] = (),
+    ) -> list[T]:
+        """Return what the rows of these jobs hold, asked for by their keys; of all jobs for None."""
         if jobs is None:
-            return await self._table.query(matching(partition(account)), columns=columns)
+            return await self._table.items(decode, matching(partition(account)), columns=columns)
         keys = (f"RowKey eq '{table_key(job)}'" for job in jobs)
         queries = [
             f"{matching(partition(account))} and ({' or '.join(some)})"
             for some in batched(keys, _MOST_COMPARISONS, strict=False)
         ]
         answers = await asyncio.gather(
-            *(self._table.query(where, columns=columns) for where in queries)
+            *(self._table.items(decode, where, columns=columns) for where in queries)
         )
         return list(chain.from_iterable(answers))
 
     async def list_cursors(self, account: str | None = None) -> list[Cursor]:
         where = matching(partition(account)) if account else ""
-        rows = await self._table.query(where, columns=("PartitionKey", *_COLUMNS, "info"))
-        return [
-            cursor_of(row["PartitionKey"].replace("|", "/"), row, row["odata.etag"]) for row in rows
-        ]
+        columns = ("PartitionKey", *_COLUMNS, "info")
+        return await self._table.items(
+            lambda row: _cursor_in(row["PartitionKey"].replace("|", "/"), row),
+            where,
+            columns=columns,
+        )
 
     async def curve(self, cursor: Cursor) -> dict[str, Any]:
         known = self._curves.get((cursor.account, cursor.job))
@@ -195,10 +193,23 @@ def change_of(cursor: Cursor) -> tuple[RowWrite, Stored]:
     return RowWrite(*place, orjson.dumps(row), cursor.etag, merge), stored
 
 
-def _state_of(row: Mapping[str, Any]) -> RelayState:
-    """Return a row's state; one that only another version knows counts as set aside."""
-    state = row["relay_state"]
-    return RelayState(state) if state in RelayState else RelayState.PARKED
+def _seen_in(row: Mapping[str, Any]) -> JobSeen:
+    """Return what the finder is told of a row; what only another version can read of it counts as
+    set aside, so that the job's pass says why."""
+    try:
+        return JobSeen(
+            job=row["job"],
+            relay_state=RelayState(row["relay_state"]),
+            retry_at=float(row["retry_at"]),
+            status=row["status"],
+            has_run=bool(row["run"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return JobSeen(job=row["job"], relay_state=RelayState.PARKED, retry_at=0.0)
+
+
+def _cursor_in(account: str, row: Mapping[str, Any]) -> Cursor:
+    return cursor_of(account, row, row["odata.etag"])
 
 
 def cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
@@ -206,24 +217,20 @@ def cursor_of(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
 
     One row that cannot be read is that job's failure, not that of the others of a query.
     """
-    cursor = Cursor(account, row["job"], etag)
     try:
-        _fill(cursor, row)
-    except (KeyError, TypeError, ValueError, zlib.error):
+        return _read_cursor(account, row, etag)
+    except (KeyError, TypeError, ValueError, msgspec.ValidationError, zlib.error):
         cursor = Cursor(account, str(row["job"]), etag, is_unreadable=True)
         cursor.set_aside_unread()
-    return cursor
+        return cursor
 
 
-def _fill(cursor: Cursor, row: Mapping[str, Any]) -> None:
+def _read_cursor(account: str, row: Mapping[str, Any], etag: str) -> Cursor:
     info = orjson.loads(row["info"])
-    for name in _INFO:
-        # Another release of the app may have written other fields.
-        if name in info:
-            setattr(cursor, name, info[name])
-    cursor.notes = tuple(cursor.notes)
-    cursor.relay_state, cursor.status = RelayState(row["relay_state"]), row["status"]
-    cursor.retry_at = float(row["retry_at"])
+    # Another release of the app may have written other fields.
+    known = {name: info[name] for name in _INFO if name in info}
+    columns = {name: row[name] for name in ("job", "relay_state", "status", "retry_at")}
+    cursor = msgspec.convert({**known, **columns, "account": account, "etag": etag}, Cursor)
     cursor.run = RunPath(*row["run"].split("/", 2)) if row["run"] else None
     cursor.outbox = _joined(row, "outbox")
     curve = row.get("curve") or ""
@@ -232,6 +239,7 @@ def _fill(cursor: Cursor, row: Mapping[str, Any]) -> None:
     if state := _joined(row, "state"):
         cursor.state = orjson.loads(state)
         cursor.stored = Stored(state, curve.encode(), cursor.outbox)
+    return cursor
 
 
 def _size(row: dict[str, Any]) -> int:

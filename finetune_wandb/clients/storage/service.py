@@ -96,6 +96,8 @@ class Storage:
 
     address: StorageAddress
     transport: Transport
+    unread: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By table and filter: rows that the last query could not read, see `Table.items`."""
 
 
 class StorageService:

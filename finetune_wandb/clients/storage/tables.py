@@ -10,6 +10,7 @@ against Azurite.
 
 import contextlib
 import hashlib
+import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable
@@ -23,7 +24,14 @@ import orjson
 
 from finetune_wandb.clients.http import Answer, error_for
 from finetune_wandb.clients.storage.service import Storage, StorageService, made_first
-from finetune_wandb.model.errors import ConflictError, MissingError, UnavailableError
+from finetune_wandb.model.errors import (
+    ConflictError,
+    MissingError,
+    RejectedError,
+    UnavailableError,
+)
+
+log = logging.getLogger(__name__)
 
 ANY: Final = "*"
 """In place of an etag: whatever the stored row holds."""
@@ -60,6 +68,7 @@ class Table:
     def __init__(self, storage: Storage, name: str) -> None:
         self._service = StorageService(storage, "table", name, _HEADERS)
         self._name = name
+        self._unread = storage.unread
 
     async def read(self, partition: str, row: str) -> dict[str, Any] | None:
         """Return a row as the service's JSON object, its etag as `odata.etag`; None for none."""
@@ -89,6 +98,31 @@ class Table:
             found += rows
             if not place or (most is not None and len(found) >= most):
                 return found[:most]
+
+    async def items[T](
+        self,
+        decode: Callable[[dict[str, Any]], T],
+        where: str = "",
+        *,
+        columns: tuple[str, ...] = (),
+        most: int | None = None,
+    ) -> list[T]:
+        """Return what is made of the rows that a query finds.
+
+        A row that another version of the app wrote in a shape that this one cannot read does not
+        hide the others: it is left out, and counted for the status answer.
+        """
+        found: list[T] = []
+        rows = await self.query(where, columns=columns, most=most)
+        for row in rows:
+            try:
+                found.append(decode(row))
+            except Exception as error:  # whatever the other version's shape makes of it
+                log.warning("table %s: a row cannot be read: %s", self._name, type(error).__name__)
+        self._unread.pop((self._name, where), None)
+        if lost := len(rows) - len(found):
+            self._unread[self._name, where] = lost
+        return found
 
     async def put(
         self,
@@ -166,16 +200,38 @@ class Rows[T]:
 
     def __init__(self, storage: Storage, name: str, kind: type[T]) -> None:
         self.table = Table(storage, name)
+        self._name = name
         self._decoder = msgspec.json.Decoder(kind)
 
+    def encode(self, data: T) -> str:
+        """Return the column for what a row holds."""
+        return msgspec.json.encode(data).decode()
+
+    def decode(self, row: dict[str, Any]) -> T:
+        """Return what a row holds. Raises whatever its shape makes of it."""
+        return self._decoder.decode(row["data"])
+
     async def read(self, partition: str, row: str) -> tuple[T | None, str]:
-        """Return what a row holds and its etag; None and an empty one where there is none."""
+        """Return what a row holds and its etag; None and an empty one where there is none.
+
+        Raises RejectedError where this version of the app cannot read it.
+        """
         found = await self.table.read(table_key(partition), table_key(row))
-        return (self._decoder.decode(found["data"]), found["odata.etag"]) if found else (None, "")
+        if found is None:
+            return None, ""
+        try:
+            return self.decode(found), found["odata.etag"]
+        except Exception:  # whatever another version's shape makes of it
+            raise RejectedError(
+                f"a row of table {self._name} cannot be read by this version of the app",
+                subject=row,
+                code="row",
+                remedy="deploy the version that wrote it, or a newer one",
+            ) from None
 
     async def put(self, partition: str, row: str, data: T, *, over: str | None = None) -> str:
         """Write a row and return its etag; `over` is what it replaces, as in `Table.put`."""
-        columns = {"data": msgspec.json.encode(data).decode()}
+        columns = {"data": self.encode(data)}
         return await self.table.put(table_key(partition), table_key(row), columns, over=over)
 
     async def delete(self, partition: str, row: str) -> None:
@@ -185,8 +241,7 @@ class Rows[T]:
     async def rows(self, partition: str | None = None, *, most: int | None = None) -> list[T]:
         """Return what a partition's rows hold, or the whole table's, by key."""
         where = matching(table_key(partition)) if partition is not None else ""
-        found = await self.table.query(where, columns=("data",), most=most)
-        return [self._decoder.decode(row["data"]) for row in found]
+        return await self.table.items(self.decode, where, columns=("data",), most=most)
 
 
 def matching(partition: str, row: str | None = None) -> str:

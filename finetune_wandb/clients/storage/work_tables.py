@@ -12,10 +12,10 @@ import msgspec
 import orjson
 
 from finetune_wandb.clients.storage.service import Storage
-from finetune_wandb.clients.storage.tables import Rows, matching, table_key
-from finetune_wandb.model.errors import ConflictError
+from finetune_wandb.clients.storage.tables import ANY, Rows, matching, table_key
+from finetune_wandb.model.errors import ConflictError, RejectedError
 from finetune_wandb.model.resync import Resync, ResyncItem
-from finetune_wandb.model.work import Problem, Work
+from finetune_wandb.model.work import Problem, Source, Work
 
 _OPEN: Final = "open"
 _ASIDE: Final = "aside"
@@ -30,56 +30,63 @@ _LONGEST_RESULTS: Final = 30_000
 """Characters that an item's results may take."""
 
 
+class _WorkRows(Rows[Work]):
+    """Rows of messages, their bodies compressed."""
+
+    def encode(self, data: Work) -> str:
+        text = base64.b85encode(zlib.compress(data.body)).decode()
+        if len(text) > _LONGEST_BODY:
+            text = base64.b85encode(zlib.compress(data.body[: _LONGEST_BODY // 2])).decode()
+        return orjson.dumps(asdict(data) | {"body": text}).decode()
+
+    def decode(self, row: dict[str, Any]) -> Work:
+        data = orjson.loads(row["data"])
+        body = zlib.decompress(base64.b85decode(data["body"]))
+        return replace(msgspec.convert(data | {"body": ""}, Work), body=body)
+
+
 class WorkTable:
     """Messages that were begun and did not end, and those that were set aside."""
 
     def __init__(self, storage: Storage) -> None:
-        self._rows = Rows(storage, "work", dict[str, Any])
+        self._rows = _WorkRows(storage, "work", Work)
 
     async def read(self, work: Work) -> Work | None:
-        data, etag = await self._rows.read(_OPEN, work.key)
-        return replace(_work_of(data), etag=etag) if data else None
+        """Return a message's row; one that cannot be read keeps nobody from the work."""
+        try:
+            known, etag = await self._rows.read(_OPEN, work.key)
+        except RejectedError:
+            return None
+        return replace(known, etag=etag) if known else None
 
     async def claim(self, work: Work) -> None:
         """Write a row over the version that was read, or a new one. Raises ConflictError."""
-        await self._rows.put(_OPEN, work.key, _data_of(work), over=work.etag)
+        await self._rows.put(_OPEN, work.key, work, over=work.etag)
 
     async def write(self, work: Work) -> None:
         """Write a row, whatever was there."""
-        await self._rows.put(_OPEN, work.key, _data_of(work))
+        await self._rows.put(_OPEN, work.key, work)
 
     async def remove(self, work: Work) -> None:
         await self._rows.delete(_OPEN, work.key)
 
     async def list_open(self) -> list[Work]:
         """Return what was begun and did not end, or ended after a crash."""
-        return [_work_of(data) for data in await self._rows.rows(_OPEN)]
+        return await self._rows.rows(_OPEN)
 
     async def set_aside(self, work: Work) -> None:
         """Keep a message with its cause until it is put back."""
-        await self._rows.put(_ASIDE, work.key, _data_of(work))
+        await self._rows.put(_ASIDE, work.key, work)
         await self._rows.delete(_OPEN, work.key)
 
     async def is_aside(self, work: Work) -> bool:
         return (await self._rows.read(_ASIDE, work.key))[0] is not None
 
     async def list_aside(self) -> list[Work]:
-        return [_work_of(data) for data in await self._rows.rows(_ASIDE)]
+        return await self._rows.rows(_ASIDE)
 
     async def forget_aside(self, work: Work) -> None:
         await self._rows.delete(_ASIDE, work.key)
-
-
-def _data_of(work: Work) -> dict[str, Any]:
-    text = base64.b85encode(zlib.compress(work.body)).decode()
-    if len(text) > _LONGEST_BODY:
-        text = base64.b85encode(zlib.compress(work.body[: _LONGEST_BODY // 2])).decode()
-    return asdict(work) | {"body": text}
-
-
-def _work_of(data: dict[str, Any]) -> Work:
-    body = zlib.decompress(base64.b85decode(data["body"]))
-    return replace(msgspec.convert(data | {"body": ""}, Work), body=body)
 
 
 class ProblemTable:
@@ -88,6 +95,7 @@ class ProblemTable:
     def __init__(self, storage: Storage, clock: Callable[[], float] = time.time) -> None:
         """`clock` gives unix seconds."""
         self._rows = Rows(storage, "problems", Problem)
+        self._unread = storage.unread
         self._clock = clock
 
     async def note(self, problem: Problem) -> bool:
@@ -97,7 +105,10 @@ class ProblemTable:
         """
         for _ in range(_TRIES):
             now = self._clock()
-            known, etag = await self._rows.read(*_place(problem))
+            try:
+                known, etag = await self._rows.read(*_place(problem))
+            except RejectedError:
+                known, etag = None, ANY  # what another version noted of it is written over
             if known and now - known.last_at > _KEEP_PROBLEMS_S:
                 known = None
             noted = replace(
@@ -122,9 +133,28 @@ class ProblemTable:
                 await self.clear(problem)
 
     async def list_all(self) -> list[Problem]:
-        """Return the problems of the last seven days, the latest first."""
-        since = self._clock() - _KEEP_PROBLEMS_S
+        """Return the problems of the last seven days, the latest first.
+
+        Tables with rows that this process could not read are problems, too.
+        """
+        now = self._clock()
+        since = now - _KEEP_PROBLEMS_S
         found = [problem for problem in await self._rows.rows() if problem.last_at >= since]
+        unread: dict[str, int] = {}
+        for (table, _), count in self._unread.items():
+            unread[table] = max(count, unread.get(table, 0))  # queries may meet the same rows
+        found += [
+            Problem(
+                source=Source.RELAY_TIMER,
+                subject=f"table {table}",
+                cause="rows cannot be read by this version of the app, and were left out",
+                remedy="deploy the version that wrote them, or a newer one",
+                first_at=now,
+                last_at=now,
+                count=count,
+            )
+            for table, count in unread.items()
+        ]
         return sorted(found, key=lambda problem: problem.last_at, reverse=True)
 
 
@@ -172,10 +202,11 @@ class ResyncTable:
 
     async def remove(self, resync_id: str) -> None:
         """Forget a re-sync with all its items."""
-        found = await self.read(resync_id)
-        for item in found[1] if found else ():
-            await self._items.delete(resync_id, item.name)
-        await self._heads.delete(resync_id, _HEAD)
+        table, partition = self._items.table, table_key(resync_id)
+        rows = await table.query(matching(partition), columns=("RowKey",))
+        # The head last: after a crash it is met again.
+        for row in sorted((row["RowKey"] for row in rows), key=_HEAD.__eq__):
+            await table.delete(partition, row)
 
     async def read_item(self, resync_id: str, name: str) -> ResyncItem | None:
         return (await self._items.read(resync_id, name))[0]

@@ -140,6 +140,7 @@ class _Work:
             for task in reading.values():
                 task.cancel()
         await self._close([item for item in due if item not in reading])
+        await self._save([item for item in due if item.is_stale and item.has_changed])
         await self._undo([item for item in due if item.is_lost and item.has_posted])
         return [item.outcome() for item in due]
 

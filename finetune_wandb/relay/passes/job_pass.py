@@ -37,7 +37,8 @@ from finetune_wandb.relay.run.alerts import raise_alerts
 FRESH_S: Final = 60.0
 """A request without an outbox may begin this long after its cursor was stored, see SLOWEST_S."""
 _CHECKPOINTS_S: Final = 600.0
-"""How often the checkpoints of a running job are read: the best one is chosen while it runs."""
+"""How often the checkpoints of a running job are read, since the best one is chosen while it runs,
+and its events further into the past."""
 _REVIVED: Final = -1
 """Hash of no attributes: a request with content makes a pending run Running, so that it has to be
 set pending again, by the next pass where this one dies."""
@@ -99,6 +100,8 @@ class JobPass:
             cursor.error = cursor.remedy = ""
         self.is_stale = memory.ended and not job.is_terminal
         """The job object is older than what was relayed: it cannot live after its end."""
+        if self.is_stale:
+            self._note(f"Azure showed the job as {job.status} after its end; its run stays ended")
         if memory.asked is None:
             memory.asked = dict(job.hyperparameters)
         memory.see_status(job, context.clock())
@@ -166,12 +169,18 @@ class JobPass:
         with_checkpoints = is_whole or self._wants_checkpoints(now)
         if with_checkpoints:
             memory.checkpoints_at = now
+        hints = memory.hints.further() if with_checkpoints else memory.hints
         reading = await read_job(
-            jobs, account, job, memory.hints, full=is_whole, with_checkpoints=with_checkpoints
+            jobs, account, job, hints, full=is_whole, with_checkpoints=with_checkpoints
         )
         if job.is_terminal:
-            done = () if context.full else memory.results_read
-            reading.result_files = tuple(file for file in job.result_files if file not in done)
+            # A file may have been named before it was whole: the last look reads it once more.
+            again = context.full or (is_last and not memory.file_looks)
+            done = () if again else memory.results_read
+            files = reading.result_files = tuple(one for one in job.result_files if one not in done)
+            # What was noted of a file is said again, or is no longer so.
+            notes = (note for note in cursor.notes if not any(file in note for file in files))
+            cursor.notes = tuple(notes)
         patient = not memory.ended and cursor.failures < _PATIENT_PASSES
         rows = stream_rows(jobs, account, reading, patient=patient)
         self._sources = Sources(job, reading, rows, self._options.best_checkpoint_metric)
@@ -198,7 +207,10 @@ class JobPass:
         cursor, job, memory, sources = self.cursor, self.job, self.memory, self._sources
         if sources is None:
             return
+        known_at = memory.summary.newest_at
         taken = await sources.take(memory, offset=cursor.rows)
+        if taken.fresh or memory.summary.newest_at > known_at:
+            memory.value_seen_at = self._clock()
         cursor.notes = joined_notes(cursor.notes, sources.reading.notes)
         may_end = job.is_terminal and not memory.ended
         ends = may_end and sources.done and not sources.reading.events.unfinished

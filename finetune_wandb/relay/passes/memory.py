@@ -1,7 +1,9 @@
 """What the relay remembers of one job between passes, in the cursor's opaque state."""
 
 import logging
-from typing import Any, Self
+import re
+import zlib
+from typing import Any, Final, Self
 
 from msgspec import field
 
@@ -16,6 +18,8 @@ from finetune_wandb.relay.run.summary import Series, Summary
 
 log = logging.getLogger(__name__)
 
+_NUMBER: Final = re.compile(r"[0-9.]+")
+
 
 class Memory(Kept):
     """Changed by a pass, and put into the cursor before that is saved."""
@@ -23,7 +27,7 @@ class Memory(Kept):
     ledger: Ledger = field(default_factory=Ledger)
     """Values that are in the run or in the outbox."""
     console: Ledger = field(default_factory=Ledger)
-    """Console lines of events with a step and no values, by step."""
+    """Console lines of events with a step and no values, by step and text without its numbers."""
     seen: set[int] = field(default_factory=set)
     """Identities of the other console lines."""
     summary: Summary = field(default_factory=Summary)
@@ -54,7 +58,7 @@ class Memory(Kept):
     files: dict[str, Any] = field(default_factory=dict)
     """Facts of the job's files, known once its artifacts are logged."""
     value_seen_at: float | None = None
-    """When the relay last met a new value, or a pause ended after it (unix seconds)."""
+    """When the relay last met a new value, or one of a step that is trained again (unix seconds)."""
     paused_at: float | None = None
     """Since when the job is paused (unix seconds); None while it is not."""
     paused_s: float = 0.0
@@ -109,8 +113,6 @@ class Memory(Kept):
             end = now if job.finished_at is None else min(now, job.finished_at)
             self.paused_s += max(end - self.paused_at, 0.0)
             self.paused_at = None
-            if self.value_seen_at is not None:
-                self.value_seen_at = now  # a pause is no stall
 
     def meter(self, job: Job, prices: Prices, now: float) -> Meter:
         """Return what the job has used and what that costs, until `now` (unix seconds)."""
@@ -121,8 +123,9 @@ class Memory(Kept):
     def claim_line(self, event: Event) -> bool:
         """Take an event's console line; say whether it is new."""
         if event.step is not None:
-            # As many as there are steps, where the steps have no values: the ledger stays small.
-            return self.console.claim(event.step, "error" if event.is_error else "")
+            # One text with other numbers at each step: the ledger stays small.
+            text = _NUMBER.sub("", event.message)
+            return self.console.claim(event.step, f"{event.is_error:d}{zlib.crc32(text.encode())}")
         return self.claim_once(event.identity)
 
     def claim_once(self, identity: int) -> bool:

@@ -191,7 +191,6 @@ def put_into_outbox(
     if memory.ended:
         memory.end = body(summary=shown, exitcode=exitcode).decode()
     if taken.fresh:
-        memory.value_seen_at = now
         cursor.last_step = max(cursor.last_step or 0, *(row.step for row in taken.fresh))
     cursor.rows += len(taken.rows)
     cursor.lines += len(taken.lines)

@@ -4,7 +4,8 @@ Azure does not specify the listing's order (the live service answers newest firs
 example runs oldest first). A live read therefore ends early only where what it read proves that
 nothing new can lie beyond: it met the events that the last read left off at, in the order that
 their times show, and it went `LATE_S` seconds further into the past. Without that proof it reads
-the whole listing. An event listed later than that comes with the full read at the job's end.
+the whole listing. An event listed later than that is seen where a read goes `further`, which one
+does now and then in a listing that runs newest first, or with the full read at the job's end.
 """
 
 import zlib
@@ -23,6 +24,8 @@ from finetune_wandb.relay.published.rows import Event, metrics_of, parse_event
 LATE_S: Final = 30.0
 """An event may be listed so many seconds after its time and is still seen by the next live read.
 Longer costs the ticks of busy jobs more: their events of so many seconds are read again."""
+_FURTHER_S: Final = 1200.0
+"""Of two reads that go further, ten minutes apart, one sees an event that is ten minutes late."""
 PAGE: Final = 100
 """Neither spec names an upper bound for `limit`; 100 is what the peers use. A live read takes a
 whole page though most of it is known: what is inserted late among these events is seen at once."""
@@ -53,6 +56,15 @@ class Hints(Kept):
     others only where the last read was not finished."""
     ending: bool = False
     """The unfinished read is a full one."""
+
+    def further(self) -> "Hints":
+        """Return hints for a read that goes further into the past, for events listed later yet.
+
+        One that was not finished goes on as it is.
+        """
+        if self.horizon is None or self.after:
+            return self
+        return msgspec.structs.replace(self, horizon=self.horizon - _FURTHER_S)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ import binascii
 import codecs
 import csv
 import io
-import math
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Final
 
 from finetune_wandb.model.errors import RejectedError, TemporaryError
 from finetune_wandb.relay.published.rows import (
+    Conflicts,
     Number,
     Row,
     add_metric,
@@ -34,8 +34,6 @@ _END: Final = "\0"
 """A line that is put after the last one, to see whether an open quote swallows it."""
 _MOST_OPEN: Final = 100
 """Lines with a quote that is never closed, in one piece: each costs another read of the rest."""
-_ROUNDED: Final = 1e-3
-"""Result files may round: what differs by less than this share is the same value."""
 csv.field_size_limit(2 * _MAX_LINE)  # a text column may hold a whole answer of the model
 
 
@@ -47,10 +45,7 @@ class ResultCount:
     """Lines without a step."""
     open_quotes: int = 0
     """Lines with a quote that is never closed; they were read as if it were a letter."""
-    conflicts: int = 0
-    """Values that differ from one that stands for the same step and metric."""
-    conflict: str = ""
-    """The first of them, in words."""
+    conflicts: Conflicts = field(default_factory=Conflicts)
     texts: set[str] = field(default_factory=set)
     """Names of the columns with something that is not a number."""
     not_finite: bool = False
@@ -62,11 +57,7 @@ class ResultCount:
             yield f"{self.unusable} lines of result file {file} had no step"
         if self.open_quotes:
             yield f"{self.open_quotes} lines of result file {file} had a quote that is not closed"
-        if self.conflicts:
-            yield (
-                f"{self.conflicts} values of result file {file} differ from those already"
-                f" published and were left out, the first at {self.conflict}"
-            )
+        yield from self.conflicts.notes(f"result file {file}")
         if self.texts:
             names = ", ".join(sorted(self.texts)[:10])
             yield f"columns of result file {file} with text that is not a metric: {names}"
@@ -193,7 +184,7 @@ class _Table:
                 continue
             if metric in known:
                 if value != known[metric]:
-                    self._differs(step, metric, value, known[metric])
+                    self._count.conflicts.compare(step, metric, value, known[metric])
             elif "_" in text:
                 self._count.texts.add(name)  # Python reads 1_000; here it is an identifier
             elif value - value == 0.0 and value != -1.0:
@@ -202,13 +193,6 @@ class _Table:
                 self._count.not_finite |= value != -1.0 and "valid" not in metric
                 add_metric(values, name, value)
         return Row(step, values)
-
-    def _differs(self, step: int, metric: str, value: float, known: Number) -> None:
-        is_same = math.isclose(value, known, rel_tol=_ROUNDED, abs_tol=_ROUNDED / 10)
-        if value == value and value != -1 and not is_same:
-            count = self._count
-            count.conflict = count.conflict or f"step {step}: {metric} {known} and {value}"
-            count.conflicts += 1
 
     def _may_be_gap(self, step: int, metric: str, name: str) -> bool:
         """Say whether a -1 is, or may turn out to be, the file's word for "no value"."""

@@ -10,6 +10,7 @@ docs/run-contents.md lists them.
 """
 
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -62,6 +63,8 @@ _WHOLE: Final = re.compile(r"^\s*[+-]?[0-9]+\s*$", re.ASCII)
 _NOT_FINITE: Final = ("nan", "inf", "-inf", "infinity", "-infinity")
 _MAX_DEPTH: Final = 16
 _INT64: Final = 2**63
+_ROUNDED: Final = 1e-3
+"""Sources may round: what differs by less than this share is the same value."""
 _LONGEST: Final = 8000
 """Characters of one message; W&B drops lines that are far too long."""
 
@@ -102,14 +105,17 @@ def metrics_of(data: Mapping[str, Any]) -> dict[str, Number]:
 
 
 def read_metrics(data: Mapping[str, Any]) -> tuple[dict[str, Number], bool]:
-    """Return the metrics, and whether one of the numbers is not finite (text says so, too)."""
+    """Return the metrics, and whether a number of the training is not finite (text says so, too).
+
+    One of validation may say so for "no value".
+    """
     found: dict[str, Number] = {}
     finite = True
     for name, value in data.items():
         kind = type(value)
         if kind is float:
             if value - value != 0.0:  # true of infinities and of what is no number
-                finite = False
+                finite = finite and "valid" in name
             elif value != -1.0 and (own := metric_name(name)):  # the common case
                 if own not in found:
                     found[own] = value
@@ -118,7 +124,7 @@ def read_metrics(data: Mapping[str, Any]) -> tuple[dict[str, Number], bool]:
         elif kind is int:
             add_metric(found, name, value)
         elif kind is str:
-            finite = finite and value.lower() not in _NOT_FINITE
+            finite = finite and ("valid" in name or value.lower() not in _NOT_FINITE)
         elif value is not None and name not in _NOT_METRICS:
             for full, number in _walk(str(name), value, 1):
                 add_metric(found, full, number)
@@ -290,7 +296,33 @@ class Row:
     at: float | None = None
 
 
-def rows_of(events: Iterable[Event], checkpoints: Iterable[Checkpoint] = ()) -> dict[int, Row]:
+@dataclass(slots=True)
+class Conflicts:
+    """Values that differ from one that stands for the same step and metric."""
+
+    count: int = 0
+    first: str = ""
+    """The first of them, in words."""
+
+    def compare(self, step: int, metric: str, value: Number, known: Number) -> None:
+        """Count a value that is left out, if it is not the one that stands."""
+        is_same = math.isclose(value, known, rel_tol=_ROUNDED, abs_tol=_ROUNDED / 10)
+        if value == value and value != -1 and not is_same:
+            self.first = self.first or f"step {step}: {metric} {known} and {value}"
+            self.count += 1
+
+    def notes(self, source: str) -> Iterator[str]:
+        """Yield what was left out of a source, in plain words."""
+        if self.count:
+            yield (
+                f"{self.count} values of {source} differ from those already published and were left"
+                f" out, the first at {self.first}"
+            )
+
+
+def rows_of(
+    events: Iterable[Event], checkpoints: Iterable[Checkpoint], conflicts: Conflicts
+) -> dict[int, Row]:
     """Return the values by step; the first event to name a value wins, then the checkpoints."""
     rows: dict[int, Row] = {}
     dated = ((one.step, one.metrics, one.at) for one in events if one.metrics)
@@ -304,6 +336,9 @@ def rows_of(events: Iterable[Event], checkpoints: Iterable[Checkpoint] = ()) -> 
             continue
         if row.at is None:
             row.at = at
+        for name in values.keys() & row.values.keys():
+            if values[name] != row.values[name]:
+                conflicts.compare(step, name, values[name], row.values[name])
         # A new mapping: the first one still belongs to the event that it came with.
         row.values = {**values, **row.values}
     return rows

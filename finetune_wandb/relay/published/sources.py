@@ -14,7 +14,13 @@ from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import JobsPort
 from finetune_wandb.relay.published.listing import PAGE, EventRead, Hints, read_events
 from finetune_wandb.relay.published.results import ResultCount, read_rows
-from finetune_wandb.relay.published.rows import Checkpoint, Row, parse_checkpoint, rows_of
+from finetune_wandb.relay.published.rows import (
+    Checkpoint,
+    Conflicts,
+    Row,
+    parse_checkpoint,
+    rows_of,
+)
 
 _CHECKPOINT_PAGES = 100
 
@@ -74,7 +80,10 @@ async def read_job(
     if with_checkpoints:
         checkpoints, more = await list_checkpoints(jobs, account, job.id)
         notes += more
-    return Reading(found, rows_of(found.events, checkpoints), checkpoints, notes)
+    conflicts = Conflicts()
+    rows = rows_of(found.events, checkpoints, conflicts)
+    notes.extend(conflicts.notes("events and checkpoints"))
+    return Reading(found, rows, checkpoints, notes)
 
 
 async def list_checkpoints(

@@ -41,8 +41,8 @@ class Facts:
     summary: Summary
     last_value_at: float | None
     value_seen_at: float | None
-    """When the relay last met a new value: silence counts from there, whatever Azure's clock says
-    and however old the job was when it was first seen."""
+    """When the relay last met a new value, or one of a step that is trained again: silence counts
+    from there, whatever Azure's clock says and however old the job was when it was first seen."""
     steps: int
     """How many steps have values."""
     cost: float | None
@@ -134,7 +134,9 @@ def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterat
             text = f"No value yet, and no news for {silence / 3600:.0f} hours; phase: {phase}."
             yield _alert("stalled", title, text, part="no_value")
     elif facts.value_seen_at is not None:
-        silence, usual = facts.now - facts.value_seen_at, 0.0
+        # After a pause the job waits for a GPU first.
+        since = max(facts.value_seen_at, facts.summary.running_at or 0.0)
+        silence, usual = facts.now - since, 0.0
         first, last = facts.summary.first_value_at, facts.last_value_at
         if first is not None and last is not None and facts.steps > 1:
             usual = max(last - first, 0.0) / (facts.steps - 1)

@@ -3,6 +3,7 @@
 An estimate until Azure says what it bills; Azure's invoice is what counts.
 """
 
+import asyncio
 import re
 from bisect import insort
 from collections.abc import AsyncGenerator, Mapping
@@ -52,6 +53,8 @@ _BYTES_PER_TOKEN: Final = 4.0
 """English text with its JSON. Only an estimate is made with it."""
 
 _HEAD_BYTES: Final = 64 * 1024
+_MEASURE_S: Final = 3.0
+"""Values wait no longer than this for the size of the training file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +119,15 @@ class Usage(Kept):
             return
         head = b""
         try:
-            size = (await jobs.describe_file(account, job.training_file)).get("bytes")
-            content = cast("AsyncGenerator[bytes]", jobs.read_file(account, job.training_file))
-            async with aclosing(content):
-                async for chunk in content:
-                    head += chunk
-                    if len(head) >= _HEAD_BYTES:
-                        break
-        except TemporaryError:
+            async with asyncio.timeout(_MEASURE_S):
+                size = (await jobs.describe_file(account, job.training_file)).get("bytes")
+                content = cast("AsyncGenerator[bytes]", jobs.read_file(account, job.training_file))
+                async with aclosing(content):
+                    async for chunk in content:
+                        head += chunk
+                        if len(head) >= _HEAD_BYTES:
+                            break
+        except (TemporaryError, TimeoutError):
             return  # asked again with the next pass; values do not wait for an estimate
         except AppError:
             size = 0

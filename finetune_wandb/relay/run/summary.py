@@ -59,6 +59,8 @@ class Summary(Kept):
     """First and lowest training loss."""
     usage: Usage = field(default_factory=Usage)
     first_value_at: float | None = None
+    newest_at: float = 0.0
+    """Time of the newest event with values, also of one that repeats a step (unix seconds)."""
     running_at: float | None = None
     """Since when the relay has seen the job running (unix seconds); None while it is not."""
     total_steps: int | None = None
@@ -112,6 +114,8 @@ class Summary(Kept):
     def take_events(self, events: Iterable[Event]) -> None:
         for event in events:
             self.not_finite = self.not_finite or event.not_finite
+            if event.metrics and event.at is not None and event.at > self.newest_at:
+                self.newest_at = event.at
             if event.total_steps:
                 self.total_steps = max(event.total_steps, self.total_steps or 0)
             self.usage.take_event(event)

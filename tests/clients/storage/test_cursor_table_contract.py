@@ -10,7 +10,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from finetune_wandb.clients.storage.cursor_table import CursorTable, _state_of, change_of, cursor_of
+from finetune_wandb.clients.storage.cursor_table import CursorTable, change_of, cursor_of
 from finetune_wandb.clients.storage.service import Storage, StorageAddress
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import AppError, ConflictError, RejectedError
@@ -279,6 +279,9 @@ def test_other_rows_are_read_when_another_version_wrote_one() -> None:
     assert not cursor_of("/account", good, "etag").is_unreadable
 
 
-@pytest.mark.parametrize("state", ["of a later version", "live"])
-def test_state_that_only_another_version_knows_counts_as_set_aside(state: str) -> None:
-    assert _state_of({"relay_state": state}) == ("live" if state == "live" else "parked")
+@pytest.mark.parametrize("name", ["busy_until", "listed_at", "posted_at", "failures", "notes"])
+def test_row_is_unreadable_when_a_field_has_another_type(name: str) -> None:
+    good = orjson.loads(change_of(Cursor("/account", "j1"))[0].body)
+    info = {**orjson.loads(good["info"]), name: None}
+    found = cursor_of("/account", {**good, "info": orjson.dumps(info).decode()}, "etag")
+    assert (found.is_unreadable, found.relay_state) == (True, "parked")

@@ -253,3 +253,19 @@ async def test_job_is_complete_when_its_summary_holds_an_infinity(stage: Stage) 
     await stage.finish()
     assert (stage.cursor.relay_state, stage.cursor.error) == ("complete", "")
     assert stage.run.summary["train_loss"] == float("inf")
+
+
+async def test_it_is_noted_when_a_job_lives_after_its_end() -> None:
+    """A job cannot: but Azure may show `failed` for a moment."""
+    stage = Stage()
+    job = stage.api.put(body(), events=[event(1, train_loss=0.5)])
+    await stage.tick()
+    for status in ("failed", "running", "running"):
+        stage.now += 60
+        job.body = body(status)
+        await stage.tick()
+    note = "Azure showed the job as running after its end; its run stays ended"
+    assert stage.cursor.notes == (note,)
+    etag = stage.cursor.etag
+    await stage.tick()
+    assert stage.cursor.etag == etag

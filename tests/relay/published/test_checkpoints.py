@@ -6,6 +6,7 @@ import pytest
 
 from finetune_wandb.relay.published.rows import (
     Checkpoint,
+    Conflicts,
     checkpoint_table,
     parse_checkpoint,
     parse_event,
@@ -53,7 +54,7 @@ def test_table_is_in_step_order_with_every_metric() -> None:
 def test_values_fill_rows_when_events_have_some() -> None:
     event = parse_event({"id": "a", "created_at": 5.0, "data": {"step": 10, "reward": 0.8}})
     assert event is not None
-    rows = rows_of([event], THREE)
+    rows = rows_of([event], THREE, Conflicts())
     assert rows[10].values == {
         "reward": 0.8,
         "full_valid_loss": 0.6,

@@ -193,3 +193,61 @@ async def test_run_ends_only_when_a_long_listing_was_read_to_its_end() -> None:
     assert (stage.cursor.relay_state, stage.run.state) == ("ending", "finished")
     assert stage.api.calls.count("list_events") < 1600, "a few known events are met again"
     assert len(stage.values()) == len(set(stage.values())) == 1500
+
+
+async def test_differing_values_are_noted_when_a_job_trains_steps_again(stage: Stage) -> None:
+    """A job may go on from its last checkpoint: the values that came first stand."""
+    job = stage.api.put(body(), events=[event(n, train_loss=1 / n) for n in range(6, 0, -1)])
+    await stage.tick()
+    stage.now += 60
+    for n in (4, 5, 6):
+        again = {"id": f"again-{n}", "created_at": T0 + 100 + n}
+        job.events.insert(0, {**event(n, train_loss=9.0), **again})
+    await stage.tick()
+    job.body = body("succeeded")
+    await stage.finish()
+    assert [value for _, _, value in stage.values()] == [1 / n for n in range(1, 7)]
+    (note,) = stage.cursor.notes
+    assert note == (
+        "3 values of events and checkpoints differ from those already published and were left out,"
+        " the first at step 4: train_loss 0.25 and 9.0"
+    )
+
+
+@pytest.mark.parametrize("loss", [0.9, 0.5001])
+async def test_differing_values_of_checkpoints_are_noted(stage: Stage, loss: float) -> None:
+    checkpoint = {"id": "c", "step_number": 1, "metrics": {"step": 1, "train_loss": loss}}
+    job = body("succeeded")
+    stage.api.put(job, events=[event(1, train_loss=0.5)], checkpoints=[checkpoint])
+    await stage.finish()
+    assert [note.startswith("1 values of events") for note in stage.cursor.notes] == (
+        [True] if loss == 0.9 else []
+    )
+
+
+async def test_all_messages_are_in_the_console_when_they_are_of_one_step(stage: Stage) -> None:
+    texts = ("Checkpoint created at step 100", "Full validation of step 100 begins")
+    events = [
+        {**event(100), "id": f"m{n}", "created_at": T0 + n, "message": text}
+        for n, text in enumerate(texts)
+    ]
+    stage.api.put(body("succeeded"), events=events)
+    await stage.finish()
+    assert [line.partition(" ")[2] for line in stage.run.output] == list(texts)
+
+
+async def test_value_is_in_the_run_ten_minutes_later_when_it_was_listed_late(stage: Stage) -> None:
+    """Minutes late, and behind more than a page of newer events."""
+    job = stage.api.put(body(), events=[event(n, train_loss=0.5) for n in range(300, 0, -1)])
+    stage.now = T0 + 301
+    await stage.tick()
+    job.events.insert(120, {**event(1000, valid_loss=0.4), "created_at": T0 + 180})
+    pages = []
+    for n in range(11):
+        stage.now += 60
+        job.events.insert(0, {**event(301 + n, train_loss=0.5), "created_at": int(stage.now) - 1})
+        before = stage.api.calls.count("list_events")
+        await stage.tick()
+        pages.append(stage.api.calls.count("list_events") - before)
+    assert (1000, "valid_loss", 0.4) in stage.values()
+    assert pages == [1] * 9 + [4, 1]

@@ -55,8 +55,8 @@ async def test_every_file_is_read_when_a_job_has_several() -> None:
         (2, "valid_loss", 0.75),
         (3, "train_loss", 0.125),
     ]
-    # Each was read once: what was read to its end is not asked for again.
-    assert stage.api.calls.count("read_file") == 2
+    # Each was read twice: when the job ended, and at the last look, for what came later.
+    assert stage.api.calls.count("read_file") == 4
 
 
 async def test_other_files_are_read_when_one_of_them_is_of_no_use() -> None:
@@ -151,3 +151,15 @@ async def test_pause_is_kept_when_the_service_asks_for_one(pause: float) -> None
         assert stage.cursor.retry_at == stage.now + min(pause, 3600)
         stage.now = stage.cursor.retry_at
     assert stage.cursor.relay_state == "ending"
+
+
+@pytest.mark.parametrize("first", [b"", b"ste", b"step,train_loss\n1,0.5\n2,0.1"])
+async def test_file_is_read_again_when_it_was_not_whole_at_first(first: bytes) -> None:
+    stage = Stage()
+    stage.api.put(body("succeeded", result_files=["f1"]))
+    stage.api.files["f1"] = first
+    await stage.tick()
+    stage.api.files["f1"] = b"step,train_loss\n1,0.5\n2,0.1\n3,0.0625\n"
+    await until_complete(stage)
+    assert [value for _, _, value in stage.values()] == [0.5, 0.1, 0.0625]
+    assert stage.cursor.notes == ()

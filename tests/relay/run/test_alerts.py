@@ -30,7 +30,7 @@ def seen(**changes: Any) -> Summary:
         "first_value_at": NOW - 1000,
         "loss": [2.0, 0.5],
         "last": {"train_loss": [100, 0.6]},
-        "running_at": NOW - 1100,
+        "running_at": NOW - 9000,
     }
     return Summary.load({**quiet, **changes})
 
@@ -157,7 +157,8 @@ def test_diverging_is_due_when_a_value_was_no_number() -> None:
 
 
 def test_stall_factor_decides_what_is_silence() -> None:
-    facts = {"value_seen_at": NOW - 2500, "summary": seen(first_value_at=NOW - 20_000)}
+    summary = seen(first_value_at=NOW - 20_000, running_at=NOW - 21_000)
+    facts = {"value_seen_at": NOW - 2500, "summary": summary}
     assert due(options=replace(OPTIONS, stall_factor=10.0), **facts) == ["stalled"]
     assert due(options=replace(OPTIONS, stall_factor=20.0), **facts) == []
 
@@ -232,6 +233,49 @@ async def test_stall_before_the_first_value_is_raised_once_and_a_later_one_too()
         stage.now += 60
         await stage.tick()
     assert [alert.reason for alert in stage.run.alerts] == ["stalled:no_value", "stalled"]
+
+
+@pytest.mark.parametrize("between", ["resuming", "pausing", "queued"])
+async def test_job_is_not_stalled_when_it_waited_for_a_gpu_after_a_pause(between: str) -> None:
+    stage = Stage(options=RelayOptions(alerts=ALL))
+    job = stage.api.put(body(), events=[event(step, train_loss=0.5) for step in range(9, 0, -1)])
+    await stage.tick()
+    for status, minutes in (("paused", 5), (between, 90)):
+        job.body = body(status)
+        for _ in range(minutes):
+            stage.now += 60
+            await stage.tick()
+    job.body = body()  # running again: the first step is a minute away
+    stage.now += 60
+    await stage.tick()
+    assert stage.run.alerts == []
+
+
+async def test_job_is_not_stalled_when_it_trains_steps_again() -> None:
+    stage = Stage(options=RelayOptions(alerts=ALL))
+    job = stage.api.put(body(), events=[event(n, train_loss=1 / n) for n in range(60, 0, -1)])
+    stage.now += 60
+    await stage.tick()
+    for n in range(1, 60):
+        stage.now += 60
+        again = {"id": f"again-{n}", "created_at": int(stage.now) - 5}
+        job.events.insert(0, {**event(n, train_loss=0.9), **again})
+        await stage.tick()
+    assert stage.run.alerts == []
+    for _ in range(60):
+        stage.now += 60
+        await stage.tick()
+    assert [alert.reason for alert in stage.run.alerts] == ["stalled"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), "NaN"])
+async def test_job_does_not_diverge_when_an_event_has_no_number_for_no_validation(
+    value: Any,
+) -> None:
+    stage = Stage(options=RelayOptions(alerts=ALL))
+    stage.api.put(body(), events=[event(1, train_loss=0.5, valid_loss=value)])
+    await stage.tick()
+    assert stage.run.alerts == []
 
 
 class Topic:

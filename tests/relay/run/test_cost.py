@@ -1,17 +1,20 @@
 """The meter: time by phase, hours trained, cost so far and projected, by the user's price list."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
+from finetune_wandb.model.accounts.account import RelayAccount
 from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.settings import Prices
 from finetune_wandb.relay.ports import RelayOptions
 from finetune_wandb.relay.published.rows import parse_event
 from finetune_wandb.relay.run.cost import Meter, Usage, price_of
+from tests.fakes import FakeJobs
 from tests.relay.stage import Stage, body, event
 
 HOUR = 3600.0
@@ -255,3 +258,20 @@ async def test_values_arrive_when_the_file_cannot_be_measured() -> None:
     (outcome,) = await stage.tick()
     assert (outcome.error, len(stage.values())) == ("", 1)
     assert "cost_usd" not in stage.run.summary
+
+
+async def test_values_do_not_wait_when_the_size_of_the_file_does_not_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hangs(FakeJobs):
+        async def describe_file(self, account: RelayAccount, file_id: str) -> dict[str, Any]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr("finetune_wandb.relay.run.cost._MEASURE_S", 0.05)
+    options = RelayOptions(prices={"gpt": {"usd_per_1k_tokens": 1.0}})
+    stage = Stage(api=Hangs(), options=options)
+    stage.api.put(body(training_file="file-t"), events=[event(1, train_loss=0.5)])
+    async with asyncio.timeout(5):
+        await stage.tick()
+    assert len(stage.values()) == 1
