@@ -127,7 +127,9 @@ class FakeSink:
 
     async def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> None:
         await self._through("alert", run, key)
-        self._run(run).alerts.append(alert)
+        alerts = self._run(run).alerts
+        if alert.title not in {known.title for known in alerts}:
+            alerts.append(alert)
         await self.gate.after("alert")
 
     async def _through(self, call: str, run: RunPath, key: RunKey) -> None:

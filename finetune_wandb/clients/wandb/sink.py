@@ -48,10 +48,14 @@ _RUN: Final = (
 )
 _ALERT: Final = (
     "mutation NotifyScriptableRunAlert($name: String!, $entity: String!, $project: String!, "
-    "$title: String!, $text: String!, $severity: AlertSeverity) { notifyScriptableRunAlert(input: "
-    "{entityName: $entity, projectName: $project, runName: $name, title: $title, text: $text, "
-    "severity: $severity}) { success } }"
+    "$title: String!, $text: String!, $severity: AlertSeverity, $waitDuration: Duration) "
+    "{ notifyScriptableRunAlert(input: {entityName: $entity, projectName: $project, "
+    "runName: $name, title: $title, text: $text, severity: $severity, "
+    "waitDuration: $waitDuration}) { success } }"
 )
+_ALERT_ONCE_MS: Final = 86_400_000
+"""So long W&B drops an alert of the same title: one whose answer was lost is sent again, and two
+workers may send the same."""
 _WINDOW_S: Final = 1.05
 """A second and what two clocks may differ by."""
 _LONGEST_PAUSE_S: Final = 5.0
@@ -144,8 +148,13 @@ class WandbSink:
         return await self._api.stream(path, body, read, key=in_turn, subject=str(run))
 
     async def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> None:
-        said = {"title": alert.title, "text": alert.text, "severity": alert.level}
-        variables = {**_place(run), **said}
+        variables = {
+            **_place(run),
+            "title": alert.title,
+            "text": alert.text,
+            "severity": alert.level,
+            "waitDuration": _ALERT_ONCE_MS,
+        }
         await self._api.ask(_ALERT, variables, key=key.current, subject=str(run))
 
 

@@ -177,7 +177,7 @@ class SinkPort(Protocol):
         ...
 
     def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> Awaitable[None]:
-        """Raise an alert on the run."""
+        """Raise an alert on the run; one with a title that it had within a day reaches nobody."""
         ...
 
 

@@ -70,7 +70,7 @@ def _fake() -> Stage:
             "tags": list(run.attributes.tags),
             "display_name": run.attributes.display_name,
             "config": {**run.attributes.config, "_wandb": {}},
-            "alerts": [{"title": alert.title} for alert in run.alerts],
+            "alerts": [{"title": alert.title, "sent": True} for alert in run.alerts],
         }
 
     async def delete() -> None:
@@ -173,7 +173,9 @@ async def test_denied_is_said_when_the_key_is_refused(stage: Stage) -> None:
         assert "d" * 40 not in repr(caught.value) + str(caught.value) + caught.value.remedy
 
 
-async def test_alert_is_on_the_run_when_it_is_raised(stage: Stage) -> None:
+async def test_alert_reaches_people_once_when_it_is_raised_twice(stage: Stage) -> None:
     await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
-    await stage.sink.alert(RUN, RunAlert("failed", "failed", "title", "text"), key=KEY)
-    assert [alert["title"] for alert in (await stage.shown())["alerts"]] == ["title"]
+    for title in ("title", "title", "another"):
+        await stage.sink.alert(RUN, RunAlert("failed", "failed", title, "text"), key=KEY)
+    alerts = (await stage.shown())["alerts"]
+    assert [alert["title"] for alert in alerts if alert["sent"]] == ["title", "another"]
