@@ -13,7 +13,6 @@ from typing import Final
 from finetune_wandb.model.errors import (
     AppError,
     DeniedError,
-    PermanentError,
     RejectedError,
     TemporaryError,
 )
@@ -140,7 +139,7 @@ class JobPass:
 
     async def verify(self) -> None:
         """Ask whether W&B still has the run. Raises MissingError `gone` where it does not."""
-        await self._place.verify(self.cursor)
+        await self._place.verify(self.cursor, self._clock())
 
     async def read_and_fill(self) -> None:
         """Read, and put the first request into the outbox, where there is one."""
@@ -287,8 +286,9 @@ class JobPass:
                 raw = await jobs.read_job(account, self.job.id)
                 if raw.get("status") not in TERMINAL | {"cancelling"}:
                     raise RejectedError(f"Azure shows the job as {raw.get('status')!s:.40}")
-            except PermanentError as error:
-                # Values must not wait for a right that is missing; the next request tries again.
+            except AppError as error:
+                # Neither values nor alerts wait for a right that is missing or for an Azure that is
+                # down; the next request tries again.
                 self._note(f"{STOP_NOTE}: it could not be cancelled: {error.message}")
                 return
             note = CANCEL_NOTE

@@ -28,6 +28,8 @@ from finetune_wandb.relay.run.attributes import path_problem, run_attributes, ru
 
 HEARTBEAT_S: Final = 30.0
 """W&B is told unless it heard of the run this recently: with a tick a minute, gaps stay below 90 s."""
+_COUNTED_S: Final = 15.0
+"""W&B's counters of rows and lines lag by seconds: they are believed so long after a request."""
 _MOST_GENERATIONS: Final = 20
 _OPEN_STATES: Final = frozenset({"running", "pending", "crashed", "preempting", "preempted"})
 
@@ -90,11 +92,11 @@ class RunPlace:
         has = (found.config.get("job_id"), found.config.get("account_id"))
         return found.is_relayed and has == mine and not found.rows and not found.lines
 
-    async def verify(self, cursor: Cursor) -> None:
+    async def verify(self, cursor: Cursor, now: float) -> None:
         """Ask whether W&B still has the run. Raises MissingError `gone` where it does not.
 
         A run that cannot be seen is asked for by creating it: only an answer that it was made
-        just now proves that the old one is gone.
+        just now proves that the old one is gone. `now` is unix seconds.
         """
         assert cursor.run is not None, "only a run that was chosen can be asked for"
         found = await self.sink.read_run(cursor.run, key=self.key)
@@ -102,7 +104,8 @@ class RunPlace:
             is_gone = (await self._ask_for(cursor.run, pending=False)).inserted
         else:
             # A pass that died may have made it anew and not said so.
-            is_gone = cursor.rows > 0 and not found.rows
+            has_counted = now - cursor.posted_at >= _COUNTED_S
+            is_gone = cursor.rows > 0 and not found.rows and has_counted
         if is_gone:
             raise MissingError(
                 "W&B has the run no longer; it is written anew",

@@ -7,8 +7,9 @@ import pytest
 
 from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError, UnavailableError
 from finetune_wandb.model.ids import parse_account_id
-from finetune_wandb.model.relay.ports import RunAttributes
-from tests.fakes import FakeCursors, FakeRun, Once, Open
+from finetune_wandb.model.relay.cursor import RunPath
+from finetune_wandb.model.relay.ports import RunAttributes, RunKey, RunSeen
+from tests.fakes import FakeCursors, FakeRun, FakeSink, Once, Open
 from tests.relay.stage import JOB, T0, Stage, body, event
 
 RUN = f"team/proj/{JOB}"
@@ -91,6 +92,21 @@ async def test_run_is_written_anew_when_the_pass_that_made_it_died() -> None:
         await stage.tick()
     assert len(stage.values()) == 7
     assert None not in stage.run.slots
+
+
+async def test_run_is_kept_when_a_forced_pass_comes_before_wandb_has_counted_its_rows() -> None:
+    class Lagging(FakeSink):
+        async def read_run(self, run: RunPath, *, key: RunKey) -> RunSeen | None:
+            found = await super().read_run(run, key=key)
+            return found and replace(found, rows=0, lines=0, summary={})
+
+    stage = Stage(sink=Lagging())
+    stage.api.put(body(), events=[event(n, train_loss=1 / n) for n in (3, 2, 1)])
+    await stage.tick()
+    stage.now += 2
+    (outcome,) = await stage.tick(force=True)
+    assert (outcome.relay_state, outcome.error) == ("live", "")
+    assert (list(stage.sink.runs), len(stage.values())) == ([RUN], 3)
 
 
 async def test_nothing_is_doubled_when_a_403_of_wandb_passes() -> None:
