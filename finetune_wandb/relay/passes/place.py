@@ -99,19 +99,17 @@ class RunPlace:
         just now proves that the old one is gone. `now` is unix seconds.
         """
         assert cursor.run is not None, "only a run that was chosen can be asked for"
-        found = await self.sink.read_run(cursor.run, key=self.key)
+        run = cursor.run
+        found = await self.sink.read_run(run, key=self.key)
         if found is None:
-            is_gone = (await self._ask_for(cursor.run, pending=False)).inserted
-        else:
+            if (await self._ask_for(run, pending=False)).inserted:
+                raise _gone(run)
+            # The first answer may have been lost: a repeated request reports an old run.
+            found = await self.sink.read_run(run, key=self.key)
+        has_counted = now - cursor.posted_at >= _COUNTED_S
+        if found is not None and cursor.rows and not found.rows and has_counted:
             # A pass that died may have made it anew and not said so.
-            has_counted = now - cursor.posted_at >= _COUNTED_S
-            is_gone = cursor.rows > 0 and not found.rows and has_counted
-        if is_gone:
-            raise MissingError(
-                "W&B has the run no longer; it is written anew",
-                subject=str(cursor.run),
-                code="gone",
-            )
+            raise _gone(run)
         self.memory.doubted = False
 
     def differs(self, cursor: Cursor, *, pending: bool) -> bool:
@@ -119,11 +117,17 @@ class RunPlace:
         return self._hash(cursor, pending) != self.memory.attributes
 
     async def ensure(self, cursor: Cursor, *, pending: bool) -> RunPath:
-        """Create the run or bring its attributes up to date, where they differ."""
+        """Create the run or bring its attributes up to date, where they differ.
+
+        Raises MissingError `gone` where W&B had the run and does not have it any more.
+        """
         assert cursor.run is not None, "a place is chosen before anything is sent there"
         if self.differs(cursor, pending=pending):
+            ensured = await self._ask_for(cursor.run, pending=pending)
+            if ensured.inserted and self.memory.attributes is not None and cursor.rows:
+                raise _gone(cursor.run)
             # The server may answer another spelling; the hash is of what stands now.
-            cursor.run = (await self._ask_for(cursor.run, pending=pending)).path
+            cursor.run = ensured.path
             self.memory.attributes = self._hash(cursor, pending)
         return cursor.run
 
@@ -137,6 +141,11 @@ class RunPlace:
     def _attributes(self) -> RunAttributes:
         asked, files = self.memory.asked or {}, self.memory.files
         return run_attributes(self.job, self.account, asked=asked, files=files)
+
+
+def _gone(run: RunPath) -> MissingError:
+    text = "W&B has the run no longer; it is written anew"
+    return MissingError(text, subject=str(run), code="gone")
 
 
 def beat_is_due(cursor: Cursor, memory: Memory, ports: RelayPorts, now: float) -> bool:

@@ -1,6 +1,7 @@
 """Which run a job writes to: never into one that was there before, never twice after one 404."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from finetune_wandb.model.errors import DeniedError, MissingError, RejectedError, UnavailableError
 from finetune_wandb.model.ids import parse_account_id
 from finetune_wandb.model.relay.cursor import RunPath
-from finetune_wandb.model.relay.ports import RunAttributes, RunKey, RunSeen
+from finetune_wandb.model.relay.ports import EnsuredRun, RunAttributes, RunKey, RunSeen
 from tests.fakes import FakeCursors, FakeRun, FakeSink, Once, Open
 from tests.relay.stage import JOB, T0, Stage, body, event
 
@@ -17,9 +18,9 @@ ATTRIBUTES = RunAttributes(JOB, "", "", (), "")
 PASSING = MissingError("not found", subject=RUN, code="run")
 
 
-async def _relayed() -> Stage:
+async def _relayed(sink: FakeSink | None = None) -> Stage:
     """Return a stage whose run has values of one step that came at two times."""
-    stage = Stage()
+    stage = Stage(sink=sink or FakeSink())
     job = stage.api.put(body(), events=[event(n, train_loss=1 / n) for n in (3, 2, 1)])
     await stage.tick()
     stage.now += 60
@@ -90,6 +91,43 @@ async def test_run_is_written_anew_when_the_pass_that_made_it_died() -> None:
     for _ in range(3):
         stage.now += 60
         await stage.tick()
+    assert len(stage.values()) == 7
+    assert None not in stage.run.slots
+
+
+async def test_run_is_written_anew_when_a_repeated_request_hides_that_it_was_made() -> None:
+    class Repeats(FakeSink):
+        """The client sends a request again whose answer was lost."""
+
+        async def ensure_run(
+            self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
+        ) -> EnsuredRun:
+            for _ in range(2):
+                with suppress(UnavailableError):
+                    return await super().ensure_run(run, attributes, pending=pending, key=key)
+            raise AssertionError
+
+    stage = await _relayed(Repeats())
+    del stage.sink.runs[RUN]
+    stage.api.jobs[JOB].events.insert(0, event(4, train_loss=0.1))
+    await stage.tick()
+    stage.now += 60
+    stage.sink.gate = Once(lost_ensure_run=UnavailableError("gateway timeout"))
+    for _ in range(3):
+        await stage.tick()
+        stage.now += 60
+    assert len(stage.values()) == 7
+    assert None not in stage.run.slots
+
+
+async def test_run_is_written_anew_when_its_attributes_change_before_anything_is_sent() -> None:
+    stage = await _relayed()
+    del stage.sink.runs[RUN]
+    stage.api.jobs[JOB].body = body("paused")
+    stage.api.jobs[JOB].events.insert(0, event(4, train_loss=0.1))
+    for _ in range(3):
+        await stage.tick()
+        stage.now += 60
     assert len(stage.values()) == 7
     assert None not in stage.run.slots
 
