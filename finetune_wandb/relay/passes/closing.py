@@ -19,7 +19,7 @@ from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.relay.state import CLOSED, Happened, RelayState
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.outbox import body, error_line
-from finetune_wandb.relay.passes.place import beat, beat_is_due, confirm_end
+from finetune_wandb.relay.passes.place import beat, beat_is_due, confirm_end, deliver
 from finetune_wandb.relay.passes.schedule import SLOWEST_S
 from finetune_wandb.relay.ports import JOBS_PER_MESSAGE, RelayPorts
 
@@ -193,7 +193,7 @@ class Closing:
         if isinstance(self.key, AppError):
             raise self.key
         if cursor.run is not None:
-            await self.ports.sink.post(cursor.run, cursor.outbox, key=self.key)
+            await deliver(cursor, self.ports.sink, self.key)
         cursor.outbox, cursor.posted_at = b"", self.now
 
     def _claim_end(self, cursor: Cursor, memory: Memory, reason: Reason) -> None:

@@ -20,8 +20,8 @@ from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import TERMINAL, Job
 from finetune_wandb.model.relay.state import Happened, RelayState
 from finetune_wandb.relay.passes.memory import Memory
-from finetune_wandb.relay.passes.outbox import Sources, final_line, put_into_outbox
-from finetune_wandb.relay.passes.place import RunPlace, beat, beat_is_due, confirm_end
+from finetune_wandb.relay.passes.outbox import Sources, Taken, final_line, put_into_outbox
+from finetune_wandb.relay.passes.place import RunPlace, beat, beat_is_due, confirm_end, deliver
 from finetune_wandb.relay.passes.schedule import (
     artifacts_due,
     is_last_look,
@@ -212,10 +212,14 @@ class JobPass:
         if self._waits and not taken.rows:
             memory.attributes = _REVIVED
         values = cursor.values
-        now = self._clock()
-        meter = memory.meter(job, self._options.prices, now)
-        put_into_outbox(taken, cursor, job, memory, meter=meter, now=now)
+        self._put(taken)
         self.sent_values += cursor.values - values
+
+    def _put(self, taken: Taken) -> None:
+        """Put a request into the outbox."""
+        cursor, memory, now = self.cursor, self.memory, self._clock()
+        meter = memory.meter(self.job, self._options.prices, now)
+        put_into_outbox(taken, cursor, self.job, memory, meter=meter, now=now)
         # At once: a save from here on finds claims and request together.
         memory.put_into(cursor)
 
@@ -235,15 +239,14 @@ class JobPass:
         cursor = self.cursor
         await self._place.choose(cursor)
         self.has_posted = True
-        run = await self._place.ensure(cursor, pending=self._waits)
+        await self._place.ensure(cursor, pending=self._waits)
         if not cursor.outbox:
             await self.beat()
             return
-        stopped = await self._ports.sink.post(run, cursor.outbox, key=self._context.key)
+        stopped = await deliver(cursor, self._ports.sink, self._context.key)
         now = self._clock()
         if cursor.last_value_at:
             cursor.lag_s = max(now - cursor.last_value_at, 0.0)
-        cursor.outbox = b""
         cursor.posted_at = now
         if self._waits:
             self.memory.attributes, self.is_revived = _REVIVED, True
@@ -317,6 +320,11 @@ class JobPass:
         self.sent_values -= self.cursor.values - stored.values
         self.cursor, self.is_reverted = stored, True
         self.fail(error)
+        memory = self.memory
+        if self.job.is_terminal and stored.run is not None and not (memory.ended or stored.outbox):
+            # The run ends with its job, also without what storage does not hold.
+            memory.ended = True
+            self._put(Taken())
 
     def settle(self) -> None:
         """Set the state that the next pass starts from, once this one is through."""

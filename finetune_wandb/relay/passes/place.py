@@ -17,19 +17,23 @@ from typing import Final
 import orjson
 
 from finetune_wandb.model.accounts.account import RelayAccount
-from finetune_wandb.model.errors import MissingError, RejectedError
+from finetune_wandb.model.errors import MissingError, RejectedError, UnavailableError
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import EnsuredRun, RunAttributes, RunKey, RunSeen, SinkPort
 from finetune_wandb.relay.passes.memory import Memory
-from finetune_wandb.relay.passes.outbox import HEARTBEAT
-from finetune_wandb.relay.ports import RelayPorts
+from finetune_wandb.relay.passes.outbox import HEARTBEAT, count_items, cut, stand_in
+from finetune_wandb.relay.ports import RelayPorts, joined_notes
 from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_path
 
 HEARTBEAT_S: Final = 30.0
 """W&B is told unless it heard of the run this recently: with a tick a minute, gaps stay below 90 s."""
 _COUNTED_S: Final = 15.0
 """W&B's counters of rows and lines lag by seconds: they are believed so long after a request."""
+_OF_CONTENT: Final = frozenset({"400", "413", "422"})
+"""Codes of a request that W&B refuses for what it holds."""
+_MOST_REQUESTS: Final = 100
+"""For one outbox and pass: at W&B's pace they take under a minute."""
 _MOST_GENERATIONS: Final = 20
 _OPEN_STATES: Final = frozenset({"running", "pending", "crashed", "preempting", "preempted"})
 
@@ -116,7 +120,7 @@ class RunPlace:
         """Whether W&B has other attributes than the run has now, or none."""
         return self._hash(cursor, pending) != self.memory.attributes
 
-    async def ensure(self, cursor: Cursor, *, pending: bool) -> RunPath:
+    async def ensure(self, cursor: Cursor, *, pending: bool) -> None:
         """Create the run or bring its attributes up to date, where they differ.
 
         Raises MissingError `gone` where W&B had the run and does not have it any more.
@@ -129,7 +133,6 @@ class RunPlace:
             # The server may answer another spelling; the hash is of what stands now.
             cursor.run = ensured.path
             self.memory.attributes = self._hash(cursor, pending)
-        return cursor.run
 
     def _ask_for(self, run: RunPath, *, pending: bool) -> Awaitable[EnsuredRun]:
         return self.sink.ensure_run(run, self._attributes, pending=pending, key=self.key)
@@ -165,6 +168,42 @@ async def beat(cursor: Cursor, ports: RelayPorts, key: RunKey, now: float) -> bo
     return stopped
 
 
+async def deliver(cursor: Cursor, sink: SinkPort, key: RunKey) -> bool:
+    """Send the outbox; return whether someone pressed Stop on the run.
+
+    What W&B refuses for its content is found by sending less at a time, and left out with a note.
+    Where an error ends this, the outbox holds what is still to be sent.
+    """
+    run, most, stopped = cursor.run, 0, False
+    assert run is not None, "only a run that was chosen is sent anything"
+    for _ in range(_MOST_REQUESTS):
+        part, rest = cut(cursor.outbox, most) if most else (cursor.outbox, b"")
+        try:
+            stopped |= await sink.post(run, part, key=key)
+        except RejectedError as error:
+            if error.code not in _OF_CONTENT:
+                raise
+            if (items := count_items(part)) > 1:
+                most = items // 2
+                continue
+            kept, what = stand_in(part)
+            if not kept:
+                raise
+            # Refused as well where the content is not the reason: then nothing is left out.
+            stopped |= await sink.post(run, kept, key=key)
+            note = f"W&B did not take {what}, which the run lacks: {error.message}"
+            cursor.notes = joined_notes(cursor.notes, (note,))
+        cursor.outbox = rest
+        if not rest:
+            return stopped
+        most *= 2
+    raise UnavailableError(
+        "W&B refuses much of what the job published; it is sent piece by piece",
+        subject=str(run),
+        remedy="none needed: the next tick goes on; the job's notes name what W&B refuses",
+    )
+
+
 async def confirm_end(cursor: Cursor, memory: Memory, sink: SinkPort, key: RunKey) -> None:
     """Read a run that has its end; send it again where W&B shows another, or an older summary.
 
@@ -175,7 +214,8 @@ async def confirm_end(cursor: Cursor, memory: Memory, sink: SinkPort, key: RunKe
         return
     found = await sink.read_run(cursor.run, key=key)
     if found is not None and not _has_end(found, memory.end):
-        await sink.post(cursor.run, memory.end.encode(), key=key)
+        cursor.outbox = memory.end.encode()
+        await deliver(cursor, sink, key)
 
 
 def _has_end(found: RunSeen, end: str) -> bool:
