@@ -254,7 +254,6 @@ def put_into_outbox(
     cursor.rows += len(taken.rows)
     cursor.lines += len(taken.lines)
     cursor.values = memory.ledger.count
-    cursor.status = job.status
 
 
 def final_line(job: Job, memory: Memory) -> str | None:
