@@ -335,7 +335,10 @@ class JobPass:
         cursor.finished_at = job.finished_at
         if self.error is not None:
             keyless = self._key_refused or self.key_missing
-            settle_failure(cursor, self.memory, self.error, now=now, keyless=keyless)
+            leaves = self._place.leaves(cursor.run, self.error)
+            settle_failure(
+                *(cursor, self.memory, self.error), now=now, keyless=keyless, leaves=leaves
+            )
             return
         unfinished = self._sources is not None and self._sources.reading.events.unfinished
         settle(cursor, job, self.memory, now=now, broken=self._broken, unfinished=unfinished)

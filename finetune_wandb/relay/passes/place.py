@@ -17,7 +17,7 @@ from typing import Final
 import orjson
 
 from finetune_wandb.model.accounts.account import RelayAccount
-from finetune_wandb.model.errors import MissingError, RejectedError, UnavailableError
+from finetune_wandb.model.errors import AppError, MissingError, RejectedError, UnavailableError
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import EnsuredRun, RunAttributes, RunKey, RunSeen, SinkPort
@@ -32,6 +32,8 @@ _COUNTED_S: Final = 15.0
 """W&B's counters of rows and lines lag by seconds: they are believed so long after a request."""
 _OF_CONTENT: Final = frozenset({"400", "413", "422"})
 """Codes of a request that W&B refuses for what it holds."""
+_OF_PLACE: Final = frozenset({"403", "entity", "project"})
+"""Codes of a refused project or entity."""
 _MOST_REQUESTS: Final = 100
 """For one outbox and pass: at W&B's pace they take under a minute."""
 _MOST_GENERATIONS: Final = 20
@@ -77,9 +79,21 @@ class RunPlace:
         taken = self._path(first).run_id
         return f"the run {taken} was there before; this job's run is {run.run_id}"
 
-    def _path(self, generation: int) -> RunPath:
+    def leaves(self, run: RunPath | None, error: AppError) -> bool:
+        """Say whether W&B refuses this run's project or entity for the job, and job, account or
+        settings name another by now."""
+        if run is None or error.subject != str(run) or error.code not in _OF_PLACE:
+            return False
+        now = self._named(1)
+        places = {f"{one.entity}/{one.project}".casefold() for one in (run, now)}
+        return len(places) > 1 and not path_problem(now)
+
+    def _named(self, generation: int) -> RunPath:
         entity = self.key.entity
-        run = run_path(self.job, self.account, key_entity=entity, generation=generation)
+        return run_path(self.job, self.account, key_entity=entity, generation=generation)
+
+    def _path(self, generation: int) -> RunPath:
+        run = self._named(generation)
         if problem := path_problem(run):
             raise RejectedError(
                 problem,

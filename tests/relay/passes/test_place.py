@@ -159,6 +159,34 @@ async def test_nothing_is_doubled_when_a_403_of_wandb_passes() -> None:
     assert len(stage.values()) == 7
 
 
+async def test_job_starts_over_where_the_remedy_sent_it_when_its_place_was_closed() -> None:
+    stage = await _relayed()
+    first = list(stage.run.slots)
+    stage.sink.closed.add("team/proj")
+    stage.api.jobs[JOB].events.insert(0, event(4, train_loss=0.4))
+    (outcome,) = await stage.tick()
+    assert outcome.relay_state == "parked"
+    stage.account = replace(stage.account, entity="new-team")
+    for _ in range(3):
+        stage.now += 3600
+        (outcome,) = await stage.tick()
+    assert (outcome.relay_state, outcome.error) == ("live", "")
+    assert len(stage.values(stage.sink.runs[f"new-team/proj/{JOB}"])) == 7
+    assert stage.sink.runs[RUN].slots == first
+
+
+async def test_job_stays_in_its_run_when_azure_refuses_and_its_account_names_another_place() -> (
+    None
+):
+    stage = await _relayed()
+    stage.account = replace(stage.account, entity="new-team")
+    stage.api.gate = Once(list_events=DeniedError("no role yet", subject=JOB, code="403"))
+    for _ in range(2):
+        await stage.tick()
+        stage.now += 61
+    assert list(stage.sink.runs) == [RUN]
+
+
 async def test_job_is_parked_ever_longer_when_wandb_knows_no_such_entity() -> None:
     class Unknown(Open):
         async def before(self, call: str) -> None:
