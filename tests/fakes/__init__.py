@@ -37,6 +37,7 @@ from tests.fakes.nouns import (
     relay_account,
     setting_defaults,
     settings,
+    short_id,
     version,
 )
 from tests.fakes.storage import (
@@ -96,6 +97,7 @@ __all__ = [
     "relay_account",
     "setting_defaults",
     "settings",
+    "short_id",
     "version",
     "world",
 ]

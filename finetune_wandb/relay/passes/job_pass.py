@@ -98,6 +98,9 @@ class JobPass:
             cursor.error = cursor.remedy = ""
         self.is_stale = memory.ended and not job.is_terminal
         """The job object is older than what was relayed: it cannot live after its end."""
+        if cursor.run is None and not memory.relay_id:
+            memory.relay_id = self._ports.new_id()
+            memory.put_into(cursor)
         if memory.asked is None:
             memory.asked = dict(job.hyperparameters)
         memory.see_status(job, context.clock())
@@ -209,7 +212,7 @@ class JobPass:
         memory.ended = memory.ended or ends
         memory.facts = facts
         memory.checkpoints_at = memory.checkpoints_at or (self._clock() if taken.rows else 0.0)
-        if self._waits and not taken.rows:
+        if self._waits and not taken.rows and memory.attributes is not None:
             memory.attributes = _REVIVED
         values = cursor.values
         self._put(taken)

@@ -9,22 +9,27 @@ remembers when it sent the last one.
 
 import json
 import zlib
-from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 import orjson
 
 from finetune_wandb.model.accounts.account import RelayAccount
-from finetune_wandb.model.errors import AppError, MissingError, RejectedError, UnavailableError
+from finetune_wandb.model.errors import (
+    AppError,
+    MissingError,
+    RejectedError,
+    TemporaryError,
+    UnavailableError,
+)
 from finetune_wandb.model.relay.cursor import Cursor, RunPath
 from finetune_wandb.model.relay.job import Job
 from finetune_wandb.model.relay.ports import EnsuredRun, RunAttributes, RunKey, RunSeen, SinkPort
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.outbox import HEARTBEAT, count_items, cut, stand_in
 from finetune_wandb.relay.ports import RelayPorts, joined_notes
-from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_path
+from finetune_wandb.relay.run.attributes import path_problem, run_attributes, run_path, with_tags
 
 HEARTBEAT_S: Final = 30.0
 """W&B is told unless it heard of the run this recently: with a tick a minute, gaps stay below 90 s."""
@@ -49,6 +54,9 @@ class RunPlace:
     memory: Memory
     sink: SinkPort
     key: RunKey
+    _is_chosen: bool = field(default=False, init=False)
+    _has_made: bool = field(default=False, init=False)
+    """W&B has the run, and this job's app made it."""
 
     async def choose(self, cursor: Cursor) -> str:
         """Choose the run until W&B has it; return a note where a taken id was passed over.
@@ -56,17 +64,18 @@ class RunPlace:
         Raises RejectedError for a name that W&B cannot take, and what the sink raises.
         """
         memory = self.memory
-        if cursor.run is not None and memory.attributes is not None:
+        if self._is_chosen or (cursor.run is not None and memory.attributes is not None):
             return ""
-        first = memory.generation
+        first, stored = memory.generation, cursor.run if cursor.etag else None
         for generation in range(first, first + _MOST_GENERATIONS):
             run = self._path(generation)
-            if run == cursor.run and cursor.etag:
-                return ""  # chosen and stored before
             found = await self.sink.read_run(run, key=self.key)
-            if found is None or self._is_ours_and_empty(found):
-                cursor.run, memory.generation = run, generation
+            self._has_made = found is not None and self._is_ours(found, is_stored=run == stored)
+            if found is None or self._has_made:
+                cursor.run, memory.generation, self._is_chosen = run, generation, True
                 break
+            if run == stored:
+                raise _not_ours(run)  # with what was claimed for it
         else:
             raise RejectedError(
                 "W&B has runs under every id that this job could take",
@@ -104,11 +113,17 @@ class RunPlace:
             )
         return run
 
-    def _is_ours_and_empty(self, found: RunSeen) -> bool:
-        """Say whether this is a run that an earlier pass made and died before it saved."""
-        mine = (self.job.id, str(self.account.id))
-        has = (found.config.get("job_id"), found.config.get("account_id"))
-        return found.is_relayed and has == mine and not found.rows and not found.lines
+    def _is_ours(self, found: RunSeen, *, is_stored: bool) -> bool:
+        """Say whether an earlier pass of this job made the run and did not save that it had.
+
+        One that is not stored as the job's must be empty. A run of an older version of the app
+        has no `relay_id`.
+        """
+        config, relay_id = found.config, self.memory.relay_id
+        mine = (self.job.id, str(self.account.id), relay_id)
+        has = (config.get("job_id"), config.get("account_id"), config.get("relay_id", relay_id))
+        is_empty = not found.rows and not found.lines
+        return found.is_relayed and has == mine and (is_stored or is_empty)
 
     async def verify(self, cursor: Cursor, now: float) -> None:
         """Ask whether W&B still has the run. Raises MissingError `gone` where it does not.
@@ -120,7 +135,12 @@ class RunPlace:
         run = cursor.run
         found = await self.sink.read_run(run, key=self.key)
         if found is None:
-            if (await self._ask_for(run, pending=False)).inserted:
+            # Should it be there all the same, what people wrote on it stays.
+            bare = with_tags(self._attributes, None)
+            ensured = await self.sink.ensure_run(
+                run, bare, is_new=False, pending=False, key=self.key
+            )
+            if ensured.inserted:
                 raise _gone(run)
             # The first answer may have been lost: a repeated request reports an old run.
             found = await self.sink.read_run(run, key=self.key)
@@ -137,27 +157,57 @@ class RunPlace:
     async def ensure(self, cursor: Cursor, *, pending: bool) -> None:
         """Create the run or bring its attributes up to date, where they differ.
 
-        Raises MissingError `gone` where W&B had the run and does not have it any more.
+        Raises RejectedError `other` where another deployment has made the run meanwhile, and
+        MissingError `gone` where W&B had it and does not have it any more.
         """
-        assert cursor.run is not None, "a place is chosen before anything is sent there"
-        if self.differs(cursor, pending=pending):
-            ensured = await self._ask_for(cursor.run, pending=pending)
-            if ensured.inserted and self.memory.attributes is not None and cursor.rows:
-                raise _gone(cursor.run)
-            # The server may answer another spelling; the hash is of what stands now.
-            cursor.run = ensured.path
-            self.memory.attributes = self._hash(cursor, pending)
+        run = cursor.run
+        assert run is not None, "a place is chosen before anything is sent there"
+        if not self.differs(cursor, pending=pending):
+            return
+        if self.memory.attributes is None:
+            ensured = await self._make(run, pending)
+            if not ensured.inserted and not self._has_made:
+                raise _not_ours(run)
+        else:
+            found = await self.sink.read_run(run, key=self.key)
+            wanted = with_tags(self._attributes, found.tags if found else None)
+            ensured = await self.sink.ensure_run(
+                run, wanted, is_new=False, pending=pending, key=self.key
+            )
+            if ensured.inserted and cursor.rows:
+                raise _gone(run)
+        # The server may answer another spelling; the hash is of what stands now.
+        cursor.run = ensured.path
+        self.memory.attributes = self._hash(cursor, pending)
 
-    def _ask_for(self, run: RunPath, *, pending: bool) -> Awaitable[EnsuredRun]:
-        return self.sink.ensure_run(run, self._attributes, pending=pending, key=self.key)
+    async def _make(self, run: RunPath, pending: bool) -> EnsuredRun:
+        """Create a run. Only the first answer says that it is new: after one that was lost, its
+        config says who made it."""
+        wanted, key = self._attributes, self.key
+        try:
+            return await self.sink.ensure_run(run, wanted, is_new=True, pending=pending, key=key)
+        except TemporaryError:
+            found = await self.sink.read_run(run, key=key)
+            self._has_made = found is not None and self._is_ours(found, is_stored=True)
+        return await self.sink.ensure_run(run, wanted, is_new=True, pending=pending, key=key)
 
     def _hash(self, cursor: Cursor, pending: bool) -> int:
         return zlib.crc32(orjson.dumps((pending, cursor.run, self._attributes)))
 
     @cached_property
     def _attributes(self) -> RunAttributes:
-        asked, files = self.memory.asked or {}, self.memory.files
-        return run_attributes(self.job, self.account, asked=asked, files=files)
+        memory = self.memory
+        return run_attributes(
+            *(self.job, self.account),
+            asked=memory.asked or {},
+            files=memory.files,
+            relay_id=memory.relay_id,
+        )
+
+
+def _not_ours(run: RunPath) -> RejectedError:
+    text = "W&B has a run of another deployment under this job's id; the job goes on in a new one"
+    return RejectedError(text, subject=str(run), code="other")
 
 
 def _gone(run: RunPath) -> MissingError:

@@ -138,7 +138,7 @@ def settle_failure(
     """
     cursor.failures += 1
     cursor.error, cursor.remedy = error.message, error.remedy
-    if isinstance(error, RejectedError) and error.code == "deleted":
+    if isinstance(error, RejectedError) and error.code in ("deleted", "other"):
         _start_over(cursor, memory, memory.generation + 1)
     elif leaves:
         _start_over(cursor, memory, 1)

@@ -11,7 +11,7 @@ from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, Closed, beat_runs, close_runs
 from finetune_wandb.relay.passes.schedule import SLOWEST_S
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
-from tests.fakes import ENTITY, PROJECT, FakeCursors, FakeJobs, FakeKeys, FakeSink, Once
+from tests.fakes import ENTITY, PROJECT, FakeCursors, FakeJobs, FakeKeys, FakeSink, Once, short_id
 from tests.fakes import relay_account as account_named
 
 ACCOUNT = account_named()
@@ -28,7 +28,7 @@ class World:
 
     @property
     def ports(self) -> RelayPorts:
-        return RelayPorts(self.jobs, self.cursors, self.sink, self.keys)
+        return RelayPorts(self.jobs, self.cursors, self.sink, self.keys, new_id=short_id)
 
     async def relay(self, steps: int, status: str = "running", now: float = NOW) -> None:
         events = [
