@@ -79,6 +79,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         cursors=cursors,
         sink=WandbSink(transport, settings.wandb_base_url),
         keys=ring,
+        new_id=lambda: uuid.uuid4().hex[:12],
         notices=notices,
     )
     return App(

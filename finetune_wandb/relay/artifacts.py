@@ -247,6 +247,7 @@ class ArtifactLog:
                 return  # the run was lost and is being written anew
             memory.files, memory.artifacts = facts, "done"
             place = RunPlace(job, account, memory, self._ports.sink, key)
+            await place.choose(cursor)
             await place.ensure(cursor, pending=False)
             memory.put_into(cursor)
             if not await self._ports.cursors.save([cursor]):

@@ -43,6 +43,8 @@ class RelayPorts:
     cursors: CursorsPort
     sink: SinkPort
     keys: KeysPort
+    new_id: Callable[[], str] = field(kw_only=True)
+    """Returns a short id that no other call of any deployment returns."""
     notices: NoticePort | None = None
     whole: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_WHOLE_AT_ONCE))
     """Taken in turns, by all messages of the process, for WHOLE_JOBS jobs that are over."""

@@ -32,7 +32,7 @@ class Switch:
 @pytest.fixture
 async def sink(sandbox: Client, transport: Transport) -> WandbSink:
     made = WandbSink(transport, sandbox.process.wandb_url)
-    await made.ensure_run(RUN, ATTRIBUTES, pending=False, key=RunKey("", Secret(KEY)))
+    await made.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=False, key=RunKey("", Secret(KEY)))
     await sandbox.control("DELETE", "requests")
     status, _, _ = await sandbox.call("DELETE", "/_sandbox/wandb/requests-by-key")
     assert status == 204
@@ -54,7 +54,7 @@ async def test_each_request_asks_for_the_key_when_it_starts(
     key = RunKey("sandbox-team", Secret(KEY), Switch(KEY, OTHER_KEY))
     await sink.post(RUN, b"{}", key=key)
     await sink.post(RUN, b"{}", key=key)
-    await sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=key)
+    await sink.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=False, key=key)
     assert await used(sandbox) == {"k": 1, "o": 2}
 
 

@@ -38,6 +38,7 @@ from tests.fakes.nouns import (
     relay_account,
     setting_defaults,
     settings,
+    short_id,
     version,
 )
 from tests.fakes.storage import (
@@ -100,6 +101,7 @@ __all__ = [
     "relay_account",
     "setting_defaults",
     "settings",
+    "short_id",
     "version",
     "world",
 ]

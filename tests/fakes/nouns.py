@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from finetune_wandb.model.accounts.account import Account, RelayAccount
@@ -11,6 +12,7 @@ from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings, read_settings
 
+_IDS = count(1)
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=1)
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
@@ -95,3 +97,8 @@ def relay_account(name: str = "aoai-one", **more: Any) -> RelayAccount:
         secret=PLACE,
     )
     return replace(account, **more)
+
+
+def short_id() -> str:
+    """Return an id that no other call returns."""
+    return f"id-{next(_IDS)}"

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -73,7 +73,13 @@ class FakeSink:
         self.deleted.add(run)
 
     async def ensure_run(
-        self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
+        self,
+        run: RunPath,
+        attributes: RunAttributes,
+        *,
+        is_new: bool,
+        pending: bool,
+        key: RunKey,
     ) -> EnsuredRun:
         await self._through("ensure_run", run, key)
         if self.entities and run.entity not in self.entities:
@@ -83,8 +89,15 @@ class FakeSink:
         # What travels is JSON; what cannot must fail here as it would there.
         orjson.dumps(attributes)
         inserted = str(run) not in self.runs
-        known = self.runs.setdefault(str(run), FakeRun(attributes))
-        known.attributes = attributes
+        unnamed = replace(attributes, display_name="", notes="")
+        known = self.runs.setdefault(str(run), FakeRun(unnamed))
+        named = attributes if is_new else known.attributes
+        known.attributes = replace(
+            attributes,
+            display_name=named.display_name,
+            notes=named.notes,
+            tags=attributes.tags or known.attributes.tags,
+        )
         if pending:
             known.state = "pending"
         await self.gate.after("ensure_run")
@@ -102,6 +115,7 @@ class FakeSink:
             len(known.lines),
             dict(known.summary),
             dict(known.attributes.config),
+            known.attributes.tags,
             known.is_relayed,
         )
 
@@ -127,7 +141,9 @@ class FakeSink:
 
     async def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> None:
         await self._through("alert", run, key)
-        self._run(run).alerts.append(alert)
+        alerts = self._run(run).alerts
+        if alert.title not in {known.title for known in alerts}:
+            alerts.append(alert)
         await self.gate.after("alert")
 
     async def _through(self, call: str, run: RunPath, key: RunKey) -> None:

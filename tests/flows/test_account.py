@@ -35,7 +35,13 @@ class Stage:
         self.azure: World = world()
         self.cursors = fakes.FakeCursors()
         self.queue = fakes.FakeQueue()
-        relay = RelayPorts(fakes.FakeJobs(), self.cursors, fakes.FakeSink(), fakes.FakeKeys())
+        relay = RelayPorts(
+            fakes.FakeJobs(),
+            self.cursors,
+            fakes.FakeSink(),
+            fakes.FakeKeys(),
+            new_id=fakes.short_id,
+        )
         self.audit = fakes.FakeAudit()
         self.app: Any = SimpleNamespace(
             settings=settings(),

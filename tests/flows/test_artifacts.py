@@ -60,7 +60,7 @@ async def app_with(*errors: AppError, jobs: int = 1) -> Any:
         api.put({"id": name, "status": "succeeded", "training_file": "file-1"})
         run = RunPath("team", "proj", name)
         await cursors.save([Cursor(account.key, name, run=run, state={"ended": True})])
-    relay = RelayPorts(api, cursors, fakes.FakeSink(), fakes.FakeKeys())
+    relay = RelayPorts(api, cursors, fakes.FakeSink(), fakes.FakeKeys(), new_id=fakes.short_id)
     return SimpleNamespace(
         accounts=Accounts(),
         relay=relay,

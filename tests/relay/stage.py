@@ -8,7 +8,7 @@ from finetune_wandb.model.relay.job import parse_job
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.job_pass import JobOutcome
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
-from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeRun, FakeSink
+from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeRun, FakeSink, short_id
 from tests.fakes import relay_account as account_named
 
 T0 = 1_764_000_000
@@ -59,6 +59,7 @@ class Stage:
             "sink": self.sink,
             "keys": self.keys,
             "beats": self.beats,
+            "new_id": short_id,
         }
         return RelayPorts(**{**given, **other})
 

@@ -33,7 +33,9 @@ class Work:
         self.cursors = fakes.FakeCursors()
         self.sink = fakes.FakeSink()
         self.artifacts = fakes.FakeArtifacts(artifacts_gate)
-        self.ports = RelayPorts(self.jobs, self.cursors, self.sink, fakes.FakeKeys())
+        self.ports = RelayPorts(
+            self.jobs, self.cursors, self.sink, fakes.FakeKeys(), new_id=fakes.short_id
+        )
         self.log_ = ArtifactLog(self.ports, self.artifacts, with_content=with_content)
 
     async def finish(self, name: str, project: str = "proj", **more: Any) -> None:
@@ -120,7 +122,7 @@ async def test_memory_and_disk_hold_few_files_when_many_jobs_have_large_ones(
                 await asyncio.sleep(0)
 
     jobs = Streams()
-    work.ports = RelayPorts(jobs, work.cursors, work.sink, fakes.FakeKeys())
+    work.ports = RelayPorts(jobs, work.cursors, work.sink, fakes.FakeKeys(), new_id=fakes.short_id)
 
     class Forgetful(fakes.FakeArtifacts):
         async def log(self, run: Any, artifact: Any, *, key: Any) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from finetune_wandb.model.relay.job import parse_job
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
-from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink, Open
+from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink, Open, short_id
 from tests.fakes import relay_account as account_named
 from tests.relay.race import Race, WorkerGate
 from tests.relay.scripts import LATE_TICKS, LIVE_TICKS, T0, TICK_S, Script, scripts
@@ -67,6 +67,7 @@ class World:
             cursors=_behind(self.cursors, gate),
             sink=_behind(self.sink, gate),
             keys=FakeKeys(),
+            new_id=short_id,
         )
         bodies = [script.body(max(self.tick - age, 0)) for script in self.scripts]
         jobs = [job for body in bodies * (1 + twice) if (job := parse_job(body))]

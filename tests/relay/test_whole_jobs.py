@@ -6,7 +6,7 @@ from typing import Any
 from finetune_wandb.model.relay.job import parse_job
 from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.ports import WHOLE_JOBS, RelayPorts
-from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink
+from tests.fakes import FakeCursors, FakeJobs, FakeKeys, FakeSink, short_id
 from tests.relay.stage import Stage, body, event
 
 MESSAGES = 6
@@ -53,7 +53,7 @@ class SeenSink(FakeSink):
 async def test_memory_is_bounded_when_many_messages_bring_jobs_that_are_over() -> None:
     held = Held()
     stage, api = Stage(), SeenJobs(held)
-    ports = RelayPorts(api, FakeCursors(), SeenSink(held), FakeKeys())
+    ports = RelayPorts(api, FakeCursors(), SeenSink(held), FakeKeys(), new_id=short_id)
     messages = []
     for message in range(MESSAGES):
         names = [f"ftjob-{message}-{number}" for number in range(JOBS)]

@@ -44,14 +44,18 @@ _UPSERT: Final = (
 _RUN: Final = (
     "query RelayedRun($name: String!, $entity: String, $project: String) { "
     "model(name: $project, entityName: $entity) { bucket(name: $name, missingOk: true) { "
-    "state historyLineCount logLineCount summaryMetrics config } } }"
+    "state historyLineCount logLineCount summaryMetrics config tags } } }"
 )
 _ALERT: Final = (
     "mutation NotifyScriptableRunAlert($name: String!, $entity: String!, $project: String!, "
-    "$title: String!, $text: String!, $severity: AlertSeverity) { notifyScriptableRunAlert(input: "
-    "{entityName: $entity, projectName: $project, runName: $name, title: $title, text: $text, "
-    "severity: $severity}) { success } }"
+    "$title: String!, $text: String!, $severity: AlertSeverity, $waitDuration: Duration) "
+    "{ notifyScriptableRunAlert(input: {entityName: $entity, projectName: $project, "
+    "runName: $name, title: $title, text: $text, severity: $severity, "
+    "waitDuration: $waitDuration}) { success } }"
 )
+_ALERT_ONCE_MS: Final = 86_400_000
+"""So long W&B drops an alert of the same title: one whose answer was lost is sent again, and two
+workers may send the same."""
 _WINDOW_S: Final = 1.05
 """A second and what two clocks may differ by."""
 _LONGEST_PAUSE_S: Final = 5.0
@@ -104,24 +108,34 @@ class WandbSink:
 
     def __init__(self, transport: Transport, base_url: str, pacing: Pacing | None = None) -> None:
         self._api = WandbApi(transport, base_url)
+        self._once = WandbApi(transport, base_url, repeat=False)
         self._pacing = pacing or Pacing()
 
     async def ensure_run(
-        self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
+        self,
+        run: RunPath,
+        attributes: RunAttributes,
+        *,
+        is_new: bool,
+        pending: bool,
+        key: RunKey,
     ) -> EnsuredRun:
         config = {**attributes.config, "_wandb": {"t": _TELEMETRY, "m": _X_AXIS}}
         wrapped = {name: {"value": value} for name, value in config.items()}
         variables = {
             **_place(run),
-            "displayName": attributes.display_name,
             "groupName": attributes.group,
             "jobType": attributes.job_type,
-            "notes": attributes.notes,
-            "tags": list(attributes.tags),
             "config": orjson.dumps(wrapped).decode(),
-            **({"state": "pending"} if pending else {}),
         }
-        data = await self._api.ask(_UPSERT, variables, key=key.current, subject=str(run))
+        if is_new:
+            variables |= {"displayName": attributes.display_name, "notes": attributes.notes}
+        if attributes.tags:
+            variables["tags"] = list(attributes.tags)
+        if pending:
+            variables["state"] = "pending"
+        api = self._once if is_new else self._api
+        data = await api.ask(_UPSERT, variables, key=key.current, subject=str(run))
         return _ensured(data, run)
 
     async def read_run(self, run: RunPath, *, key: RunKey) -> RunSeen | None:
@@ -144,8 +158,13 @@ class WandbSink:
         return await self._api.stream(path, body, read, key=in_turn, subject=str(run))
 
     async def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> None:
-        said = {"title": alert.title, "text": alert.text, "severity": alert.level}
-        variables = {**_place(run), **said}
+        variables = {
+            **_place(run),
+            "title": alert.title,
+            "text": alert.text,
+            "severity": alert.level,
+            "waitDuration": _ALERT_ONCE_MS,
+        }
         await self._api.ask(_ALERT, variables, key=key.current, subject=str(run))
 
 
@@ -181,6 +200,7 @@ def _seen(data: dict[str, Any], subject: str) -> RunSeen | None:
             int(bucket["logLineCount"] or 0),
             json.loads(bucket["summaryMetrics"] or "{}"),
             config,
+            tuple(map(str, bucket["tags"] or ())),
             telemetry.get("12") == USER_AGENT,
         )
     except (KeyError, TypeError, ValueError, AttributeError):

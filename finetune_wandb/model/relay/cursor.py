@@ -38,6 +38,8 @@ class Cursor:
     """Version of the stored row; empty for a cursor that was never stored."""
     relay_state: RelayState = RelayState.NEW
     status: str = ""
+    """The job's status at the last pass that went through: what follows from a change of it is due
+    until then."""
     run: RunPath | None = None
     rows: int = 0
     """Rows of history that are in the run or in the outbox."""

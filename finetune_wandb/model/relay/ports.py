@@ -80,6 +80,7 @@ class RunSeen:
     summary: Mapping[str, Any]
     config: Mapping[str, Any]
     """Plain values."""
+    tags: tuple[str, ...]
     is_relayed: bool
     """This app made it, or another instance of this app."""
 
@@ -163,9 +164,19 @@ class SinkPort(Protocol):
     `project`: W&B knows no such place), or a TemporaryError."""
 
     def ensure_run(
-        self, run: RunPath, attributes: RunAttributes, *, pending: bool, key: RunKey
+        self,
+        run: RunPath,
+        attributes: RunAttributes,
+        *,
+        is_new: bool,
+        pending: bool,
+        key: RunKey,
     ) -> Awaitable[EnsuredRun]:
-        """Create the run or bring its attributes up to date."""
+        """Create the run or bring its attributes up to date.
+
+        With `is_new` it gets its name and notes too, and nothing is repeated: a second request
+        would hide that the first one made the run. No tags: they stay as they are.
+        """
         ...
 
     def read_run(self, run: RunPath, *, key: RunKey) -> Awaitable[RunSeen | None]:
@@ -177,7 +188,7 @@ class SinkPort(Protocol):
         ...
 
     def alert(self, run: RunPath, alert: RunAlert, *, key: RunKey) -> Awaitable[None]:
-        """Raise an alert on the run."""
+        """Raise an alert on the run; one with a title that it had within a day reaches nobody."""
         ...
 
 

@@ -278,8 +278,9 @@ class _Work:
         if (cursor.relay_state, cursor.status) != (RelayState.SKIPPED, job.status):
             is_closed = True
             memory = Memory.readable(cursor)
-            if cursor.run is not None and self.no_key is None and memory:
-                closing = Closing(self.context.ports, self.context.key, self.context.clock())
+            if cursor.run is not None and memory:
+                key = self.no_key or self.context.key
+                closing = Closing(self.context.ports, key, self.context.clock())
                 is_closed = await closing.end(cursor, memory, NATIVE)
             cursor.move(Happened.NATIVE)
             # Without a status the finder sends the job again, until its run has its end.

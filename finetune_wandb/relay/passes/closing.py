@@ -12,14 +12,14 @@ from itertools import batched
 from typing import Final
 
 from finetune_wandb.model.accounts.account import RelayAccount
-from finetune_wandb.model.errors import AppError, TemporaryError
+from finetune_wandb.model.errors import AppError, MissingError, TemporaryError
 from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import WAITING
 from finetune_wandb.model.relay.ports import RunKey
 from finetune_wandb.model.relay.state import CLOSED, Happened, RelayState
 from finetune_wandb.relay.passes.memory import Memory
 from finetune_wandb.relay.passes.outbox import body, error_line
-from finetune_wandb.relay.passes.place import beat, beat_is_due, confirm_end
+from finetune_wandb.relay.passes.place import beat, beat_is_due, confirm_end, deliver
 from finetune_wandb.relay.passes.schedule import SLOWEST_S
 from finetune_wandb.relay.ports import JOBS_PER_MESSAGE, RelayPorts
 
@@ -150,13 +150,27 @@ class Closing:
         except TemporaryError:
             return False
         except AppError as error:
-            # What was claimed stays in the outbox: a key that works again may still send it.
-            if cursor.relay_state != RelayState.DETACHED:
-                cursor.move(reason.happened)
+            # What was claimed stays in the outbox, and a run that was not ended keeps its state: a
+            # key that works again, or the next look, still sends both.
             cursor.error = f"{reason.text}; its run could not be ended: {error.message}"
             cursor.remedy = error.remedy or reason.remedy
-            return not await save([cursor])
+            is_gone = isinstance(error, MissingError) and await self._is_gone(cursor)
+            if is_gone:
+                cursor.retry_at = 0.0
+                if cursor.relay_state != RelayState.DETACHED:
+                    cursor.move(reason.happened)
+            return not await save([cursor]) and is_gone
         return True
+
+    async def _is_gone(self, cursor: Cursor) -> bool:
+        """Say whether W&B shows no such run: one that a person deleted needs no end."""
+        assert cursor.run is not None, "only a run that was chosen can be asked for"
+        if isinstance(self.key, AppError):
+            return False
+        try:
+            return await self.ports.sink.read_run(cursor.run, key=self.key) is None
+        except AppError:
+            return False
 
     async def confirm(self, cursor: Cursor, memory: Memory) -> bool:
         """Say the end again where W&B shows another; return whether nothing can undo it any more.
@@ -179,17 +193,18 @@ class Closing:
         if isinstance(self.key, AppError):
             raise self.key
         if cursor.run is not None:
-            await self.ports.sink.post(cursor.run, cursor.outbox, key=self.key)
+            await deliver(cursor, self.ports.sink, self.key)
         cursor.outbox, cursor.posted_at = b"", self.now
 
     def _claim_end(self, cursor: Cursor, memory: Memory, reason: Reason) -> None:
         """Put the run's end into the outbox, where the run has none."""
         cursor.listed_at = self.now
-        if cursor.relay_state == RelayState.DETACHED:
-            return
-        cursor.move(reason.happened)
-        cursor.retry_at = 0.0
+        if cursor.relay_state != RelayState.DETACHED:
+            cursor.move(reason.happened)
+            cursor.retry_at = 0.0
         if memory.ended:
+            if cursor.error.startswith(reason.text):  # an earlier look could not end it
+                cursor.error, cursor.remedy = reason.text, reason.remedy
             return
         cursor.error, cursor.remedy = reason.text, reason.remedy
         if cursor.run is None:

@@ -13,7 +13,6 @@ from typing import Final
 from finetune_wandb.model.errors import (
     AppError,
     DeniedError,
-    PermanentError,
     RejectedError,
     TemporaryError,
 )
@@ -21,8 +20,8 @@ from finetune_wandb.model.relay.cursor import Cursor
 from finetune_wandb.model.relay.job import TERMINAL, Job
 from finetune_wandb.model.relay.state import Happened, RelayState
 from finetune_wandb.relay.passes.memory import Memory
-from finetune_wandb.relay.passes.outbox import Sources, final_line, put_into_outbox
-from finetune_wandb.relay.passes.place import RunPlace, beat, beat_is_due, confirm_end
+from finetune_wandb.relay.passes.outbox import Sources, Taken, final_line, put_into_outbox
+from finetune_wandb.relay.passes.place import RunPlace, beat, beat_is_due, confirm_end, deliver
 from finetune_wandb.relay.passes.schedule import (
     artifacts_due,
     is_last_look,
@@ -102,6 +101,9 @@ class JobPass:
         """The job object is older than what was relayed: it cannot live after its end."""
         if self.is_stale:
             self._note(f"Azure showed the job as {job.status} after its end; its run stays ended")
+        if cursor.run is None and not memory.relay_id:
+            memory.relay_id = self._ports.new_id()
+            memory.put_into(cursor)
         if memory.asked is None:
             memory.asked = dict(job.hyperparameters)
         memory.see_status(job, context.clock())
@@ -143,7 +145,7 @@ class JobPass:
 
     async def verify(self) -> None:
         """Ask whether W&B still has the run. Raises MissingError `gone` where it does not."""
-        await self._place.verify(self.cursor)
+        await self._place.verify(self.cursor, self._clock())
 
     async def read_and_fill(self) -> None:
         """Read, and put the first request into the outbox, where there is one."""
@@ -222,13 +224,17 @@ class JobPass:
         memory.ended = memory.ended or ends
         memory.facts = facts
         memory.checkpoints_at = memory.checkpoints_at or (self._clock() if taken.rows else 0.0)
-        if self._waits and not taken.rows:
+        if self._waits and not taken.rows and memory.attributes is not None:
             memory.attributes = _REVIVED
         values = cursor.values
-        now = self._clock()
-        meter = memory.meter(job, self._options.prices, now)
-        put_into_outbox(taken, cursor, job, memory, meter=meter, now=now)
+        self._put(taken)
         self.sent_values += cursor.values - values
+
+    def _put(self, taken: Taken) -> None:
+        """Put a request into the outbox."""
+        cursor, memory, now = self.cursor, self.memory, self._clock()
+        meter = memory.meter(self.job, self._options.prices, now)
+        put_into_outbox(taken, cursor, self.job, memory, meter=meter, now=now)
         # At once: a save from here on finds claims and request together.
         memory.put_into(cursor)
 
@@ -248,15 +254,14 @@ class JobPass:
         cursor = self.cursor
         await self._place.choose(cursor)
         self.has_posted = True
-        run = await self._place.ensure(cursor, pending=self._waits)
+        await self._place.ensure(cursor, pending=self._waits)
         if not cursor.outbox:
             await self.beat()
             return
-        stopped = await self._ports.sink.post(run, cursor.outbox, key=self._context.key)
+        stopped = await deliver(cursor, self._ports.sink, self._context.key)
         now = self._clock()
         if cursor.last_value_at:
             cursor.lag_s = max(now - cursor.last_value_at, 0.0)
-        cursor.outbox = b""
         cursor.posted_at = now
         if self._waits:
             self.memory.attributes, self.is_revived = _REVIVED, True
@@ -299,8 +304,9 @@ class JobPass:
                 raw = await jobs.read_job(account, self.job.id)
                 if raw.get("status") not in TERMINAL | {"cancelling"}:
                     raise RejectedError(f"Azure shows the job as {raw.get('status')!s:.40}")
-            except PermanentError as error:
-                # Values must not wait for a right that is missing; the next request tries again.
+            except AppError as error:
+                # Neither values nor alerts wait for a right that is missing or for an Azure that is
+                # down; the next request tries again.
                 self._note(f"{STOP_NOTE}: it could not be cancelled: {error.message}")
                 return
             note = CANCEL_NOTE
@@ -329,6 +335,11 @@ class JobPass:
         self.sent_values -= self.cursor.values - stored.values
         self.cursor, self.is_reverted = stored, True
         self.fail(error)
+        memory = self.memory
+        if self.job.is_terminal and stored.run is not None and not (memory.ended or stored.outbox):
+            # The run ends with its job, also without what storage does not hold.
+            memory.ended = True
+            self._put(Taken())
 
     def settle(self) -> None:
         """Set the state that the next pass starts from, once this one is through."""
@@ -339,7 +350,10 @@ class JobPass:
         cursor.finished_at = job.finished_at
         if self.error is not None:
             keyless = self._key_refused or self.key_missing
-            settle_failure(cursor, self.memory, self.error, now=now, keyless=keyless)
+            leaves = self._place.leaves(cursor.run, self.error)
+            settle_failure(
+                *(cursor, self.memory, self.error), now=now, keyless=keyless, leaves=leaves
+            )
             return
         unfinished = self._sources is not None and self._sources.reading.events.unfinished
         settle(cursor, job, self.memory, now=now, broken=self._broken, unfinished=unfinished)

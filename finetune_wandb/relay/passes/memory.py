@@ -38,6 +38,9 @@ class Memory(Kept):
     """Hash of the run's attributes as W&B has them; None until W&B has the run."""
     generation: int = 1
     """1 for the job's own run id; more where that id was taken or its run deleted."""
+    relay_id: str = ""
+    """Tells the job's run from one that another deployment makes of the same job; it is in the
+    run's config. Empty for a run of an older version."""
     doubted: bool = False
     """W&B answered that it has no such run; it is asked before anything else is sent."""
     ended: bool = False
@@ -99,6 +102,7 @@ class Memory(Kept):
         """Return what stays known of the job once its run is lost."""
         return Memory(
             generation=generation,
+            relay_id=self.relay_id,
             asked=self.asked,
             alerted=self.alerted,
             paused_at=self.paused_at,

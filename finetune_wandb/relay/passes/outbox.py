@@ -4,6 +4,7 @@ A value is claimed in the ledger when the request that holds it is made; cursor,
 are saved as one. After a crash the same bytes go to the same offsets again.
 """
 
+import json
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,12 @@ HEARTBEAT: Final = b"{}"
 _MAX_BODY: Final = 1_000_000
 """Bytes of lines in one request. W&B takes 10 MiB; the outbox's table row takes 1 MiB compressed."""
 
+_HISTORY: Final = "wandb-history.jsonl"
+_OUTPUT: Final = "output.log"
+_SUMMARY: Final = "wandb-summary.json"
+_TIME_CHARS: Final = 26
+"""Length of the time with which a console line begins."""
+
 
 def body(
     *,
@@ -47,15 +54,66 @@ def body(
     """
     files: dict[str, Any] = {}
     if summary is not None:
-        files["wandb-summary.json"] = {"offset": 0, "content": [json_text(summary)]}
+        files[_SUMMARY] = {"offset": 0, "content": [json_text(summary)]}
     if rows:
-        files["wandb-history.jsonl"] = {"offset": row_offset, "content": rows}
+        files[_HISTORY] = {"offset": row_offset, "content": rows}
     if lines:
-        files["output.log"] = {"offset": line_offset, "content": lines}
+        files[_OUTPUT] = {"offset": line_offset, "content": lines}
     request: dict[str, Any] = {"files": files} if files else {}
     if exitcode is not None:
         request |= {"complete": True, "exitcode": exitcode}
     return orjson.dumps(request)
+
+
+def count_items(request: bytes) -> int:
+    """Return how many rows, console lines, summaries and ends a request holds together."""
+    asked = orjson.loads(request)
+    chunks = asked.get("files", {}).values()
+    return sum(len(chunk["content"]) for chunk in chunks) + ("complete" in asked)
+
+
+def cut(request: bytes, most: int) -> tuple[bytes, bytes]:
+    """Return a request of the first items of this one, and one of the others, empty for none.
+
+    The order is that in which W&B may take them one by one: rows, lines, summary, end.
+    """
+    end = orjson.loads(request)
+    files = end.pop("files", {})
+    first: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name in (_HISTORY, _OUTPUT, _SUMMARY):
+        chunk = files.get(name, {"offset": 0, "content": []})
+        offset, content = chunk["offset"], chunk["content"]
+        taken, left = content[:most], content[most:]
+        most -= len(taken)
+        if taken:
+            first[name] = {"offset": offset, "content": taken}
+        if left:
+            rest[name] = {"offset": offset + len(taken), "content": left}
+    if rest or (end and not most):
+        others = {"files": rest, **end} if rest else end
+        return orjson.dumps({"files": first}), orjson.dumps(others)
+    return orjson.dumps({"files": first, **end} if first else end), b""
+
+
+def stand_in(request: bytes) -> tuple[bytes, str]:
+    """Return what keeps the place of a request's only item in the run, and what that leaves out.
+
+    Empty for a run's end, which has nothing that could be left out.
+    """
+    asked = orjson.loads(request)
+    for name, chunk in asked.get("files", {}).items():
+        (item,) = chunk["content"]
+        if name == _HISTORY:
+            row = json.loads(item)  # it may hold a bare infinity
+            place = {key: row[key] for key in ("step", "_step", "_timestamp", "_runtime")}
+            kept = body(rows=[json_text(place)], row_offset=chunk["offset"])
+            return kept, f"the values of step {row['step']}"
+        if name == _OUTPUT:
+            kept = body(lines=[item[:_TIME_CHARS]], line_offset=chunk["offset"])
+            return kept, f"console line {chunk['offset'] + 1}"
+        return HEARTBEAT, "the summary"
+    return b"", ""
 
 
 @dataclass(slots=True)
@@ -195,7 +253,6 @@ def put_into_outbox(
     cursor.rows += len(taken.rows)
     cursor.lines += len(taken.lines)
     cursor.values = memory.ledger.count
-    cursor.status = job.status
 
 
 def final_line(job: Job, memory: Memory) -> str | None:

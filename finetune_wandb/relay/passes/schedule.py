@@ -124,13 +124,24 @@ def artifacts_due(cursor: Cursor, job: Job, memory: Memory, now: float) -> bool:
 
 
 def settle_failure(
-    cursor: Cursor, memory: Memory, error: AppError, *, now: float, keyless: bool
+    cursor: Cursor,
+    memory: Memory,
+    error: AppError,
+    *,
+    now: float,
+    keyless: bool,
+    leaves: bool,
 ) -> None:
-    """Set state and next look after a pass that failed; what is in the outbox stays there."""
+    """Set state and next look after a pass that failed; what is in the outbox stays there.
+
+    `leaves` says that the job goes to another place than the one that W&B refuses.
+    """
     cursor.failures += 1
     cursor.error, cursor.remedy = error.message, error.remedy
-    if isinstance(error, RejectedError) and error.code == "deleted":
+    if isinstance(error, RejectedError) and error.code in ("deleted", "other"):
         _start_over(cursor, memory, memory.generation + 1)
+    elif leaves:
+        _start_over(cursor, memory, 1)
     elif isinstance(error, MissingError) and error.code == "gone":
         _start_over(cursor, memory, memory.generation)
     elif isinstance(error, (MissingError, DeniedError)) and error.code == "run":

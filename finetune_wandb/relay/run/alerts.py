@@ -20,6 +20,8 @@ from finetune_wandb.relay.run.cost import AUTO_PAUSE_USD
 from finetune_wandb.relay.run.summary import PAIRS, Summary
 
 _MAX_TITLE: Final = 63
+_MAX_NAME: Final = 40
+"""W&B drops an alert whose title it has just had: a long name must not cut off what differs."""
 _NEAR_PAUSE: Final = 0.9
 _LEAST_SILENCE_S: Final = 600.0
 _FIRST_VALUE_S: Final = 7200.0
@@ -65,7 +67,7 @@ def _on_topic(alert: RunAlert) -> str:
 
 
 def _alerts(job: Job, facts: Facts, options: RelayOptions) -> Iterator[RunAlert]:
-    name = job.suffix or job.id
+    name = (job.suffix or job.id)[:_MAX_NAME]
     ended_at = job.finished_at if job.is_terminal else None
     if ended_at is not None and facts.now - ended_at >= _RECENT_S:
         return  # relayed late, or once more: it is too late to act
@@ -124,7 +126,6 @@ def _divergence(job: Job, summary: Summary) -> str:
 
 
 def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterator[RunAlert]:
-    title = f"{name} is stalled"
     if not facts.steps:
         usage = facts.summary.usage
         began = filter(None, (facts.summary.running_at, usage.last_phase_at))
@@ -132,7 +133,7 @@ def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterat
         if silence > _FIRST_VALUE_S:
             phase = usage.queue_state(job) or "training"
             text = f"No value yet, and no news for {silence / 3600:.0f} hours; phase: {phase}."
-            yield _alert("stalled", title, text, part="no_value")
+            yield _alert("stalled", f"{name} has no value yet", text, part="no_value")
     elif facts.value_seen_at is not None:
         # After a pause the job waits for a GPU first.
         since = max(facts.value_seen_at, facts.summary.running_at or 0.0)
@@ -144,7 +145,7 @@ def _silence(job: Job, facts: Facts, options: RelayOptions, name: str) -> Iterat
             text = (
                 f"No new value for {silence / 60:.0f} minutes; the usual interval is {usual:.0f} s."
             )
-            yield _alert("stalled", title, text)
+            yield _alert("stalled", f"{name} is stalled", text)
 
 
 def _gaps(job: Job, summary: Summary) -> Iterator[str]:
@@ -222,3 +223,5 @@ async def raise_alerts(
             cursor.notes = joined_notes((), notes)
             if is_done:
                 memory.alerted.append(mark)
+                # At once: a pass that fails after this must not raise it again.
+                memory.put_into(cursor)

@@ -5,7 +5,8 @@ grader source code, endpoint headers and keys.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -75,12 +76,18 @@ def run_id(job_id: str, suffix: str = "") -> str:
 
 
 def run_attributes(
-    job: Job, account: RelayAccount, *, asked: Mapping[str, Any], files: Mapping[str, Any]
+    job: Job,
+    account: RelayAccount,
+    *,
+    asked: Mapping[str, Any],
+    files: Mapping[str, Any],
+    relay_id: str = "",
 ) -> RunAttributes:
     """Return everything about the job's run but its values.
 
     `asked` has the hyperparameters as they were first seen, before Azure resolved them; `files`
-    the facts of the job's files, where they were measured.
+    the facts of the job's files, where they were measured; `relay_id` tells the run from another
+    deployment's.
     """
     own = job.wandb or WandbIntegration()
     rule = _rule(job, account)
@@ -96,8 +103,17 @@ def run_attributes(
         tags=tuple(clean),
         # Jobs have no stable address in the portal.
         notes=f"Fine-tuning job {job.id} of this [Azure account]({_PORTAL}{account.id}/overview)",
-        config=_fitting({**_config(job, account, asked), **files}),
+        config=_fitting({**_config(job, account, asked, relay_id), **files}),
     )
+
+
+def with_tags(attributes: RunAttributes, known: Iterable[str] | None) -> RunAttributes:
+    """Return the attributes with the tags that W&B has: people's own stay, ours that no longer
+    apply go. Where it is not known which it has, the tags stay as they are."""
+    if known is None:
+        return replace(attributes, tags=())
+    kept = (tag for tag in known if tag not in _SHOWN_AS_TAG)
+    return replace(attributes, tags=tuple(dict.fromkeys((*kept, *attributes.tags))))
 
 
 def _cut(text: str, most: int) -> str:
@@ -118,7 +134,9 @@ def _fitting(config: dict[str, Any]) -> dict[str, Any]:
     return fitting
 
 
-def _config(job: Job, account: RelayAccount, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _config(
+    job: Job, account: RelayAccount, asked: Mapping[str, Any], relay_id: str
+) -> dict[str, Any]:
     config: dict[str, Any] = {
         "job_id": job.id,
         "model": job.model,
@@ -135,6 +153,7 @@ def _config(job: Job, account: RelayAccount, asked: Mapping[str, Any]) -> dict[s
         "account_id": str(account.id),
         "subscription": account.subscription,
         "region": account.region,
+        "relay_id": relay_id,
         "metadata": {
             name: value for name, value in job.metadata.items() if not name.startswith("wandb_")
         },

@@ -1,7 +1,7 @@
 """W&B runs as the relay sees them: the client over HTTP, and the fake, do the same."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -69,8 +69,9 @@ def _fake() -> Stage:
             "output": run.output,
             "tags": list(run.attributes.tags),
             "display_name": run.attributes.display_name,
+            "notes": run.attributes.notes,
             "config": {**run.attributes.config, "_wandb": {}},
-            "alerts": [{"title": alert.title} for alert in run.alerts],
+            "alerts": [{"title": alert.title, "sent": True} for alert in run.alerts],
         }
 
     async def delete() -> None:
@@ -92,30 +93,34 @@ def post(offset: int, *rows: str, lines: tuple[str, ...] = (), **more: Any) -> b
 
 async def test_run_has_its_attributes_when_it_is_made_and_changed(stage: Stage) -> None:
     assert await stage.sink.read_run(RUN, key=KEY) is None
-    made = await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    made = await stage.sink.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=False, key=KEY)
     assert made == EnsuredRun(RUN, inserted=True)
     found = await stage.shown()
     assert (found["state"], found["display_name"], found["tags"]) == ("running", "nice", ["a", "b"])
-    changed = RunAttributes("new", "gpt-4o", "fine-tune", ("c",), "note", {"lr": 0.2})
-    made = await stage.sink.ensure_run(RUN, changed, pending=False, key=KEY)
+    changed = RunAttributes("new", "gpt-4o", "fine-tune", ("c",), "other", {"lr": 0.2})
+    made = await stage.sink.ensure_run(RUN, changed, is_new=False, pending=False, key=KEY)
     assert made == EnsuredRun(RUN, inserted=False)
     found = await stage.shown()
-    assert (found["display_name"], found["tags"], found["config"]["lr"]) == ("new", ["c"], 0.2)
+    # Name and notes are people's, once the run is made.
+    assert (found["display_name"], found["tags"], found["config"]["lr"]) == ("nice", ["c"], 0.2)
+    assert found["notes"] == "note"
+    untagged = replace(changed, tags=())
+    await stage.sink.ensure_run(RUN, untagged, is_new=False, pending=False, key=KEY)
     seen = await stage.sink.read_run(RUN, key=KEY)
     assert seen is not None
     assert (seen.state, seen.rows, seen.lines, seen.is_relayed) == ("running", 0, 0, True)
-    assert seen.config["lr"] == 0.2
+    assert (seen.config["lr"], seen.tags) == (0.2, ("c",))
 
 
 async def test_run_leaves_pending_when_the_first_rows_come(stage: Stage) -> None:
-    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=True, key=KEY)
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=True, key=KEY)
     assert (await stage.shown())["state"] == "pending"
     await stage.sink.post(RUN, post(0, '{"step":1}'), key=KEY)
     assert (await stage.shown())["state"] == "running"
 
 
 async def test_rows_are_there_once_when_the_same_body_is_sent_again(stage: Stage) -> None:
-    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=False, key=KEY)
     first = post(0, '{"step":1}', '{"step":2}', lines=("one", "two"))
     for sent in (first, first, post(2, '{"step":3}', line_offset=2, lines=("three",)), first):
         await stage.sink.post(RUN, sent, key=KEY)
@@ -129,7 +134,7 @@ async def test_rows_are_there_once_when_the_same_body_is_sent_again(stage: Stage
 async def test_run_ends_and_is_revived_when_posts_say_so(
     stage: Stage, code: int, state: str
 ) -> None:
-    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=False, key=KEY)
     await stage.sink.post(RUN, post(0, '{"step":1}', exitcode=code), key=KEY)
     found = await stage.shown()
     assert (found["state"], found["exitcode"]) == (state, code)
@@ -138,7 +143,7 @@ async def test_run_ends_and_is_revived_when_posts_say_so(
 
 
 async def test_stop_is_told_when_somebody_pressed_it(stage: Stage) -> None:
-    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=False, key=KEY)
     assert await stage.sink.post(RUN, HEARTBEAT, key=KEY) is False
     await stage.stop()
     assert await stage.sink.post(RUN, HEARTBEAT, key=KEY) is True
@@ -151,20 +156,20 @@ async def test_missing_is_said_when_the_run_is_not_there(stage: Stage) -> None:
 
 
 async def test_deleted_is_said_when_the_id_is_used_up(stage: Stage) -> None:
-    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=False, key=KEY)
     await stage.delete()
     with pytest.raises(RejectedError) as caught:
-        await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+        await stage.sink.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=False, key=KEY)
     assert caught.value.code == "deleted"
 
 
 async def test_denied_is_said_when_the_key_is_refused(stage: Stage) -> None:
-    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=False, key=KEY)
     bad = RunKey(ENTITY, Secret("d" * 40))
     await stage.refuse("d" * 40)
     for call in (
         stage.sink.post(RUN, HEARTBEAT, key=bad),
-        stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=bad),
+        stage.sink.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=False, key=bad),
         stage.sink.alert(RUN, RunAlert("failed", "failed", "title", "text"), key=bad),
     ):
         with pytest.raises(DeniedError) as caught:
@@ -173,7 +178,9 @@ async def test_denied_is_said_when_the_key_is_refused(stage: Stage) -> None:
         assert "d" * 40 not in repr(caught.value) + str(caught.value) + caught.value.remedy
 
 
-async def test_alert_is_on_the_run_when_it_is_raised(stage: Stage) -> None:
-    await stage.sink.ensure_run(RUN, ATTRIBUTES, pending=False, key=KEY)
-    await stage.sink.alert(RUN, RunAlert("failed", "failed", "title", "text"), key=KEY)
-    assert [alert["title"] for alert in (await stage.shown())["alerts"]] == ["title"]
+async def test_alert_reaches_people_once_when_it_is_raised_twice(stage: Stage) -> None:
+    await stage.sink.ensure_run(RUN, ATTRIBUTES, is_new=True, pending=False, key=KEY)
+    for title in ("title", "title", "another"):
+        await stage.sink.alert(RUN, RunAlert("failed", "failed", title, "text"), key=KEY)
+    alerts = (await stage.shown())["alerts"]
+    assert [alert["title"] for alert in alerts if alert["sent"]] == ["title", "another"]

@@ -232,6 +232,7 @@ _GRAPHQL = {
                         "logLineCount": int,
                         "summaryMetrics": (str, type(None)),
                         "config": (str, type(None)),
+                        "tags": (list, type(None)),
                     },
                     type(None),
                 )

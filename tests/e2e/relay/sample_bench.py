@@ -55,7 +55,9 @@ class Bench:
         outcomes = await relay_account(
             self.account,
             [one for one in jobs if one is not None],
-            ports=RelayPorts(self.jobs, self.cursors, self.sink, fakes.FakeKeys()),
+            ports=RelayPorts(
+                self.jobs, self.cursors, self.sink, fakes.FakeKeys(), new_id=fakes.short_id
+            ),
             clock=lambda: self.now,
             options=RelayOptions(skip_native=False),
         )

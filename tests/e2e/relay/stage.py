@@ -75,6 +75,7 @@ class Stage:
             sink=WandbSink(self.transport, self.url, pacing=self.pacing),
             keys=fakes.FakeKeys(self.key),
             notices=self.topic,
+            new_id=fakes.short_id,
         )
 
     @property

@@ -99,7 +99,9 @@ class World:
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.transport, "https://cognitiveservices.azure.com/.default")
-        self.ports = RelayPorts(self.jobs, self.cursors, self.sink, fakes.FakeKeys())
+        self.ports = RelayPorts(
+            self.jobs, self.cursors, self.sink, fakes.FakeKeys(), new_id=fakes.short_id
+        )
 
     def serve(self, name: str, events: list[Any], checkpoints: list[Any], csv: bytes = b"") -> None:
         for part, items in (("events", events), ("checkpoints", checkpoints)):
@@ -243,7 +245,7 @@ async def test_artifacts_wait_when_an_answer_about_a_file_is_cut(world: World) -
     async def log() -> tuple[ArtifactOutcome, fakes.FakeArtifacts]:
         cursors, artifacts = fakes.FakeCursors(), fakes.FakeArtifacts()
         await cursors.save([Cursor(world.account.key, "ftjob-cut", run=run, state={"ended": True})])
-        ports = RelayPorts(world.jobs, cursors, world.sink, fakes.FakeKeys())
+        ports = RelayPorts(world.jobs, cursors, world.sink, fakes.FakeKeys(), new_id=fakes.short_id)
         work = ArtifactLog(ports, artifacts, with_content=True)
         (outcome,) = await work.log(world.account, ["ftjob-cut"], budget_s=60)
         return outcome, artifacts

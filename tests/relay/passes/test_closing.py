@@ -11,7 +11,7 @@ from finetune_wandb.relay.passes.account_pass import relay_account
 from finetune_wandb.relay.passes.closing import ACCOUNT_DELETED, Closed, beat_runs, close_runs
 from finetune_wandb.relay.passes.schedule import SLOWEST_S
 from finetune_wandb.relay.ports import RelayOptions, RelayPorts
-from tests.fakes import ENTITY, PROJECT, FakeCursors, FakeJobs, FakeKeys, FakeSink, Once
+from tests.fakes import ENTITY, PROJECT, FakeCursors, FakeJobs, FakeKeys, FakeSink, Once, short_id
 from tests.fakes import relay_account as account_named
 
 ACCOUNT = account_named()
@@ -28,7 +28,7 @@ class World:
 
     @property
     def ports(self) -> RelayPorts:
-        return RelayPorts(self.jobs, self.cursors, self.sink, self.keys)
+        return RelayPorts(self.jobs, self.cursors, self.sink, self.keys, new_id=short_id)
 
     async def relay(self, steps: int, status: str = "running", now: float = NOW) -> None:
         events = [
@@ -131,15 +131,14 @@ async def test_end_is_sent_by_a_later_look_when_wandb_does_not_answer(call: str)
     assert [line for line in run.output if line.endswith(ACCOUNT_DELETED.text)] == [run.output[-1]]
 
 
-async def test_job_is_set_aside_and_keeps_its_rows_when_the_key_is_refused() -> None:
+async def test_rows_wait_and_the_job_goes_on_when_the_key_is_refused_at_the_end() -> None:
     world = World()
     world.sink.gate = Once(post=UnavailableError("down"))
     await world.relay(3)
     key = world.keys.key
     assert isinstance(key, RunKey)
     world.sink.refused.add(key.value.reveal())
-    assert await world.close() == Closed(ended=1)
-    assert world.cursor.relay_state == "detached"
+    assert await world.close() == Closed(waiting=1)
     assert world.cursor.outbox, "rows that were claimed must not be lost"
     world.sink.refused.clear()
     await world.relay(4, now=NOW + 60)

@@ -54,3 +54,17 @@ async def test_values_are_relayed_once_when_there_is_room_again() -> None:
     (outcome,) = await stage.tick()
     assert (outcome.relay_state, outcome.error) == ("live", "")
     assert [(step, value) for step, _, value in stage.values()] == [(1, 2.0), (3, 1.0)]
+
+
+async def test_run_ends_with_its_job_when_the_last_values_do_not_fit() -> None:
+    stage = Stage()
+    job = stage.api.put(body(), events=[event(1, train_loss=2.0)])
+    await stage.tick()
+    job.events = [event(2, **ENDLESS), *job.events]
+    job.body = body("succeeded")
+    for _ in range(3):
+        stage.now += 3600
+        (outcome,) = await stage.tick()
+    assert "too large" in outcome.error
+    assert (stage.run.state, stage.run.finishes) == ("finished", 1)
+    assert stage.run.summary["status"] == "succeeded"
