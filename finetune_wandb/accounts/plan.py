@@ -1,4 +1,4 @@
-"""Turns findings into the ordered steps that clear them. Pure; `apply.py` decides which of them run.
+"""Turns findings into the ordered steps that clear them. Pure; `apply.py` decides which run.
 
 The order is the one that Azure requires: the identity, then its access, then the record of what it
 has access to.

@@ -40,7 +40,7 @@ class SharedReads:
         fresh_after: datetime,
         keep: Callable[[T], bool] = lambda _: True,
     ) -> T:
-        """Return the fact, from the cache if young enough. A fact that `keep` refuses is not cached.
+        """Return the fact, from the cache if young enough. What `keep` refuses is not cached.
 
         `now` is when the caller's pass began: a fact counts as read at that earlier time.
         """

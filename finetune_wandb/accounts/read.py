@@ -71,7 +71,7 @@ class State:
 
     @property
     def is_spreading(self) -> bool:
-        """Whether one of the app's own roles was assigned recently: a refusal then means "not yet"."""
+        """Whether a role of the app was assigned recently: a refusal then means "not yet"."""
         return isinstance(self.assignments, tuple) and any(
             item.is_fresh(self.now) and item.principal_id == self.own_principal
             for item in self.assignments

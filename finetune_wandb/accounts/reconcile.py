@@ -1,7 +1,7 @@
 """The engine: one pass over one account.
 
-Reads the real state, checks it, plans, applies the steps that the mode allows, and checks again with
-the answers to the writes. Never sleeps: a later pass does what is not ready yet.
+Reads the real state, checks it, plans, applies the steps that the mode allows, and checks again
+with the answers to the writes. Never sleeps: a later pass does what is not ready yet.
 """
 
 from dataclasses import replace

@@ -37,9 +37,9 @@ async def prove_newest(
 ) -> KeyReport:
     """Look at the newest version, put it into use if W&B accepts it, and report.
 
-    `trigger` is the audit's reason: an event's type, a pass, a re-sync. If the settings do not allow
-    the secret, nothing is read. Raises TemporaryError only when the app's own table cannot be read
-    or written.
+    `trigger` is the audit's reason: an event's type, a pass, a re-sync. If the settings do not
+    allow the secret, nothing is read. Raises TemporaryError only when the app's own table cannot be
+    read or written.
     """
     if cause := settings.why_not(secret):
         refusal = finding(cause, vault=secret.vault.name, secret=secret.name)

@@ -93,7 +93,7 @@ class MintStore(Protocol):
     async def list_all(self) -> list[KeyMint]: ...
 
     async def write(self, before: KeyMint | None, after: KeyMint) -> None:
-        """Replace the stored row `before` by `after`. Raises ConflictError if the row is another."""
+        """Replace the stored row `before` by `after`. Raises ConflictError if it has changed."""
         ...
 
 
@@ -112,8 +112,8 @@ class RotationPorts:
     wait: Callable[[float], Awaitable[None]]
     """Waits for a number of seconds."""
     old_key_is_used: Callable[[SecretRef, datetime], Awaitable[bool]]
-    """Returns whether something outside the app that began before a moment may still use the key that
-    the secret held then."""
+    """Returns whether something outside the app that began before a moment may still use the key
+    that the secret held then."""
 
 
 class Stop(Exception):
@@ -176,7 +176,7 @@ class Rotation:
         return self.abandoned(mint, cause, pause=pause)
 
     def abandoned(self, mint: KeyMint, cause: str, *, pause: bool) -> KeyMint:
-        """Return the row of a rotation that the next pass starts again; with `pause`, a day later."""
+        """Return the row of a rotation that the next pass starts again; `pause`: a day later."""
         retry_at = self.ports.clock() + _PAUSE if pause else None
         return replace(mint, state="idle", key_id="", cause=cause, retry_at=retry_at)
 

@@ -33,8 +33,8 @@ from finetune_wandb.model.settings import Settings
 _CLAIM: Final = timedelta(minutes=10)
 """How long one process may work on a rotation; far longer than all its calls take."""
 _LONGEST_WAIT: Final = timedelta(days=30)
-"""After the switch. Later, a job that still runs or an account whose jobs cannot be listed no longer
-keeps the rotation open: the old key stays, and a person has to delete it."""
+"""After the switch. Later, a job that still runs or an account whose jobs cannot be listed no
+longer keeps the rotation open: the old key stays, and a person has to delete it."""
 
 
 async def rotate(secret: SecretRef, *, ports: RotationPorts, settings: Settings) -> KeyMint | None:

@@ -1,11 +1,11 @@
 """W&B's GraphQL and ingest endpoints: one request, its data or one of our errors.
 
-A key goes to the configured host only, as Basic authentication, and is asked for before each try:
-it may be replaced meanwhile. Texts of answers decide which error it is and are not kept: they may
-repeat what was asked. What an error means for a run or a key is decided elsewhere.
+A key goes to the configured host only, as Basic authentication, and is read before each try: it
+may be replaced meanwhile. Texts of answers decide which error it is and are not kept: they may
+repeat the request. What an error means for a run or a key is decided elsewhere.
 
-Source: facts/wandb.md 1, 3 and 6; the SDK's issues 2484, 4948, 6593 and 7118 on GitHub for texts
-of refusals, checked 2026-11-24.
+Source: recorded from wandb 0.31.0 (docs/fidelity.md); the SDK's issues 2484, 4948, 6593 and 7118
+on GitHub for texts of refusals, checked 2026-11-24.
 """
 
 import base64
@@ -30,7 +30,7 @@ from finetune_wandb.model.errors import (
 from finetune_wandb.model.secret import Secret
 
 type KeySource = Secret | Callable[[], Awaitable[Secret]]
-"""The key of a request, or what returns the one that it may carry if it starts now."""
+"""The key of a request, or a function that returns the one to use if it starts now."""
 USER_AGENT: Final = "wandb-finetune-relay"
 _NOT_THERE: Final = "(?:not found|does not exist)"
 _NO_LOGIN: Final = "^401|not logged in|relogin|unauthorized"
@@ -62,7 +62,7 @@ _REMEDIES: Final = {
     "413": "the run keeps what it has; where W&B is self-hosted, raise its limit for request bodies",
     "422": "check the names of the W&B entity and project, and the version of a self-hosted W&B",
 }
-"""By the error's code. A run that is missing needs none: it is asked for again."""
+"""By the error's code. A missing run needs none: the app asks for it again."""
 
 
 def _missing(thing: str) -> str:
@@ -70,8 +70,8 @@ def _missing(thing: str) -> str:
 
 
 type _Rule = tuple[str, type[AppError], str, str]
-"""What is found in an answer, the error that it means, its code and text. It is looked for in the
-answer's status, a blank, and W&B's own messages in lower case. The first rule that fits counts."""
+"""A pattern, the error that it means, its code and text. The pattern is searched in the answer's
+status, a blank, and W&B's own messages in lower case. The first match decides."""
 _OF_BOTH: Final[tuple[_Rule, ...]] = (
     (_NO_LOGIN, DeniedError, "401", "W&B does not accept the key in use"),
     ("^429|rate limit", ThrottledError, "", "W&B limits the rate"),
@@ -80,7 +80,7 @@ _OF_BOTH: Final[tuple[_Rule, ...]] = (
     ("^3", UnavailableError, "Redirect", _REDIRECTS),
 )
 _BY_STATUS: Final[tuple[_Rule, ...]] = (
-    # A write that met another one; the same request is right a moment later.
+    # Two writes met; the same request succeeds a moment later.
     ("^409", UnavailableError, "409", "W&B is busy with this run"),
     ("^400", RejectedError, "400", "W&B refuses the request as invalid"),
     ("^402", RejectedError, "402", "W&B refuses more data under its current plan"),
@@ -120,7 +120,7 @@ class WandbApi:
         repeat: bool = True,
     ) -> None:
         """`timeout_s` bounds each try; None leaves the session's own limits. `repeat` off sends
-        each document once, for what must not be done twice."""
+        each document once, for operations that must not run twice."""
         self.base_url, self._agent, self._repeat = base_url, agent, repeat
         self._graphql = Http(transport, "W&B", partial(_explain, _OF_GRAPHQL), timeout_s=timeout_s)
         self._files = Http(transport, "W&B", partial(_explain, _OF_STREAM), timeout_s=timeout_s)
@@ -131,7 +131,7 @@ class WandbApi:
         """Post a GraphQL document and return the answer's `data`.
 
         Raises our errors about `subject`, by default the server: DeniedError (code 401: the key is
-        refused; 403: it has no right; `blocked`: W&B did not say no, something on the way did),
+        refused; 403: it has no right; `blocked`: not W&B refused it, but a proxy on the way),
         RejectedError (code `entity`, `project`, `deleted`, `missing`, `graphql`, or the status),
         MissingError (code `run`), or a TemporaryError.
         """
@@ -151,8 +151,8 @@ class WandbApi:
     ) -> T:
         """Post a `file_stream` body for the run `path` and return what `read` makes of the answer.
 
-        Raises as `ask` does; where W&B answers 403 or 404, the error's code is `run`: either may
-        pass, and only asking for the run again says whether it is gone.
+        Raises as `ask` does. After 403 or 404 the error's code is `run`: either may be temporary,
+        and only asking for the run again shows whether it is gone.
         """
         return await self._files.request(
             "POST",
@@ -201,7 +201,7 @@ def _explain(rules: Iterable[_Rule], answer: Answer, subject: str) -> AppError |
 
 
 def _said(answer: Answer) -> str:
-    """Return W&B's own messages in lower case, empty where the answer is not W&B's JSON."""
+    """Return W&B's own messages in lower case, empty if the answer is not W&B's JSON."""
     try:
         body = orjson.loads(answer.body)
     except orjson.JSONDecodeError:

@@ -93,9 +93,9 @@ class KeyReport:
 
 
 MintState = Literal["idle", "intent", "minted", "stored", "switched"]
-"""`idle`: no rotation. `intent`: a key with `name` may exist, its value is lost. `minted`: a key with
-`key_id` exists and may be in the vault. `stored`: it is there as `version`. `switched`: it is in
-use, and the old key still works."""
+"""`idle`: no rotation. `intent`: a key with `name` may exist, its value is lost. `minted`: a key
+with `key_id` exists and may be in the vault. `stored`: it is there as `version`. `switched`: it is
+in use, and the old key still works."""
 
 TAG_ID = "wandb-key-id"
 TAG_NAME = "wandb-key-name"

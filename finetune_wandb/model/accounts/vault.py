@@ -71,8 +71,8 @@ class RoleAssignment:
 
 
 def assignment_name(scope: str, principal_id: str, role_id: str) -> str:
-    """Return the GUID of an assignment. The same three always give the same name, so assigning again
-    repeats the assignment and makes no second one."""
+    """Return the GUID of an assignment. The same three always give the same name, so assigning
+    again repeats the assignment and makes no second one."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{scope}|{principal_id}|{role_id}".lower()))
 
 
