@@ -127,7 +127,7 @@ async def _grant_role(state: State, step: Step, ports: ReconcilePorts) -> State:
 
 async def _revoke_role(state: State, step: Step, ports: ReconcilePorts) -> State:
     if all(item.is_fresh(state.now) for item in lasting_rights(state)):
-        raise NotReadyError("the narrower role was assigned a moment ago", subject=step.target)
+        raise NotReadyError("the narrower role was assigned recently", subject=step.target)
     await ports.roles.remove(step.target)
     return _change_assignments(
         state, ports, lambda kept: tuple(item for item in kept if item.id != step.target)

@@ -15,7 +15,7 @@ from finetune_wandb.model.routes import tags_named
 from finetune_wandb.model.settings import Settings
 
 RETRY_AFTER_S = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)
-"""Pauses before the next pass, by attempt. A new role can take 30 minutes to spread; after the
+"""Pauses before the next pass, by attempt. A new role can take 30 minutes to take effect; after the
 last pause, an hour in all, the drift timer goes on."""
 
 _LONGEST_PAUSE_S = 6 * 3600.0

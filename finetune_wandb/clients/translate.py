@@ -112,7 +112,7 @@ def unreachable(error: BaseException, subject: str, service: str) -> Unavailable
 
     inner = getattr(error, "inner_exception", None) or error
     code, text = "Unreachable", f"{service} did not answer ({type(error).__name__})"
-    remedy = f"retried automatically; if it lasts, check that the app can reach {service}"
+    remedy = f"retried automatically; if this persists, check that the app can reach {service}"
     if isinstance(inner, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         code, text = "Certificate", f"the certificate shown for {service} is not trusted"
         remedy = (

@@ -110,7 +110,7 @@ def _url(value: str) -> str:
         raise ValueError("must be a URL that ends with its path, without blanks")
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         # A key sent over a network in clear text is disclosed.
-        raise ValueError("must be https (http is taken on this machine only)")
+        raise ValueError("must be https (http is accepted on this machine only)")
     return value.rstrip("/")
 
 

@@ -74,7 +74,7 @@ class Accounts:
                 found = await asyncio.wait_for(poller.result(), self._wait_s)
             except TimeoutError:
                 raise NotReadyError(
-                    f"the change still goes on after {self._wait_s:g} s", subject=account.key
+                    f"the change is still in progress after {self._wait_s:g} s", subject=account.key
                 ) from None
             return _account_of(found, account)
 

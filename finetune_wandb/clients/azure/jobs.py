@@ -155,14 +155,14 @@ def _explain(answer: Answer, subject: str) -> AppError | None:
             subject=subject,
             code="PermissionDenied",
             retry_after=_ROLE_WAIT_S,
-            remedy="give the app's identity the role Cognitive Services OpenAI User on the account or"
-            " its subscription (OpenAI Contributor for ON_WANDB_STOP=cancel); a new role takes some"
-            " minutes to spread, and the relay starts with it",
+            remedy="give the app's identity the role Cognitive Services OpenAI User on the account"
+            " or its subscription (OpenAI Contributor for ON_WANDB_STOP=cancel); a new role takes some"
+            " minutes to take effect, and the relay starts then",
         )
     if answer.status == 403:
         code, text = "403", "the account's network rules do not let the app in"
         remedy = (
-            "let the app through the account's firewall: its virtual network, its private"
+            "allow the app in the account's firewall: its virtual network, its private"
             " endpoint, or the outbound addresses of the function app"
         )
     elif b"audience is incorrect" in answer.body.lower():
@@ -177,7 +177,7 @@ def _explain(answer: Answer, subject: str) -> AppError | None:
 def _object(answer: Answer) -> dict[str, Any]:
     body = answer.json()
     if not isinstance(body, dict):
-        raise UnavailableError("the fine-tuning API answered no object", code="NotJson")
+        raise UnavailableError("the fine-tuning API's answer is not an object", code="NotJson")
     return body
 
 
@@ -190,7 +190,7 @@ def _listing(answer: Answer, known: bytes | None) -> Listing:
     body = _object(answer)
     items = body.get("data")
     if not isinstance(items, list):
-        raise UnavailableError("the fine-tuning API answered no list", code="NotJson")
+        raise UnavailableError("the fine-tuning API's answer is not a list", code="NotJson")
     objects = [item for item in items if isinstance(item, dict)]
     dropped = len(items) - len(objects)
     return Listing(objects, body.get("has_more") is True, digest, unusable=dropped)

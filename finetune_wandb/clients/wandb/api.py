@@ -37,7 +37,7 @@ _NO_LOGIN: Final = "^401|not logged in|relogin|unauthorized"
 _NO_RIGHT: Final = "(?s)^403 .|permission denied|permission_error|forbidden"
 _DELETED: Final = "a run with this id was deleted in W&B; its id cannot be used again"
 _REDIRECTS: Final = (
-    "W&B's address redirects; redirects are not followed, since a key would travel along"
+    "W&B's address redirects; redirects are not followed, because the key would go with them"
 )
 _PLACE: Final = (
     "set WANDB_ENTITY and WANDB_PROJECT, or the account's wandb-entity and wandb-project tags, to a"
@@ -48,18 +48,18 @@ _REMEDIES: Final = {
     "403": "give the key's owner access to the W&B project, or set WANDB_ENTITY and WANDB_PROJECT (or"
     " the account's wandb-entity and wandb-project tags) to one it may write to",
     "run": "give the key's owner write access to the W&B project",
-    "blocked": "let the app through the proxy or firewall in front of W&B",
-    "Redirect": "set WANDB_BASE_URL to the address that answers itself",
-    "deleted": "none needed: the job goes on in a new run with a numbered id",
+    "blocked": "allow the app in the proxy or firewall in front of W&B",
+    "Redirect": "set WANDB_BASE_URL to the address that W&B redirects to",
+    "deleted": "none needed: the job continues in a new run with a numbered id",
     "entity": _PLACE,
     "project": _PLACE,
     "graphql": "check the names of the W&B entity and project",
     "400": "check the lengths and characters of the W&B entity, the project and the job's names",
     "402": "check plan, usage and billing of the W&B organization",
-    "404": "retried automatically; if it lasts, check WANDB_BASE_URL and what is between the app and"
-    " W&B",
+    "404": "retried automatically; if this persists, check WANDB_BASE_URL and any proxy on the"
+    " way to W&B",
     "410": "check that the project exists in W&B, then re-sync the job",
-    "413": "the run keeps what it has; where W&B is self-hosted, raise its limit for request bodies",
+    "413": "the run keeps what it has; on a self-hosted W&B, raise the limit for request bodies",
     "422": "check the names of the W&B entity and project, and the version of a self-hosted W&B",
 }
 """By the error's code. A missing run needs none: the app asks for it again."""
@@ -84,7 +84,7 @@ _BY_STATUS: Final[tuple[_Rule, ...]] = (
     ("^409", UnavailableError, "409", "W&B is busy with this run"),
     ("^400", RejectedError, "400", "W&B refuses the request as invalid"),
     ("^402", RejectedError, "402", "W&B refuses more data under its current plan"),
-    ("^410", RejectedError, "410", "W&B says that the run or its project is gone for good"),
+    ("^410", RejectedError, "410", "the run or its project was deleted in W&B"),
     ("^413", RejectedError, "413", "W&B refuses the request as too large"),
     ("^422", RejectedError, "422", "W&B cannot process the request"),
 )
@@ -94,7 +94,7 @@ _OF_GRAPHQL: Final[tuple[_Rule, ...]] = (
     (_missing("entity"), RejectedError, "entity", "W&B knows no such entity"),
     (_missing("project"), RejectedError, "project", "W&B knows no such project"),
     (_missing("run"), MissingError, "run", "W&B has no such run"),
-    (_NOT_THERE, RejectedError, "missing", "W&B has no such thing"),
+    (_NOT_THERE, RejectedError, "missing", "W&B found nothing under this name"),
     ("^404", UnavailableError, "404", "W&B's GraphQL endpoint was not found"),
     *_BY_STATUS,
     ("^2", RejectedError, "graphql", "W&B refuses the request"),

@@ -91,7 +91,7 @@ class KeyMinter:
         data = await self._api.ask(_GENERATE, {"description": description}, key=key)
         made = _object(data.get("result")).get("apiKey")
         if not isinstance(made, dict):
-            raise RejectedError("W&B made no key", subject=self._api.base_url, code="empty")
+            raise RejectedError("W&B created no key", subject=self._api.base_url, code="empty")
         value = str(made.get("name") or "")
         if not made.get("id") or len(value) < _SHORTEST_KEY:
             # Some servers return no value. The key is found by its description and deleted.
