@@ -1,1 +1,1 @@
-"""The product: checks and applies the W&B integration of accounts, and relays the metrics of jobs."""
+"""The product: checks and applies the W&B integration of accounts, and relays metrics of jobs."""

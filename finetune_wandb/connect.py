@@ -1,6 +1,6 @@
 """Connects the app: which client serves which port.
 
-Imported with the first call that needs them, never with the app itself.
+Imported with the first call, never at start.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from finetune_wandb.relay.ports import RelayPorts, options_of
 
 
 def connect(settings: Settings, environ: Mapping[str, str]) -> App:
-    """Return the app with every client behind its port; it makes no request yet."""
+    """Return the app with a client for every port; makes no request."""
     _calm_collector()
     # Request logs of the Azure SDKs would be twenty lines a pass over an account.
     logging.getLogger("azure").setLevel(logging.WARNING)
@@ -53,7 +53,7 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     storage = Storage(read_address(environ), transport)
     vault = KeyVault(transport)
     ring = KeyRing(KeyTable(storage), vault)
-    # A version that this process takes into use is what its next request carries.
+    # The next request of this process carries the version that it puts into use.
     keys = KeyTable(storage, on_write=ring.note)
     jobs = Jobs(transport, settings.openai_token_scope)
     cursors = CursorTable(storage)
@@ -114,13 +114,13 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
         queues=queues,
         work=WorkTable(storage),
         telemetry=telemetry,
-        # Set by the platform; it then strips these headers from what clients send.
+        # Set by the platform, which then strips these headers from requests.
         signed_in=environ.get("WEBSITE_AUTH_ENABLED", "").lower() == "true",
     )
 
 
 def _calm_collector() -> None:
-    """Have the garbage collector look at new objects only, and less often.
+    """Let the garbage collector scan new objects only, and less often.
 
     A tick makes many short-lived objects beside a hundred thousand of imported modules that
     never die; scanning them all was a sixth of its CPU (docs/performance.md).
@@ -132,7 +132,7 @@ def _calm_collector() -> None:
 def _telemetry(environ: Mapping[str, str]) -> Telemetry:
     if environ.get("PYTHON_ENABLE_OPENTELEMETRY", "").lower() not in ("true", "1"):
         return NoTelemetry()
-    # Half a second of import that a cold start without it does not pay.
+    # Its import takes half a second, which a cold start without it saves.
     from finetune_wandb.clients.telemetry import start
 
     return start(environ)

@@ -1,6 +1,6 @@
-"""How long each function may take: it ends by itself, and its cause is in the status.
+"""Time limits of the functions: one that exceeds its limit ends, with the cause in the status.
 
-`functionTimeout` of host.json would end the whole worker process, and everything that runs in it.
+`functionTimeout` of host.json would end the whole worker process with all other work in it.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ TICK_S: Final = 240.0
 DRIFT_S: Final = 480.0
 RECONCILE_S: Final = 300.0
 RELAY_S: Final = 600.0
-"""Above `RelayPorts.budget_s`, in which a pass itself gives up on jobs that are read too slowly."""
+"""Above `RelayPorts.budget_s`, after which a pass gives up on jobs that are read too slowly."""
 ARTIFACTS_S: Final = 720.0
-"""Above what one upload may take; what is not logged by then is left to the next try."""
-_REMEDY: Final = "it is tried again; look at the app's log for the service that did not answer"
+"""Above the time limit of one upload; the next try logs the rest."""
+_REMEDY: Final = "the app retries it; the log shows which service did not answer"
 
 
 @asynccontextmanager
 async def within(seconds: float, app: App, source: str, subject: str) -> AsyncIterator[None]:
-    """End work that takes longer, with its cause in the status. Raises UnavailableError then."""
+    """End work that takes longer, with the cause in the status. Raises UnavailableError then."""
     limit = asyncio.timeout(seconds)
     try:
         async with limit:

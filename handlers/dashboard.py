@@ -29,7 +29,7 @@ from handlers.status import StatusQuery, job_view, read_query, remedy_for, tagge
 
 LIMIT: Final = 25
 MOST_ON_PAGE: Final = 200
-"""Each job's curve is a read of its own."""
+"""Each job's curve is a separate read."""
 _MOST_RESYNCS: Final = 5
 _MOST_CAUSES: Final = 12
 _AT_ONCE: Final = 16
@@ -145,7 +145,7 @@ def page(
 
 
 def _ranked(situation: Situation, query: StatusQuery) -> list[Cursor]:
-    """Return the jobs that match: trouble first, then what still runs, then the newest."""
+    """Return the jobs that match: those with errors first, then running ones, then the newest."""
 
     def rank(cursor: Cursor) -> tuple[int, float, str]:
         over = cursor.relay_state in ("complete", "skipped")
@@ -155,7 +155,7 @@ def _ranked(situation: Situation, query: StatusQuery) -> list[Cursor]:
 
 
 def _needs(situation: Situation) -> list[dict[str, Any]]:
-    """Return each cause that needs action with its remedy, an example and how often it is found."""
+    """Return each cause that needs action with its remedy, an example and its count."""
     causes: list[tuple[str, str, str]] = []
     for entry in filter(needs_action, situation.accounts):
         blocked, warnings = (
@@ -178,9 +178,9 @@ def _needs(situation: Situation) -> list[dict[str, Any]]:
 
 
 def chart(curve: dict[str, Any]) -> dict[str, Any] | None:
-    """Return where to draw a job's losses or rewards, and the same in words; None without values.
+    """Return the lines of a job's losses or rewards, and the same in words; None without values.
 
-    `curve` is what a cursor keeps. Each line has its `kind`, its `points`, and its `last` one.
+    `curve` comes from the cursor. Each line has its `kind`, its `points`, and its `last` one.
     """
     series = curve_points(curve)
     for word, train, valids in _PAIRS:

@@ -1,8 +1,8 @@
 """Event Grid triggers: which accounts or keys to look at when an account or a vault changed.
 
-An event is a hint in either schema and its sender is unknown: it can carry personal data and
-anything else, so only named, checked parts are used and bodies are never logged. What is true is
-read when the messages that are sent here are handled.
+An event is a hint in either schema from an unknown sender, and can carry personal data. So only
+named, checked parts are used and bodies are never logged. The handlers of the messages sent here
+read the real state.
 """
 
 import re
@@ -54,11 +54,11 @@ class Notice:
     data: Mapping[str, Any]
 
     def text(self, name: str) -> str:
-        """Return a text of the data without blanks around it, empty where there is none."""
+        """Return a text of the data without surrounding blanks, empty without one."""
         return _text(self.data.get(name))
 
     def object(self, name: str) -> Mapping[str, Any]:
-        """Return an object of the data, empty where there is none."""
+        """Return an object of the data, empty without one."""
         value = self.data.get(name)
         return value if isinstance(value, Mapping) else {}
 
@@ -98,7 +98,7 @@ async def handle(event: func.EventGridEvent | func.CloudEvent, source: Source, a
 def read_notice(event: func.EventGridEvent | func.CloudEvent) -> Notice:
     """Return what the event says. Raises NoticeError for one that cannot be understood.
 
-    The worker decides by the payload which class it gives, whatever the annotation says.
+    The worker chooses the class by the payload, whatever the annotation says.
     """
     try:
         body = event.get_json()
@@ -122,9 +122,9 @@ def read_notice(event: func.EventGridEvent | func.CloudEvent) -> Notice:
 
 
 async def _accounts(notice: Notice, app: App) -> list[ids.AccountId]:
-    """Decide on a write, a deletion, or a role assignment that was removed.
+    """Decide on a write, a deletion, or a removed role assignment.
 
-    Takes Resource Manager's events and the newer Resource Notifications.
+    Accepts Resource Manager's events and the newer Resource Notifications.
     """
     if notice.type in _NOTIFICATION:
         resource = notice.object("resourceinfo") or notice.object("resourcedetails")
@@ -139,8 +139,8 @@ async def _accounts(notice: Notice, app: App) -> list[ids.AccountId]:
     if operation not in _ACCOUNT_OPERATIONS:
         raise NoticeError("an operation that the app does not handle", subject="operationName")
     if "/microsoft.resources/deployments/" in resource_id.lower():
-        # A template's create comes twice: once with the deployment's address, once with the
-        # account's own, which is the one to act on (azure-docs issue 12166).
+        # A template's create raises two events: one with the deployment's address, one with the
+        # account's, which is the one to act on (azure-docs issue 12166).
         return []
     account = _account(resource_id, app)
     return [] if await _is_own_write(notice, app) else [account]
@@ -162,16 +162,16 @@ def _known_subscription(text: str, app: App, field: str) -> None:
 
 
 async def _is_own_write(notice: Notice, app: App) -> bool:
-    """Return whether the app itself made this write: it has read the outcome already.
+    """Return whether the app made this write: it has already read the outcome.
 
-    A sender that lies here only suppresses its own event; the drift timer ignores the writer.
+    A false writer only suppresses that one event; the drift timer ignores the writer.
     """
     own = (await app.own_principal()).replace("-", "")
     return bool(own) and own in [one.replace("-", "") for one in _writers(notice)]
 
 
 def _writers(notice: Notice) -> list[str]:
-    """Return the object ids that an event names as those who made the change, in lower case."""
+    """Return the object ids of the callers that an event names, in lower case."""
     evidence = notice.object("authorization").get("evidence")
     named = (
         notice.object("claims").get(_OBJECT_ID),
@@ -181,7 +181,7 @@ def _writers(notice: Notice) -> list[str]:
 
 
 async def _left_without(assignment: str, app: App) -> list[ids.AccountId]:
-    """Return the accounts that a removed role assignment has left without access."""
+    """Return the accounts that lost access with a removed role assignment."""
     scope = assignment.lower().split("/providers/microsoft.authorization/")[0]
     vault = scope.partition("/providers/microsoft.keyvault/vaults/")[2].split("/")[0]
     if "/providers/" in scope and not vault:

@@ -10,11 +10,11 @@ import orjson
 from finetune_wandb.model.errors import AppError, MissingError, SettingsError, TemporaryError
 
 SAFE: Final = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-"""The address of a request can carry the function key: no page may pass it on."""
+"""A request's address can carry the function key, so pages must not send it as referrer."""
 
 
 class RequestError(AppError):
-    """A request that is refused, with the HTTP status that says why; `field` is what is wrong."""
+    """A refused request, with the HTTP status; `field` names what is wrong."""
 
     def __init__(self, status: int, detail: str, *, field: str = "", remedy: str = "") -> None:
         super().__init__(detail, subject=field, remedy=remedy)

@@ -1,7 +1,7 @@
-"""Queue triggers: read the message, do its work, keep the cause of what failed for good.
+"""Queue triggers: read the message, do its work, keep the cause of a permanent failure.
 
 A message that cannot be read is acknowledged, since a retry would not help. One that fails at its
-last try is kept with its cause, and its re-sync has ended, before the host gives it up.
+last try is set aside with its cause, and its part of a re-sync ended, before the host gives it up.
 """
 
 import logging
@@ -76,7 +76,7 @@ BY_NAME: Final = {
 
 
 async def handle(raw: func.QueueMessage, queue: Queue, deps: Deps) -> None:
-    """Handle one delivery of a message. Raises for work that must be tried again."""
+    """Handle one delivery of a message. Raises if the host must deliver it again."""
     app = await deps.app()
     body, source = raw.get_body(), QUEUES[queue.name]
     try:
@@ -101,7 +101,7 @@ async def handle(raw: func.QueueMessage, queue: Queue, deps: Deps) -> None:
                         await queue.handle(message, app)
     except Exception as error:  # raised again: an unexpected error must reach the status too
         if (raw.dequeue_count or 0) >= LAST_TRY:
-            # The text of an unexpected one may be anything; the traceback is in the log.
+            # The text of an unexpected error may hold anything; the traceback is in the log.
             what, remedy = f"unexpected {type(error).__name__}", "look at the app's log"
             ours = error if isinstance(error, AppError) else AppError(what, remedy=remedy)
             await work.set_aside(known, ours, app)

@@ -1,4 +1,4 @@
-"""HTTP: accept a re-sync, and answer how far one has come."""
+"""HTTP: accept a re-sync, and answer with its progress."""
 
 import asyncio
 import math
@@ -35,16 +35,16 @@ LONGEST_WAIT_S: Final = 200.0
 """The platform cuts HTTP answers at 230 seconds."""
 _ID: Final = re.compile(r"^[0-9a-f]{32}$")
 _LOOK_S: Final = 5.0
-"""How long a caller waits for the answer whether the job exists."""
+"""How long to check whether the job exists before accepting the request."""
 _FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,23}")
-"""A plausible field name: without the digits and the length that every key has."""
+"""A plausible field name: without digits and shorter than any key."""
 _WRONG_FIELD: Final = re.compile(r"`\$\.(\w+)[^`]*`$")
 _JOB: Final = re.compile(r"^[^\s/\\?#%\x00-\x1f\x7f]{1,200}$")
 _Text = Annotated[str, msgspec.Meta(max_length=2048)] | None
 
 
 class _Body(msgspec.Struct):
-    """The fields of a request, as they may be sent."""
+    """The fields of a request's body."""
 
     scope: Scope = "all"
     account: _Text = None
@@ -69,7 +69,7 @@ _DATE_REMEDY: Final = "write 2026-01-31 or 2026-01-31T12:00:00Z"
 
 
 async def read_view(resync_id: str, app: App) -> dict[str, Any]:
-    """Return how far a re-sync has come. Raises MissingError for an unknown id."""
+    """Return the progress of a re-sync. Raises MissingError for an unknown id."""
     found = await app.resyncs.read(resync_id) if _ID.fullmatch(resync_id) else None
     if found is None:
         raise MissingError(
@@ -96,7 +96,7 @@ async def answer(request: func.HttpRequest, app: App) -> func.HttpResponse:
 
 
 async def _check_job(request: ResyncRequest, app: App) -> None:
-    """Raise MissingError where the fine-tuning API has no such job.
+    """Raise MissingError if the fine-tuning API has no such job.
 
     Everything else (an account that is not relayed, a service that is down) is reported by the
     re-sync itself.
@@ -144,7 +144,7 @@ def _wait(text: str | None) -> float:
 
 
 def caller(request: func.HttpRequest, app: App) -> str:
-    """Return the caller's name as App Service Authentication gives it."""
+    """Return the caller's name from App Service Authentication, empty without it."""
     if not app.signed_in:
         return ""
     return (request.headers.get("x-ms-client-principal-name") or "")[:200]
@@ -215,7 +215,7 @@ def read_moment(text: str, field: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        # It is shown in UTC: at either end of the calendar a zone, or rounding, leads out of it.
+        # It is shown in UTC: near the first or last year, a zone or rounding leaves the calendar.
         datetime.fromtimestamp(seconds, UTC)
     except ValueError:
         raise RequestError(400, "must be a date", field=field, remedy=_DATE_REMEDY) from None
@@ -225,7 +225,7 @@ def read_moment(text: str, field: str) -> float:
 def view(resync: Resync, items: list[ResyncItem], *, now: float) -> dict[str, Any]:
     """Return a re-sync as the API shows it. Counts are of accounts and jobs together.
 
-    `rate_per_s` is over the whole time so far; `left_s` is None while nothing is known.
+    `rate_per_s` is the average since the start; `left_s` is None while unknown.
     """
     since = resync.request.since
     total = sum(item.total for item in items)

@@ -32,18 +32,18 @@ MOST: Final = 5000
 """Accounts and jobs, each, in one answer; also the default page size."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/-]*")
 _MANY: Final = 8192
-"""Most jobs have not changed since the last call, so their texts are kept."""
+"""Most jobs have not changed since the last call, so their texts are cached."""
 _ANY_REMEDY: Final = (
     "The app retries it; if it persists, re-sync, then see docs/troubleshooting.md."
 )
 _END_OF_TIME: Final = 253_402_300_800
-"""The year 10000, which has no date."""
+"""The year 10000, which `datetime` cannot hold."""
 _FLAGS: Final = {"1": True, "true": True, "": False, "0": False, "false": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusQuery:
-    """`page` counts from 1; `limit` holds for accounts and for jobs, each."""
+    """`page` counts from 1; `limit` applies to accounts and to jobs separately."""
 
     account: str = ""
     """ARM id or name, in lower case."""
@@ -136,7 +136,7 @@ def view(situation: Situation, query: StatusQuery, settings: Settings) -> dict[s
 
 
 def picked(source: object, *names: str) -> dict[str, Any]:
-    """Return these fields as JSON has them: times as ISO 8601 in UTC."""
+    """Return these fields as JSON values: times as ISO 8601 in UTC."""
     return {name: msgspec.to_builtins(getattr(source, name)) for name in names}
 
 
@@ -165,7 +165,7 @@ def _quoted(part: str) -> str:
 
 
 def remedy_for(cause: str, remedy: str) -> str:
-    """Return what to do about a cause: its own remedy, else the general one."""
+    """Return the remedy for a cause, or the general one."""
     return remedy or (_ANY_REMEDY if cause else "")
 
 
@@ -223,7 +223,7 @@ def problem_view(item: Problem) -> dict[str, Any]:
 
 @lru_cache(maxsize=4 * _MANY)
 def _unix(moment: float | None) -> str | None:
-    """Return unix seconds as ISO 8601 in UTC; None where they are no date."""
+    """Return unix seconds as ISO 8601 in UTC; None if out of range."""
     if moment is None or not 0 <= moment < _END_OF_TIME:
         return None
     return datetime.fromtimestamp(int(moment), UTC).isoformat().replace("+00:00", "Z")
@@ -232,7 +232,7 @@ def _unix(moment: float | None) -> str | None:
 def tagged_answer(
     request: func.HttpRequest, body: bytes, mimetype: str, headers: Mapping[str, str] | None = None
 ) -> func.HttpResponse:
-    """Return `body` with its ETag, or 304 without a body where the caller already has it."""
+    """Return `body` with its ETag, or 304 without a body if the caller already has it."""
     tag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
     known = {one.strip() for one in (request.headers.get("if-none-match") or "").split(",")}
     common = {"ETag": tag, "Cache-Control": "private, no-cache", **SAFE}

@@ -1,7 +1,7 @@
 """Every function of the app and what triggers it; the names are a contract with infra/.
 
-A trigger imports its handler with the first call, not with the app: the imports at the top are
-paid at every cold start, also by functions that never need them (docs/performance.md, "Cold
+A trigger imports its handler with the first call, not with the app: every cold start pays for the
+imports at the top, also for functions that never run (docs/performance.md, "Cold
 start").
 """
 
@@ -83,11 +83,11 @@ def _queue(bp: func.Blueprint, queue: str, source: Source, deps: Deps) -> None:
 
 
 def _http(bp: func.Blueprint, name: str, route: str, method: str, answer: str, deps: Deps) -> None:
-    # A route without methods takes them all: the host's own refusal has no body.
+    # A route without methods accepts all, because the host's own refusal has no body.
     @bp.function_name(name)
     @bp.route(route=route, auth_level=func.AuthLevel.FUNCTION)
     async def take_request(req: func.HttpRequest) -> func.HttpResponse:
-        """Return the answer, or the problem details of the error that it ended with."""
+        """Return the answer, or the error as problem details."""
         from finetune_wandb.model.errors import AppError
         from handlers import budgets
         from handlers.problem_details import problem
@@ -105,7 +105,7 @@ def _http(bp: func.Blueprint, name: str, route: str, method: str, answer: str, d
 
 
 def _http_without_app(bp: func.Blueprint, deps: Deps) -> None:
-    """Register what answers even while the settings cannot be used."""
+    """Register the endpoints that also answer with wrong settings."""
 
     @bp.function_name("openapi")
     @bp.route(route="openapi.json", auth_level=func.AuthLevel.FUNCTION)
@@ -117,7 +117,7 @@ def _http_without_app(bp: func.Blueprint, deps: Deps) -> None:
     @bp.function_name("health")
     @bp.route(route="health", auth_level=func.AuthLevel.ANONYMOUS)
     async def health(req: func.HttpRequest) -> func.HttpResponse:
-        """Say which settings cannot be used; nothing else, since it needs no key."""
+        """Return which settings are wrong, and nothing else: this endpoint needs no key."""
         from finetune_wandb.model.settings import SettingsProblems
         from handlers.problem_details import json_answer
 

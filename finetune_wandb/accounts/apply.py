@@ -1,7 +1,7 @@
 """Runs a plan's steps through the ports: one outcome each, whatever happens.
 
-Every step is idempotent. Each change of an account starts from a read made for it; what a write
-answers becomes the new state. A step whose need was not met is not tried.
+Every step is idempotent. Each change of an account starts from a fresh read; the answer to a write
+becomes the new state. A step is skipped if one that it needs did not succeed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ async def apply_plan(
 ) -> tuple[State, tuple[StepOutcome, ...]]:
     """Return the state after the steps that ran, and one outcome per step in plan order.
 
-    Each step that is tried is in the audit, with the occasion of the pass.
+    Each attempted step is in the audit, with the occasion of the pass.
     """
     outcomes: list[StepOutcome] = []
     reached: dict[StepKind, StepState] = {}
@@ -100,7 +100,7 @@ async def _write_record(state: State, step: Step, ports: ReconcilePorts) -> Stat
 async def _read_for_write(state: State, ports: ReconcilePorts) -> Account:
     """Read the account right before a PATCH, which replaces all its tags and identities.
 
-    The pass began up to 30 seconds ago; what others set meanwhile must stay.
+    The pass began up to 30 seconds ago; changes that others made since must be kept.
     """
     account = await ports.accounts.read(state.account.id)
     if not account.settled:
@@ -127,7 +127,7 @@ async def _grant_role(state: State, step: Step, ports: ReconcilePorts) -> State:
 
 async def _revoke_role(state: State, step: Step, ports: ReconcilePorts) -> State:
     if all(item.is_fresh(state.now) for item in lasting_rights(state)):
-        raise NotReadyError("the narrower role was assigned a moment ago", subject=step.target)
+        raise NotReadyError("the narrower role was assigned recently", subject=step.target)
     await ports.roles.remove(step.target)
     return _change_assignments(
         state, ports, lambda kept: tuple(item for item in kept if item.id != step.target)
@@ -139,10 +139,10 @@ def _change_assignments(
     ports: ReconcilePorts,
     change: Callable[[tuple[RoleAssignment, ...]], tuple[RoleAssignment, ...]],
 ) -> State:
-    """Bring what is known up to date, for this account and the others of its scope."""
+    """Update the known assignments, for this account and the others that share the scope."""
 
     def changed[T](kept: T) -> T | tuple[RoleAssignment, ...]:
-        # Where nothing could be read, one assignment is not the whole.
+        # If the list could not be read, this one assignment is not the whole list.
         return change(kept) if isinstance(kept, tuple) else kept
 
     ports.shared.amend(state.scope.lower(), changed)
@@ -155,7 +155,7 @@ async def _add_access_policy(state: State, step: Step, ports: ReconcilePorts) ->
     await ports.vaults.add_policy(state.vault, principal)
     ports.shared.amend(
         state.vault.address,
-        # Others may have added theirs meanwhile: theirs stay.
+        # Others may have added policies meanwhile; those are kept.
         lambda kept: with_policy(kept, principal) if isinstance(kept, Vault) else kept,
     )
     return replace(state, vault=with_policy(state.vault, principal))

@@ -1,6 +1,6 @@
 """What the settings and an account's tags ask for. Tags can only choose among what is allowed.
 
-Illegal wishes are kept as cause codes for the checks to report; nothing they name is ever used.
+A tag that is not allowed becomes a cause code for the checks to report; its value is never used.
 """
 
 from collections.abc import Mapping
@@ -30,10 +30,10 @@ from finetune_wandb.model.settings import ApplyMode, Settings
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The wishes of one account. A `…_cause` that is not empty says why there is no wish."""
+    """The desired state of one account. A non-empty `…_cause` says why a part of it is missing."""
 
     scope_cause: str
-    """`eligible`, or the code that says why the account is left alone."""
+    """`eligible`, or the code that says why the account is out of scope."""
     mode: ApplyMode
     vault: VaultAddress | None
     vault_cause: str
@@ -69,12 +69,12 @@ class Desired:
 
     @property
     def routable(self) -> bool:
-        """Whether it is known where in W&B this account's runs go."""
+        """Whether the place of this account's runs in W&B is known."""
         return not self.entity_cause and not self.project_cause
 
 
 def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired:
-    """Return what is wished for an account. `apply` False narrows the mode to observe."""
+    """Return an account's desired state. `apply` False narrows the mode to observe."""
     vault, vault_cause, vault_asked = _vault(account.tag(TAG_VAULT), settings)
     secret, secret_cause, secret_asked = _secret(account.tag(TAG_SECRET), settings)
     entity = account.tag(TAG_ENTITY) or settings.wandb_entity

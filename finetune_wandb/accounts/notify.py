@@ -1,7 +1,7 @@
 """Stores a report and publishes what changed, once per change.
 
-Only settled states are published; a temporary outage of Azure is not. The id of a notice follows
-from its content and from when the last one was sent, so that subscribers recognize a duplicate.
+Only settled states are published, not a temporary failure of Azure. A notice's id is made of its
+content and the time of the previous notice, so a repeated notice carries the same id.
 """
 
 import uuid
@@ -28,19 +28,19 @@ from finetune_wandb.model.errors import AppError
 async def save_and_notify(
     report: AccountReport, *, accounts: AccountStore, notices: NoticePort
 ) -> AccountReport:
-    """Store the report after telling what is new in it; return it as stored.
+    """Publish what is new in the report, then store it; return it as stored.
 
-    A notice that could not be sent is sent by a later pass. Raises TemporaryError when the
-    table cannot be read or written.
+    A later pass sends a notice that could not be sent. Raises TemporaryError when the table
+    cannot be read or written.
     """
     before = await accounts.read(report.id)
     told = before.told if before else None
     if before is not None and before.deleted and report.deleted:
-        # The entry is closed already and keeps the time at which that was found.
+        # The entry was closed before, and keeps the time of that.
         return replace(report, told=told)
     causes = {item.cause for item in report.findings}
     if "kind_not_supported" in causes or (before is None and "account_missing" in causes):
-        # Never the app's to look after, so it is in no count; an entry of an older version is closed.
+        # Never managed by the app, so not counted; an older version's entry is closed.
         await accounts.write(replace(report, deleted=True))
         return report
     failed = {f"{item.step.kind}|{item.code}" for item in report.steps if item.state == "failed"}
@@ -65,7 +65,7 @@ def _tellable(before: AccountReport | None, report: AccountReport) -> bool:
 def _account_notices(
     report: AccountReport, told: Told | None, known: Told
 ) -> Iterator[OutgoingNotice]:
-    """Yield what is to be told: a change of health, and steps that failed for good."""
+    """Yield the notices: a change of health, and steps that failed permanently."""
     if told is None or told.healthy is not report.healthy:
         yield _account_notice(
             "WandbRelay.AccountHealthy" if report.healthy else "WandbRelay.AccountUnhealthy",
@@ -96,13 +96,13 @@ def _account_notice(
 
 
 async def key_news(report: KeyReport, *, now: datetime, keys: KeyStore) -> KeyRecord | None:
-    """Return the record that holds news of a key that was not published yet, None for none.
+    """Return the record if it holds unpublished news of a key, else None.
 
     It does not matter whether a look at the key or a pass over an account found the news.
     """
     record = await keys.read(report.record.secret)
     if record is None or record.news != report.record.news:
-        # Somebody has looked since: theirs is to be told.
+        # Another process has looked since, and publishes its own result.
         return None
     return record if record.news and _news(record, now) != record.told else None
 
@@ -110,9 +110,9 @@ async def key_news(report: KeyReport, *, now: datetime, keys: KeyStore) -> KeyRe
 async def notify_key(
     report: KeyReport, *, now: datetime, keys: KeyStore, notices: NoticePort
 ) -> None:
-    """Tell what is new about a key since people were told last.
+    """Publish what is new about a key since the last notice.
 
-    Where the topic cannot be reached a later look tells it.
+    If the topic cannot be reached, a later look publishes it.
     """
     record = await key_news(report, now=now, keys=keys)
     if record is not None:
@@ -131,7 +131,7 @@ def _nearness(record: KeyRecord, now: datetime) -> str:
 
 
 def is_untold(record: KeyRecord | None) -> bool:
-    """Return whether something was found about a key that people were not told."""
+    """Return whether the last finding about a key was not published yet."""
     return record is not None and record.told.rpartition("|")[0] != record.news
 
 

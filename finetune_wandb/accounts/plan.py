@@ -1,7 +1,7 @@
-"""Turns findings into the ordered steps that clear them. Pure; `apply.py` decides which may run.
+"""Turns findings into the ordered steps that clear them. Pure; `apply.py` decides which run.
 
-The order is the one in which Azure needs them: an identity first, then its access, then the
-record of what it has access to.
+The order is the one that Azure requires: the identity, then its access, then the record of what it
+has access to.
 """
 
 from finetune_wandb.accounts.checks.account import missing_tags
@@ -41,7 +41,7 @@ def plan_steps(state: State, findings: tuple[Finding, ...]) -> tuple[Step, ...]:
         scope, policy = state.scope, {"secrets": "get, list"}
         ours = [(cause, item) for cause, item in excess_rights(state) if item.is_ours]
         if "access_missing" in causes or (ours and not lasting_rights(state)):
-            # What is taken back is replaced first.
+            # The replacement is assigned before the wider role is taken back.
             cause = "access_missing" if "access_missing" in causes else ours[0][0]
             steps.append(Step("grant_role", scope, cause, needs, role | principal))
         for cause, item in ours:

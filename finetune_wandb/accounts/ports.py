@@ -40,7 +40,7 @@ class SharedReads:
         fresh_after: datetime,
         keep: Callable[[T], bool] = lambda _: True,
     ) -> T:
-        """Return the fact, from the cache when young enough. What `keep` refuses is not kept.
+        """Return the fact, from the cache if young enough. What `keep` refuses is not cached.
 
         `now` is when the caller's pass began: a fact counts as read at that earlier time.
         """
@@ -55,14 +55,14 @@ class SharedReads:
         return fact
 
     def amend(self, key: Hashable, change: Callable[[Any], Any]) -> None:
-        """Bring a kept fact up to date with an own write, so that no pass has to read it again."""
+        """Update a cached fact after a write of the app, so that no pass has to read it again."""
         self._facts.amend(key, change)
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[None]:
-        """Let one after the other do what the block does, as far as this process goes.
+        """Run the block for one caller at a time per key, within this process.
 
-        Azure tells of one create twice; two passes at once would each make every write.
+        Azure raises two events for one create; two passes at once would each make every write.
         """
         lock, users = self._turns.get(key, (asyncio.Lock(), 0))
         self._turns[key] = (lock, users + 1)

@@ -24,19 +24,19 @@ TRIGGER = "account pass"
 
 @dataclass(frozen=True, slots=True)
 class ReadFailure:
-    """A fact that could not be had. `retry_after` is in seconds."""
+    """A fact that could not be read. `retry_after` is in seconds."""
 
     kind: Literal["denied", "missing", "temporary", "refused"]
     code: str
     retry_after: float | None = None
 
     def cause(self, fact: str) -> str:
-        """Return the code of the cause that says that `fact` could not be had."""
+        """Return the cause code for a `fact` that could not be read."""
         return f"{fact}_{'unavailable' if self.kind == 'temporary' else self.kind}"
 
 
 def failure_of(error: AppError) -> ReadFailure:
-    """Return what an error says about the fact that was asked for."""
+    """Return what an error says about the fact that was read."""
     if isinstance(error, TemporaryError):
         return ReadFailure("temporary", error.code, error.retry_after)
     if isinstance(error, DeniedError):
@@ -48,7 +48,7 @@ def failure_of(error: AppError) -> ReadFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Facts of one moment. None is a fact that was not asked for, since another forbids it."""
+    """Facts of one moment. None: not read, because another fact rules it out."""
 
     account: Account
     desired: Desired
@@ -60,7 +60,7 @@ class State:
     assignments: tuple[RoleAssignment, ...] | ReadFailure | None = None
     key: KeyReport | None = None
     rights: Mapping[tuple[str, str], WriteRight | ReadFailure] = field(default_factory=dict)
-    """What the key in use may do where the account's jobs go, by W&B entity and project."""
+    """What the key in use may do in each W&B entity and project that the account's jobs go to."""
     own_principal: str | ReadFailure = ""
 
     @property
@@ -71,7 +71,7 @@ class State:
 
     @property
     def is_spreading(self) -> bool:
-        """Whether a role of the app itself was assigned a moment ago: a refusal means "not yet"."""
+        """Whether a role of the app was assigned recently: a refusal then means "not yet"."""
         return isinstance(self.assignments, tuple) and any(
             item.is_fresh(self.now) and item.principal_id == self.own_principal
             for item in self.assignments
@@ -88,7 +88,7 @@ async def read_state(
     fresh_after: datetime,
     native_seen: bool,
 ) -> State:
-    """Return the state of an account that was read. Out of scope, nothing else is asked for."""
+    """Return the state of an account that was read. If it is out of scope, nothing else is read."""
     state = State(
         account=account, desired=desired, settings=settings, now=now, native_seen=native_seen
     )

@@ -1,7 +1,7 @@
-"""The engine: one pass over one account, from what is there to what was done about it.
+"""The engine: one pass over one account.
 
-Reads the real state, checks it, plans, applies what may be applied, and checks again on what
-the writes answered. Sleeps for nothing: what is not ready yet is left to a later pass.
+Reads the real state, checks it, plans, applies the steps that the mode allows, and checks again
+with the answers to the writes. Never sleeps: a later pass does what is not ready yet.
 """
 
 from dataclasses import replace
@@ -33,11 +33,11 @@ async def reconcile_account(
     attempt: int = 0,
     occasion: Occasion = Occasion(),  # noqa: B008  # frozen
 ) -> AccountReport:
-    """Bring one account to what it should be, and report.
+    """Bring one account to its desired state, and report.
 
-    `apply` False only looks. Facts shared with other accounts are taken from memory when read
-    after `fresh_after`. `native_seen`: a job of it carries Azure's own integration. `attempt`
-    counts the passes that ended as this one may, from 0; pauses grow with it. Raises
+    `apply` False only looks. Facts that accounts share come from memory if they were read after
+    `fresh_after`. `native_seen`: one of its jobs carries Azure's own integration. `attempt` counts
+    the earlier passes of this retry, from 0; pauses grow with it. Raises
     TemporaryError only when the app's own tables cannot be read or written.
     """
     try:

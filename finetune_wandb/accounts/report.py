@@ -1,4 +1,4 @@
-"""Sums a pass up: is the account healthy, may it become so by itself, and when to look again."""
+"""Sums up a pass: is the account healthy, can that change on its own, and when is the next pass."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +15,7 @@ from finetune_wandb.model.routes import tags_named
 from finetune_wandb.model.settings import Settings
 
 RETRY_AFTER_S = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)
-"""Pauses before the next pass, by attempt. A new role can take 30 minutes to spread; after the
+"""Pauses before the next pass, by attempt. A new role can take 30 minutes to take effect; after the
 last pause, an hour in all, the drift timer goes on."""
 
 _LONGEST_PAUSE_S = 6 * 3600.0
@@ -68,7 +68,7 @@ def _kept_tags(state: State) -> dict[str, str]:
 
 
 def _with_ids(item: Finding, state: State) -> Finding:
-    """Return a finding whose remedy names what the app knows, so that it can be pasted and run."""
+    """Fill the app's facts into a finding's remedy, so that it can be pasted and run."""
     remedy = item.remedy
     if isinstance(state.own_principal, str) and state.own_principal:
         remedy = remedy.replace("APP_IDENTITY", state.own_principal)
@@ -79,7 +79,7 @@ def _with_ids(item: Finding, state: State) -> Finding:
 
 
 def _entity(wanted: str, record: KeyRecord | None) -> str:
-    """Return where runs go, as W&B spells it where the key in use belongs to it."""
+    """Return where runs go, in W&B's spelling if the key in use belongs to that entity."""
     owner = record.owner if record else None
     if not wanted:
         return record.entity if record else ""
@@ -108,7 +108,7 @@ def unreadable_report(
 
 
 def _about_outcome(outcome: StepOutcome, state: State) -> Finding:
-    """Return what keeps a step from being done. Rights that are too wide keep nothing from working."""
+    """Return the finding about a step that was not done; only a warning for excess rights."""
     found = _obstacle(outcome, state)
     return as_warning(found) if outcome.step.kind == "revoke_role" else found
 
@@ -131,7 +131,7 @@ def _obstacle(outcome: StepOutcome, state: State) -> Finding:
 
 
 def _cause_of_refusal(code: str) -> str:
-    """Return the cause for the code of a refusal that neither waiting nor a role of the app ends."""
+    """Return the cause for a refusal that neither waiting nor another role of the app resolves."""
     if code in _REFUSALS:
         return _REFUSALS[code]
     if code.endswith("LimitExceeded") and "tag" in code.lower():
@@ -164,7 +164,7 @@ def _pause(state: State, outcomes: tuple[StepOutcome, ...], attempt: int) -> flo
 
 
 def _longest(asked: list[float | None], attempt: int) -> float | None:
-    """Return the own pause of this attempt, or a longer one that a service asked for."""
+    """Return the pause of this attempt, or a longer one that a service asked for."""
     if attempt >= len(RETRY_AFTER_S):
         return None
     longest = max([RETRY_AFTER_S[attempt], *(pause for pause in asked if pause is not None)])

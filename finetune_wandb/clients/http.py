@@ -36,7 +36,7 @@ _TOTAL_S = 20.0
 _LONGEST_WAIT_S = 5.0
 _CHUNK = 256 * 1024
 _LARGE = 1024 * 1024
-"""Larger bodies are given to aiohttp as a stream, as it asks for."""
+"""Larger bodies go to aiohttp as a stream, as it recommends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Answer:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value without what could not be written as JSON again."""
+    """Return the value without what cannot be written as JSON again."""
     if isinstance(value, dict):
         return {_plain(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -87,7 +87,7 @@ class Http:
         *,
         timeout_s: float | None = None,
     ) -> None:
-        """`explain` may name the error of a failed answer better than its status does.
+        """`explain` may return a better error for a failed answer than its status gives.
 
         `timeout_s` bounds each try of a request; None leaves the session's own limits.
         """
@@ -107,12 +107,12 @@ class Http:
         subject: str,
         repeat: bool = True,
     ) -> T:
-        """Send a request and return what `read` makes of the answer; it is repeated while it fails
-        for the moment, unless `repeat` is off.
+        """Send a request and return what `read` makes of the answer. Temporary failures are retried
+        unless `repeat` is off.
 
-        A `body` that is a path is streamed from there. `headers` that are a function are asked for
-        before each try: a credential may change. `read` runs inside the retries: an answer that
-        breaks it with a TemporaryError is asked for again. Raises our errors, with `subject`.
+        A `body` that is a path is streamed from there. `headers` that are a function are called
+        before each try: a credential may change. `read` runs inside the retries: if it raises a
+        TemporaryError, the request is sent again. Raises our errors, with `subject`.
         """
 
         import aiohttp
@@ -132,7 +132,7 @@ class Http:
             return read(answer)
 
         try:
-            # Nearly every request succeeds at once; the retries' machinery would be a third of
+            # Nearly every request succeeds at once; the retry machinery would be a third of
             # its cost (docs/performance.md).
             return await once()
         except TemporaryError as error:
@@ -143,7 +143,7 @@ class Http:
     async def stream(
         self, url: str, *, headers: Mapping[str, str], subject: str
     ) -> AsyncIterator[bytes]:
-        """Yield the body of a GET as it comes. A broken stream is the caller's to ask for again."""
+        """Yield the body of a GET as it comes. The caller retries a broken stream."""
         import aiohttp
 
         limits = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
@@ -170,17 +170,17 @@ class Http:
     async def _open(
         self, method: str, url: str, headers: Mapping[str, str], subject: str, **options: Any
     ) -> AsyncIterator["aiohttp.ClientResponse"]:
-        """Send a request for a block that reads its answer. Raises UnavailableError for none."""
+        """Send a request for a block that reads its answer. Raises UnavailableError without one."""
         import aiohttp
         from yarl import URL
 
         try:
             async with self._transport.session().request(
                 method,
-                # As it is: a signature covers the path as its writer spelled it.
+                # Unchanged: a signature covers the path in this spelling.
                 URL(url, encoded=True),
                 headers=headers,
-                # A presigned address may cover the headers, and refuse one more.
+                # A presigned address may cover the headers and refuse an additional one.
                 skip_auto_headers=("Content-Type",),
                 allow_redirects=False,
                 **self._transport.by_proxy(url),
@@ -189,7 +189,7 @@ class Http:
                 yield response
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
             self._transport.on_call(self._service, 0)
-            # The error holds the request with its credentials: it is not kept.
+            # The error holds the request with its credentials, so it is not chained.
             raise unreachable(error, subject, self._service) from None
 
     def _error(self, answer: Answer, subject: str) -> AppError:
@@ -238,7 +238,7 @@ def error_for(answer: Answer, service: str, subject: str) -> AppError:
 
 
 def error_code(answer: Answer) -> str:
-    """Return the error code that an answer names, short and printable; empty where it names none."""
+    """Return the error code in an answer, short and printable; empty without one."""
     code = answer.headers.get("x-ms-error-code")
     if code is None:
         try:
@@ -251,10 +251,10 @@ def error_code(answer: Answer) -> str:
 
 
 def _wait_before_retry(error: Exception) -> bool | float:
-    """Say whether and after how many seconds to ask again."""
+    """Return whether to retry, and after how many seconds."""
     if not isinstance(error, TemporaryError) or isinstance(error, ConflictError):
         return False
     if error.retry_after is None:
         return True
-    # A longer pause belongs to the host's queue, not to a waiting function.
+    # Longer pauses are left to the host's queue.
     return error.retry_after if error.retry_after <= _LONGEST_WAIT_S else False

@@ -1,11 +1,10 @@
-"""Hands out the key in use: which version that is, from the table at most a second old; its
-value, from memory or the vault.
+"""Returns the key in use: its version from the table, at most a second old; its value from memory
+or the vault.
 
-The promise that rotation stands on: a request that asks here before it starts carries no
-version that was replaced more than `FRESH_S` (and one read of the table) ago, in any process,
-and none that was replaced at all in the process that replaced it. A version that was not
-accepted is never handed out, nor one that W&B refuses or a person disabled. Decides nothing about
-keys.
+Rotation relies on this promise: a request that gets its key here before it starts carries no
+version that was replaced more than `FRESH_S` (and one read of the table) ago, in any process; in
+the process that replaced it, no replaced version at all. A version that was not accepted, that W&B
+refuses or that a person disabled is never returned. Decides nothing about keys.
 """
 
 import time
@@ -22,7 +21,7 @@ from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.single_flight import SingleFlight
 
 FRESH_S: Final = 1.0
-"""How long a record that was read may be used, counted from the moment it was asked for."""
+"""How long a record may be used, counted from the start of its read."""
 _MOST: Final = 256
 
 
@@ -39,17 +38,17 @@ class KeyRing:
         self._values: SingleFlight[tuple[SecretRef, str], Secret] = SingleFlight(_MOST)
 
     async def run_key(self, secret: SecretRef) -> RunKey:
-        """Return the last accepted version's key, which asks here again for each request.
+        """Return the last accepted version's key; the key comes back here for each request.
 
         Raises MissingError while none was accepted, DeniedError with code 401 while W&B refuses
-        it, and what table or vault raise: without a record that is fresh, nothing is handed out.
+        it, and what table or vault raise: without a fresh record, no key is returned.
         """
         record = await self._record(secret)
         while True:
             accepted = _accepted(secret, record)
             version = (secret, accepted.version)
             value = await self._values.get(version, partial(self._read, *version))
-            # Reading the vault takes its time: which version is in use is asked again after it.
+            # Reading the vault takes a while, so the version in use is checked again after it.
             record = await self._record(secret)
             if record == accepted:
                 return RunKey(accepted.entity, value, partial(self._current, secret))
@@ -58,7 +57,7 @@ class KeyRing:
         return (await self.run_key(secret)).value
 
     def note(self, record: KeyRecord) -> None:
-        """Use a record that this process has just written: from now on it is what holds."""
+        """Use a record that this process has just written from now on."""
         self._records.put(record.secret, record, self._clock())
 
     async def _record(self, secret: SecretRef) -> KeyRecord | None:

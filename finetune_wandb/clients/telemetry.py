@@ -26,7 +26,7 @@ NAME: Final = "wandb-finetune-relay"
 _UNITS: Final = {"relay.lag": "s"}
 _SPACE: Final = 2**64
 _EXPORTERS: Final = ("azure.core.", "azure.monitor.", "opentelemetry.", "requests.", "urllib3.")
-"""Loggers that speak during an export: each of their lines would be a reason for the next one."""
+"""Loggers that write during an export: exporting their lines would never end."""
 
 
 class OpenTelemetry:
@@ -42,7 +42,7 @@ class OpenTelemetry:
         with self._tracer.start_as_current_span(
             name,
             attributes=dict(attributes),
-            # An exception's text and traceback are the log's matter.
+            # An exception's text and traceback go to the log only.
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
@@ -79,7 +79,7 @@ class _OpenSpan:
 
 
 class FailuresKept(BatchSpanProcessor):
-    """Exports what ended badly, and of the rest whole traces up to `ratio` (0 to 1).
+    """Exports all failed spans, and whole traces of the others up to `ratio` (0 to 1).
 
     A sampler decides before the work is done, so it cannot know what will fail; this decides
     when a span has ended.
@@ -97,7 +97,7 @@ class FailuresKept(BatchSpanProcessor):
 
 
 def start(environ: Mapping[str, str]) -> OpenTelemetry:
-    """Set up what the settings name, for this process, and return it."""
+    """Set up the telemetry that the settings name, for this process, and return it."""
     resource = Resource.create(
         {
             "service.name": environ.get("WEBSITE_SITE_NAME") or NAME,
@@ -149,7 +149,7 @@ def _exporters(environ: Mapping[str, str]) -> Iterator[tuple[SpanExporter, Metri
 
 
 def _identity(text: str) -> dict[str, Any]:
-    """Return the credential that `Authorization=AAD;ClientId=…` asks for; empty for none."""
+    """Return the credential that `Authorization=AAD;ClientId=…` asks for; empty without one."""
     parts = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
     if parts.get("Authorization") != "AAD":
         return {}

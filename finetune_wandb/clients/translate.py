@@ -35,21 +35,20 @@ _REFUSED = frozenset(
         "MissingSubscriptionRegistration",
     }
 )
-"""Refusals whose status says something else: a lock, a policy, a right on another resource, a
-subscription. Neither a role of the app's own nor waiting changes them."""
+"""Refusals whose status is misleading: a lock, a policy, a right on another resource, a
+subscription. Neither another role of the app nor waiting resolves them."""
 _LIMITS = ("LimitExceeded", "QuotaExceeded")
-"""Ends of codes for something that is full: role assignments, tags, accounts."""
+"""Endings of codes for a limit that is reached: role assignments, tags, accounts."""
 _GONE = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "SecretNotFound"})
-"""The only codes of a 404 that say that the thing asked for does not exist."""
+"""The only codes of a 404 that say that the resource itself does not exist."""
 
 
 @contextmanager
 def translated(subject: str, service: str) -> Iterator[None]:
-    """Turn what goes wrong with an answer inside the block into our errors. `subject` is the id
-    that was asked about.
+    """Turn the errors of an answer inside the block into ours. `subject` is the id of the request.
 
-    An answer of status 200 in another shape than the service's says nothing: a proxy's, or one
-    that the SDK's own reader trips over.
+    An answer with status 200 in another shape than the service's, such as a proxy's, or one that
+    the SDK cannot parse, proves nothing and counts as temporary.
     """
     from azure.core.exceptions import AzureError, DeserializationError, SerializationError
 
@@ -58,14 +57,14 @@ def translated(subject: str, service: str) -> Iterator[None]:
     except (AzureError, DeserializationError, SerializationError, TimeoutError) as error:
         raise translate(error, subject, service) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # Its text may repeat a part of the answer.
+        # Its text may repeat part of the answer.
         raise UnavailableError(
             f"{service}'s answer cannot be read", subject=subject, code=type(error).__name__
         ) from None
 
 
 def translate(error: Exception, subject: str, service: str) -> AppError:
-    """Return our error for one of the SDKs'. What is unknown counts as temporary."""
+    """Return our error for one of the SDKs'. Unknown errors count as temporary."""
     from azure.core.exceptions import HttpResponseError, SerializationError, TooManyRedirectsError
 
     if isinstance(error, SerializationError | TooManyRedirectsError):
@@ -75,7 +74,7 @@ def translate(error: Exception, subject: str, service: str) -> AppError:
     if isinstance(error, TimeoutError):
         return UnavailableError(f"{service} did not answer in time", subject=subject)
     if not isinstance(error, HttpResponseError) or error.status_code is None:
-        # No connection, a broken answer, or no token to ask with.
+        # No connection, a broken answer, or no token.
         return unreachable(error, subject, service)
     status, code = error.status_code, error_code(error)
     message = f"{service} answered {status} {code}".rstrip()
@@ -89,7 +88,7 @@ def translate(error: Exception, subject: str, service: str) -> AppError:
     if status in (401, 403):
         return DeniedError(message, subject=subject, code=code)
     if status == 404 and not code:
-        # Written by something on the way: it says nothing about the resource.
+        # Written by a proxy on the way: it says nothing about the resource.
         return UnavailableError(message, subject=subject, code="404", retry_after=pause)
     if status == 429:
         return ThrottledError(message, subject=subject, code=code, retry_after=pause)
@@ -98,7 +97,7 @@ def translate(error: Exception, subject: str, service: str) -> AppError:
     if status in (408, 425) or status >= 500:
         return UnavailableError(message, subject=subject, code=code, retry_after=pause)
     if status < 300 and not code:
-        # The answer was understood to be a success and could not be read to its end.
+        # The answer began as a success and could not be read to its end.
         return UnavailableError(message, subject=subject)
     return RejectedError(message, subject=subject, code=code)
 
@@ -106,14 +105,14 @@ def translate(error: Exception, subject: str, service: str) -> AppError:
 def unreachable(error: BaseException, subject: str, service: str) -> UnavailableError:
     """Return our error for a request that brought no answer.
 
-    An SDK's error is looked through to what it was made of. Texts of foreign errors are not
-    repeated: they can hold addresses with passwords.
+    The cause of an SDK's error decides. Texts of foreign errors are not repeated: they can hold
+    addresses with passwords.
     """
     import aiohttp
 
     inner = getattr(error, "inner_exception", None) or error
     code, text = "Unreachable", f"{service} did not answer ({type(error).__name__})"
-    remedy = f"retried automatically; if it lasts, check that the app can reach {service}"
+    remedy = f"retried automatically; if this persists, check that the app can reach {service}"
     if isinstance(inner, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         code, text = "Certificate", f"the certificate shown for {service} is not trusted"
         remedy = (

@@ -35,7 +35,7 @@ def share_ca_bundle() -> None:
     """Let one of the two variables for a certificate bundle stand for both.
 
     OpenSSL and W&B's service read the one, `requests`, which exporters use, the
-    other. To be called before aiohttp is imported: it reads the bundle once, with its import.
+    other. Call it before aiohttp is imported, which reads the bundle once.
     """
     found = next((os.environ[name] for name in _BUNDLES if os.environ.get(name)), "")
     for name in _BUNDLES if found else ():
@@ -54,7 +54,7 @@ class Transport:
     ) -> None:
         """`client_id` names a user-assigned identity; empty takes the system-assigned one.
 
-        `on_call` gets service and status of each answer; status 0 when none came.
+        `on_call` gets service and status of each answer; status 0 without an answer.
         """
         self.on_call = on_call
         self._sandbox_url = sandbox_url
@@ -66,7 +66,7 @@ class Transport:
         self._token_locks: dict[str, asyncio.Lock] = {}
 
     def url(self, url: str) -> str:
-        """Return the address that a request for an Azure URL is really sent to."""
+        """Return the address to which a request for an Azure URL is sent."""
         return f"{self._sandbox_url}/_host/{url.partition('://')[2]}" if self._sandbox_url else url
 
     def session(self) -> "aiohttp.ClientSession":
@@ -80,11 +80,11 @@ class Transport:
             import aiohttp
 
             self._session = aiohttp.ClientSession(
-                # More connections at once cost more in being made than they bring.
+                # More connections cost more to open than they gain.
                 connector=aiohttp.TCPConnector(
                     limit=64,
                     ttl_dns_cache=300,
-                    # The timer comes every minute; connections are to last from tick to tick.
+                    # The timer fires every minute; connections should last from tick to tick.
                     keepalive_timeout=90,
                 ),
                 timeout=aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30),
@@ -93,7 +93,7 @@ class Transport:
         return self._session
 
     def by_proxy(self, url: str) -> dict[str, Any]:
-        """Return what a request of the session is given to go by its proxy, if it has one."""
+        """Return the arguments that send a request through its proxy, empty without one."""
         if not self._proxies:
             return {}
         asked = urlsplit(url)
@@ -111,7 +111,7 @@ class Transport:
 
     @cached_property
     def _proxies(self) -> dict[str, str]:
-        """The proxies that the environment names, as they are at the first look."""
+        """The proxies that the environment names, read once."""
         return getproxies()
 
     def credential(self) -> Any:
@@ -128,7 +128,7 @@ class Transport:
         return self._credential
 
     def sdk_client[C](self, kind: Callable[..., C], **place: Any) -> C:
-        """Return the process's one SDK client of this class for a place, made when first needed.
+        """Return the process's one SDK client of this class for a place, created when first needed.
 
         `place` holds the client's own arguments: a subscription, a vault's URL, a topic's endpoint.
         """
@@ -169,7 +169,7 @@ class Transport:
 
 
 class _SandboxCredential:
-    """A token the sandbox can read the caller from; it is worth nothing anywhere else."""
+    """A token from which the sandbox reads the caller; worthless anywhere else."""
 
     async def get_token(self, *scopes: str, **_: Any) -> "AccessToken":
         from azure.core.credentials import AccessToken

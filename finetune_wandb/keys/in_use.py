@@ -24,7 +24,7 @@ from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 
 _TRIES = 4
-"""Attempts to write the record before the look gives up to other writers."""
+"""Attempts to write the record before the look gives way to other writers."""
 
 
 async def prove_newest(
@@ -37,9 +37,9 @@ async def prove_newest(
 ) -> KeyReport:
     """Look at the newest version, put it into use if W&B accepts it, and report.
 
-    `trigger` is the audit's reason: an event's type, a pass, a re-sync. Nothing is read when the
-    settings do not allow the secret. Raises TemporaryError only when
-    the app's own table cannot be read or written.
+    `trigger` is the audit's reason: an event's type, a pass, a re-sync. If the settings do not
+    allow the secret, nothing is read. Raises TemporaryError only when the app's own table cannot be
+    read or written.
     """
     if cause := settings.why_not(secret):
         refusal = finding(cause, vault=secret.vault.name, secret=secret.name)
@@ -109,7 +109,7 @@ def _next_record(
     if used.refused is not None:
         after = replace(after, refused_at=(before.refused_at or now) if used.refused else None)
     if look.temporary and look.version in ("", before.version):
-        # It says nothing about any version; only a new version that is unproved is recorded.
+        # The failure says nothing about a version; only a new, unproved version is recorded.
         return after
     return replace(after, newest_version=look.version, newest_cause=look.cause)
 

@@ -33,14 +33,14 @@ from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import Settings
 
 TRIGGER: Final = "minted"
-"""What the audit names as the reason of a rotation's changes."""
+"""The audit's trigger for the changes of a rotation."""
 _PREFIX: Final = "wandb-finetune-relay"
-"""How the description of every key that the app creates begins."""
+"""Start of the description of every key that the app creates."""
 _PAUSE: Final = timedelta(days=1)
-"""Before the next try where only a person can remove the obstacle."""
+"""Pause before the next try if only a person can remove the obstacle."""
 _STORE_WITHIN: Final = timedelta(minutes=5)
-"""How long after the claim a key may be stored: a process that stalled for longer must not store
-a key that another process has deleted meanwhile."""
+"""How long after the claim a key may be stored. A process that stalled for longer must not store a
+key that another process has deleted meanwhile."""
 _MOST_KEYS: Final = 100
 """Keys that W&B lets a user have (docs.coreweave.com, "Manage API keys", September 2026)."""
 SETTLING_S: Final = (1.0, 3.0)
@@ -53,8 +53,8 @@ class MinterPort(Protocol):
     """The keys of the W&B user that a key belongs to."""
 
     async def generate(self, key: Secret, description: str) -> MintedKey:
-        """Make one more key. Raises DeniedError or RejectedError when W&B refuses; after a
-        TemporaryError a key may have been made."""
+        """Create a key. Raises DeniedError or RejectedError when W&B refuses; after a
+        TemporaryError a key may exist."""
         ...
 
     async def list_keys(self, key: Secret) -> tuple[ListedKey, ...]:
@@ -67,7 +67,7 @@ class MinterPort(Protocol):
 
 
 class SecretWriterPort(Protocol):
-    """The vault's data plane, as far as new versions go."""
+    """The part of a vault's data plane that stores new versions."""
 
     async def write_version(
         self,
@@ -81,7 +81,7 @@ class SecretWriterPort(Protocol):
         ...
 
     async def find_version(self, secret: SecretRef, tag: str, value: str) -> str | None:
-        """Return the version that carries a tag with this value, None when none does."""
+        """Return the version with this tag value, None without one."""
         ...
 
 
@@ -93,7 +93,7 @@ class MintStore(Protocol):
     async def list_all(self) -> list[KeyMint]: ...
 
     async def write(self, before: KeyMint | None, after: KeyMint) -> None:
-        """Store `after` where `before` stands. Raises ConflictError when something else does."""
+        """Replace the stored row `before` by `after`. Raises ConflictError if it has changed."""
         ...
 
 
@@ -112,12 +112,12 @@ class RotationPorts:
     wait: Callable[[float], Awaitable[None]]
     """Waits for a number of seconds."""
     old_key_is_used: Callable[[SecretRef, datetime], Awaitable[bool]]
-    """Returns whether something outside the app that began before a moment may use the key still
+    """Returns whether something outside the app that began before a moment may still use the key
     that the secret held then."""
 
 
 class Stop(Exception):
-    """The rotation goes no further now; `mint` is the row to store."""
+    """The rotation stops here for now; `mint` is the row to store."""
 
     def __init__(self, mint: KeyMint) -> None:
         super().__init__(mint.cause)
@@ -157,7 +157,7 @@ class Rotation:
         return await self.ports.look.secrets.read_version(self.secret, self.record.version)
 
     def new_name(self) -> str:
-        """Return a unique description, by which the new key can be found in W&B."""
+        """Return a unique description, to find the new key in W&B."""
         return f"{_PREFIX} {self.secret.vault.name}/{self.secret.name} {self.ports.new_id()}"
 
     async def delete(self, key_id: str) -> bool:
@@ -176,17 +176,17 @@ class Rotation:
         return self.abandoned(mint, cause, pause=pause)
 
     def abandoned(self, mint: KeyMint, cause: str, *, pause: bool) -> KeyMint:
-        """Return the row of a rotation that the next pass starts again, `pause`: a day later."""
+        """Return the row of a rotation that the next pass starts again; `pause`: a day later."""
         retry_at = self.ports.clock() + _PAUSE if pause else None
         return replace(mint, state="idle", key_id="", cause=cause, retry_at=retry_at)
 
     async def note(self, version: str, cause: str) -> None:
-        """Add to the audit what became of a version."""
+        """Add an entry about a version to the audit."""
         entry = key_entry(self.secret, version, cause, trigger=TRIGGER, at=self.ports.clock())
         await self.ports.look.audit.write(entry)
 
     def recorded(self, action: str, key_id: str = "") -> AbstractAsyncContextManager[None]:
-        """Record what the block does to a key in W&B or the vault."""
+        """Record the block's change of a key in W&B or the vault in the audit."""
         entry = AuditEntry(
             at=self.ports.clock(),
             action=action,
@@ -199,7 +199,7 @@ class Rotation:
 
 
 def _lost(mint: KeyMint) -> KeyMint:
-    """Return the row with its key among those that a person has to find and delete."""
+    """Return the row with its key added to those that a person has to find and delete."""
     return replace(mint, lost=tuple(dict.fromkeys((*mint.lost, mint.name))))
 
 
@@ -320,7 +320,7 @@ async def _is_overtaken(rotation: Rotation, mint: KeyMint) -> bool:
 
 
 async def find_or_begin_again(rotation: Rotation, mint: KeyMint) -> KeyMint:
-    """Continue with a key that was stored after all; otherwise delete it and create another."""
+    """Continue with the key if it was stored after all; otherwise delete it and create another."""
     version = await _stored_version(rotation, mint)
     if version:
         return await rotation.write(replace(mint, state="stored", version=version))

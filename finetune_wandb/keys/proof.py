@@ -1,8 +1,8 @@
 """Proof of a key: reads versions of a secret and asks W&B about them.
 
-Reports what was found; which version is in use is decided in `in_use.py`. Two looks: at the
-newest version, which may be put into use, and, where W&B did not accept that one, at the version
-in use, which W&B may have stopped accepting.
+Reports what it finds; `in_use.py` decides which version is in use. Two looks: at the newest
+version, which may be put into use, and, if W&B did not accept that one, at the version in use,
+which W&B may no longer accept.
 """
 
 import re
@@ -152,7 +152,7 @@ async def prove_version(
 async def look_at_used(
     secret: SecretRef, before: KeyRecord, newest: Look, *, ports: KeyPorts
 ) -> LookAtUsed:
-    """Ask W&B about the version in use where the newest one does not replace it.
+    """Ask W&B about the version in use if the newest one does not replace it.
 
     Raises nothing: a failed read or request proves nothing against a version.
     """
@@ -200,7 +200,7 @@ def _cause_of_unread(error: AppError) -> str:
 def refusal_before_proof(
     found: SecretVersion, now: datetime, evidence: Mapping[str, str]
 ) -> Finding | None:
-    """Return why W&B is not even asked about a version, None when it is."""
+    """Return why W&B is not asked about a version, None if it is asked."""
     if not found.enabled:
         return finding("secret_disabled", **evidence)
     if found.not_before and found.not_before > now:

@@ -33,15 +33,15 @@ from finetune_wandb.model.settings import Settings
 _CLAIM: Final = timedelta(minutes=10)
 """How long one process may work on a rotation; far longer than all its calls take."""
 _LONGEST_WAIT: Final = timedelta(days=30)
-"""After the switch. A job that is still not over, or an account whose jobs cannot be listed, then
-no longer keeps the rotation open: the old key is left to people."""
+"""After the switch. Later, a job that still runs or an account whose jobs cannot be listed no
+longer keeps the rotation open: the old key stays, and a person has to delete it."""
 
 
 async def rotate(secret: SecretRef, *, ports: RotationPorts, settings: Settings) -> KeyMint | None:
-    """Begin a rotation that is due, or take one that has begun as far as it gets now.
+    """Begin a rotation that is due, or continue one as far as possible.
 
-    Returns the stored row; None where the settings do not ask for it, nothing is due, or another
-    process is at it. Raises TemporaryError only when the app's own tables cannot be used.
+    Returns the stored row; None if the settings do not ask for it, nothing is due, or another
+    process works on it. Raises TemporaryError only when the app's own tables cannot be used.
     """
     if settings.rotation != "mint" or settings.apply_mode == "observe" or settings.why_not(secret):
         return None
@@ -70,7 +70,7 @@ async def rotate(secret: SecretRef, *, ports: RotationPorts, settings: Settings)
 
 
 async def _advance(rotation: Rotation, mint: KeyMint) -> KeyMint:
-    """Go through the states as far as possible. Raises Stop or our errors where it ends."""
+    """Go through the states as far as possible. Raises Stop or our errors when it cannot go on."""
     if mint.state == "idle":
         mint = await make(rotation, await begin(rotation, mint))
     elif mint.state == "intent":
@@ -86,7 +86,7 @@ async def _advance(rotation: Rotation, mint: KeyMint) -> KeyMint:
 
 
 def _has_work(mint: KeyMint, record: KeyRecord, settings: Settings, now: datetime) -> bool:
-    """Return whether a rotation is to begin or to continue now."""
+    """Return whether a rotation should begin or continue now."""
     if any(until and now < until for until in (mint.claimed_until, mint.retry_at)):
         return False
     if mint.state == "idle":
@@ -131,14 +131,14 @@ async def _look(rotation: Rotation) -> KeyReport:
 
 
 async def _switch(rotation: Rotation, mint: KeyMint) -> KeyMint:
-    """Put the stored version into use, as any other new one."""
+    """Put the stored version into use like any other new one."""
     report = await _look(rotation)
     record = report.record
     if record.version == mint.version:
         switched_at = record.accepted_at or rotation.ports.clock()
         return await rotation.write(replace(mint, state="switched", switched_at=switched_at))
     if record.version != mint.old_version:
-        # A person's key is in use, so the app's own never will be.
+        # A person's key is in use, so the app's never will be.
         raise Stop(await rotation.discard(mint, "mint_overtaken", pause=False))
     if report.temporary:
         raise Stop(replace(mint, cause="mint_unavailable"))
@@ -171,7 +171,7 @@ async def _end(rotation: Rotation, mint: KeyMint) -> KeyMint:
         raise Stop(replace(mint, cause="old_key_used"))
     left = ""
     for version, key_id in doomed.items():
-        # No id: a person created it. A key that may be used stays, but it holds up nothing.
+        # No id: a person created it. A key that may still be used stays, and nothing waits for it.
         if not is_used and key_id and await _retire(rotation, version, key_id):
             await rotation.note(version, "old_key_deleted")
         else:
@@ -183,7 +183,7 @@ async def _end(rotation: Rotation, mint: KeyMint) -> KeyMint:
 async def _retire(rotation: Rotation, version: str, key_id: str) -> bool:
     """Delete the key of an old version; return whether W&B refuses it from now on.
 
-    It stays where any version in use, of any secret, has its value or cannot be read.
+    It stays if a version in use, of any secret, has the same value or cannot be read.
     """
     secrets, keys = rotation.ports.look.secrets, rotation.ports.look.keys
     try:

@@ -1,7 +1,7 @@
 """The audit: an append-only record of what the app changed, was asked to do, or saw change.
 
 An entry is written before its change begins and completed with the outcome. One that still says
-`begun` belongs to a process that died: what it names may or may not have happened.
+`begun` belongs to a process that died: the change may or may not have happened.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.secret import SecretRef
 
 Outcome = Literal["begun", "done", "failed", "deferred", "seen"]
-"""`seen`: somebody else's change, found by the app. `deferred`: the service was not ready."""
+"""`seen`: a change that the app found and did not make. `deferred`: the service was not ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,24 +25,24 @@ class AuditEntry:
     """When it began, UTC."""
     action: str
     """The step of a plan (`grant_role`), or `account_changed`, `key_changed`, `mint_key`,
-    `store_key`, `delete_key`, `cancel_job`, `resync`."""
+    `store_key`, `delete_key`, `resync`."""
     subject: str
     """ARM id of the account, or vault host and name of the secret; `all` for a re-sync of all."""
     outcome: Outcome
     cause: str = ""
-    """Why: the code of the finding that it clears, or of what was found."""
+    """Cause code of the finding that it clears, or of what was found."""
     trigger: str = ""
-    """What set it in motion: an event's type, `drift`, `resync`, `rotation`."""
+    """What started the work: an event's type, `drift`, `resync`, `minted`, …; see docs/api.md."""
     by: str = ""
     """On whose request: the caller's name, or the object id that an event names."""
     code: str = ""
-    """The service's error code, where the change was refused or put off."""
+    """The service's error code if the outcome is `failed` or `deferred`."""
     detail: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """What set a pass in motion, and on whose request; see AuditEntry."""
+    """What started a pass, and on whose request; see AuditEntry."""
 
     trigger: str = ""
     by: str = ""
@@ -50,21 +50,21 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditQuery:
-    """Which entries to list, newest first. Empty fields take all."""
+    """Which entries to list, newest first. An empty field matches all."""
 
     action: str = ""
     subject: str = ""
-    """Whole, in any case."""
+    """The whole subject, in any letter case."""
     since: datetime | None = None
     until: datetime | None = None
     after: str = ""
-    """`next` of the page before."""
+    """`next` of the previous page."""
     limit: int = 100
 
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
-    """`next` asks for the page that follows; empty on the last one."""
+    """`next` is the `after` of the following page; empty on the last one."""
 
     entries: tuple[AuditEntry, ...]
     next: str = ""
@@ -74,7 +74,7 @@ class AuditPort(Protocol):
     """The table of the audit."""
 
     async def write(self, entry: AuditEntry) -> None:
-        """Add an entry, or complete one that this process began."""
+        """Add an entry, or add the outcome to one that this process began."""
         ...
 
     async def list(self, query: AuditQuery) -> AuditPage:
@@ -89,7 +89,7 @@ class AuditPort(Protocol):
 def key_entry(
     secret: SecretRef, version: str, cause: str, entity: str = "", *, trigger: str, at: datetime
 ) -> AuditEntry:
-    """Return the entry of a change to which version of a secret is newest, in use, or refused."""
+    """Return the entry of a change of a secret: its newest, used or refused version."""
     return AuditEntry(
         at=at,
         action="key_changed",
@@ -118,6 +118,6 @@ async def recorded(audit: AuditPort, entry: AuditEntry) -> AsyncIterator[None]:
 
 
 async def _complete(audit: AuditPort, entry: AuditEntry) -> None:
-    # What was made is made: without this write the entry stays `begun`.
+    # The change is made; if this write fails, the entry stays `begun`.
     with contextlib.suppress(AppError):
         await audit.write(entry)

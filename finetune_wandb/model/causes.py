@@ -56,7 +56,7 @@ def causes() -> Mapping[str, Cause]:
 
 @cache
 def _read() -> Mapping[str, Any]:
-    import tomllib  # with the first finding, so that a cold start does not pay for it
+    import tomllib  # read with the first finding, to keep it out of a cold start
 
     return tomllib.loads(_FILE.read_text(encoding="utf-8"))
 

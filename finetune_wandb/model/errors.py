@@ -15,12 +15,12 @@ class AppError(Exception):
         self.message = message
         self.subject = subject
         self.code = code
-        """The service's own error code, for example `ForbiddenByRbac`; empty when it gave none."""
+        """The service's own error code, for example `ForbiddenByRbac`; empty without one."""
         self.remedy = remedy
 
 
 class TemporaryError(AppError):
-    """Trying again can help. `retry_after` is in seconds, None when the service named no time."""
+    """Trying again can help. `retry_after` is in seconds, None if the service named no time."""
 
     def __init__(self, message: str, *, retry_after: float | None = None, **more: str) -> None:
         super().__init__(message, **more)
@@ -36,7 +36,7 @@ class UnavailableError(TemporaryError):
 
 
 class NotReadyError(TemporaryError):
-    """The thing exists but cannot be used yet: a fresh identity, a role still spreading."""
+    """The resource exists but cannot be used yet: a new identity, a role not yet in effect."""
 
 
 class ConflictError(TemporaryError):
@@ -56,11 +56,11 @@ class NoticeError(PermanentError):
 
 
 class DeniedError(PermanentError):
-    """The identity that asked has no right to (401, 403)."""
+    """The identity has no right to do this (401, 403)."""
 
 
 class MissingError(PermanentError):
-    """The thing does not exist (404)."""
+    """The resource does not exist (404)."""
 
 
 class RejectedError(PermanentError):

@@ -1,4 +1,4 @@
-"""Parse and format ARM resource ids and vault addresses, rules of names. Pure text, no look-ups.
+"""ARM resource ids, vault addresses and rules for names. Pure text, no look-ups.
 
 ARM compares ids without regard to case and does not always return the case it was given, so
 ids are compared by `key`, never as text.
@@ -48,7 +48,7 @@ class AccountId:
 
     @property
     def names(self) -> dict[str, str]:
-        """What a command needs to find the account."""
+        """The names with which a command finds the account."""
         return {"account": self.name, "group": self.group, "subscription": self.subscription}
 
     @property
@@ -141,12 +141,12 @@ def is_secret_name(text: str) -> bool:
 
 
 def is_entity_name(text: str) -> bool:
-    """Whether it can name a W&B team or user: what stands in the addresses of their pages."""
+    """Whether it can be the name of a W&B team or user, as in the URL of their page."""
     return bool(_ENTITY_NAME.fullmatch(text)) and text not in (".", "..")
 
 
 def is_project_name(text: str) -> bool:
-    """Whether W&B takes it as a project's name."""
+    """Whether W&B accepts it as a project's name."""
     return (
         0 < len(text) <= 128
         and not _FORBIDDEN_IN_PROJECTS & set(text)

@@ -26,11 +26,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     queue: ClassVar[str]
     trigger: str = ""
-    """What caused this work: an event's type, `drift`, `timer`, `resync`, `deferred`, `key`."""
+    """What started this work: an event's type, `drift`, `timer`, `resync`, `deferred`, `key`."""
     sent_at: _Moment = 0.0
     """Facts read before this moment are not used."""
     attempt: _Count = 0
-    """How many times a part of this work was put off."""
+    """How many times a part of this work was deferred."""
     resync: str = ""
     """Id of the re-sync this belongs to, empty for none."""
     by: str = ""
@@ -51,7 +51,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.json.encode(self)
 
     def deferred(self) -> Self:
-        """Return the message for a later try. A re-sync does not wait for it."""
+        """Return the message for a retry. A re-sync does not wait for it."""
         return msgspec.structs.replace(
             self, trigger="deferred", attempt=self.attempt + 1, sent_at=0.0, resync=""
         )
@@ -101,14 +101,14 @@ class KeyMessage(Message, frozen=True, kw_only=True, tag_field="kind", tag="key"
 
 
 def key_message(secret: SecretRef, *, trigger: str, now: float) -> KeyMessage:
-    """Return the message that has this secret looked at. `now` is in unix seconds."""
+    """Return the message that requests a look at this secret. `now` is in unix seconds."""
     return KeyMessage(vault=secret.vault.host, secret=secret.name, trigger=trigger, sent_at=now)
 
 
 def account_messages(
     accounts: Iterable[object], *, trigger: str, now: float, by: str = ""
 ) -> list[AccountMessage]:
-    """Return messages that have these accounts, by ARM id, looked at. `now` is in unix seconds."""
+    """Return messages that request checks of accounts, by ARM id. `now` is in unix seconds."""
     return [
         AccountMessage(account=str(one), trigger=trigger, sent_at=now, by=by) for one in accounts
     ]
@@ -136,7 +136,7 @@ class RelayMessage(_OfAccount, frozen=True, kw_only=True):
     queue: ClassVar[str] = RELAY
     jobs: list[dict[str, Any]]
     force: bool = False
-    """Read everything that Azure published again, of complete jobs too."""
+    """Read everything that Azure published again, also of complete jobs."""
     item: str = ""
     """Name of the re-sync's item, to report under."""
 
@@ -146,7 +146,7 @@ class RelayMessage(_OfAccount, frozen=True, kw_only=True):
 
 
 class BackfillMessage(RelayMessage, frozen=True, kw_only=True):
-    """The same for jobs that no live job should wait for."""
+    """The same for jobs that must not delay live ones."""
 
     queue: ClassVar[str] = BACKFILL
 

@@ -1,6 +1,6 @@
 """A re-sync by hand: its request, its items, and their progress.
 
-Progress only grows: a job is finished once, whatever arrives twice or late.
+Progress never decreases: a job is finished once, even if messages arrive twice or late.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ SCOPES: Final = get_args(Scope)
 PARTS: Final = get_args(Part)
 MODES: Final = get_args(Mode)
 MOST_RESULTS: Final = 40
-"""How many failures an item keeps; more of the same do not help."""
+"""How many failures an item keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +62,10 @@ class ResyncItem:
     left: tuple[str, ...] = ()
     """Ids of jobs that are not finished."""
     listed: bool = False
-    """Of an account: all items of its jobs are stored, so that they are never listed again."""
+    """For an account: all items of its jobs are stored, so they are not listed again."""
     finished_at: float = 0.0
     results: list[dict[str, Any]] = field(default_factory=list)
-    """What the status shows: failures with their remedies, plans of a check."""
+    """What the answer shows: failures with their remedies, plans of a check."""
 
 
 def failure(error: AppError) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def finish_jobs(
 ) -> ResyncItem:
     """Return the item with these jobs finished; None says that all went well.
 
-    Jobs that are finished already are left as they are.
+    Jobs that are finished already do not change.
     """
     new = {job: outcomes[job] for job in item.left if job in outcomes}
     failures = [{"job": job, **failure(why)} for job, why in new.items() if why is not None]

@@ -1,8 +1,7 @@
 """ROUTES: rules that choose a run's entity, project, group and tags; the first match decides.
 
 A rule's conditions must all hold. Texts are patterns as in a shell (`*`, `?`), in any case.
-Decides only what the setting says: what a job or an account's tags ask for comes first, see
-`relay/run/attributes.py`.
+What a job or its account's tags ask for comes first (`relay/run/attributes.py`).
 """
 
 from collections.abc import Mapping
@@ -14,11 +13,11 @@ import msgspec
 from finetune_wandb.model.ids import AccountId, is_entity_name, is_project_name
 
 MOST_TAG = 64
-"""Bytes that W&B takes in a tag; a group may have twice as many."""
+"""Bytes that W&B accepts in a tag; a group may have twice as many."""
 
 
 class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Conditions; an empty one holds always."""
+    """Conditions; an empty one always holds."""
 
     account_tag: dict[str, str] = {}
     resource_group: str = ""
@@ -64,7 +63,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What it sets, and its conditions on jobs, as JSON."""
+        """What it sets, and its conditions, as JSON."""
         found: dict[str, Any] = msgspec.to_builtins(self)
         return found
 
@@ -113,13 +112,13 @@ def _problem(rule: Rule) -> str:
 
 
 def first_match(rules: Routes, model: str, suffix: str, metadata: Mapping[str, str]) -> Rule:
-    """Return the first of an account's rules that a job meets; an empty rule where none fits."""
+    """Return the first of an account's rules that matches a job; an empty rule if none does."""
     met = (rule for rule in rules if rule.match.takes_job(model, suffix, metadata))
     return next(met, Rule())
 
 
 def possible_routes(routes: Routes, account: AccountId, tags: Mapping[str, str]) -> dict[int, Rule]:
-    """Return the rules that jobs of an account can meet, by their position from 1.
+    """Return the rules that can match jobs of an account, by their position from 1.
 
     A rule without conditions on the job hides all that follow.
     """
@@ -133,7 +132,7 @@ def possible_routes(routes: Routes, account: AccountId, tags: Mapping[str, str])
 
 
 def tags_named(routes: Routes, tags: Mapping[str, str]) -> dict[str, str]:
-    """Return those of an account's tags that a rule asks for, names in lower case."""
+    """Return the tags of an account that a rule compares, names in lower case."""
     asked = {name.lower() for rule in routes for name in rule.match.account_tag}
     return {name.lower(): value for name, value in tags.items() if name.lower() in asked}
 

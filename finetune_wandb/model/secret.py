@@ -1,4 +1,4 @@
-"""A secret's place, and the masked type that its value lives in up to the request header."""
+"""A secret's name, and the masked type that holds its value up to the request header."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class SecretRef:
 
     vault: VaultAddress
     name: str
-    """Spelled as it was asked for."""
+    """In the spelling of the request."""
 
     @property
     def key(self) -> tuple[str, str]:

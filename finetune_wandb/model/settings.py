@@ -42,7 +42,7 @@ class SettingsProblems(SettingsError):
 
 
 def _checked(is_right: Callable[[str], bool], wrong: str) -> Callable[[str], str]:
-    """Return a reader of text that `is_right` takes; `wrong` says what is wrong with any other."""
+    """Return a reader of text that `is_right` accepts; `wrong` is the error for any other text."""
 
     def parse(value: str) -> str:
         if not is_right(value):
@@ -106,11 +106,11 @@ def _url(value: str) -> str:
     if not is_url or parts.username is not None:
         raise ValueError("is not a URL")
     if any(char.isspace() or char in "?#\\" for char in value):
-        # Paths are appended to it, so that nothing may end the path before them.
+        # Paths are appended to it, so it must not contain a query or fragment.
         raise ValueError("must be a URL that ends with its path, without blanks")
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-        # A key sent in clear over a network is a key given away.
-        raise ValueError("must be https (http is taken on this machine only)")
+        # A key sent over a network in clear text is disclosed.
+        raise ValueError("must be https (http is accepted on this machine only)")
     return value.rstrip("/")
 
 
@@ -181,7 +181,7 @@ def _setting(default: str | None, reader: Callable[[str], Any], value: str) -> A
 
 
 def _choice(default: str, *others: str) -> Any:
-    """Declare a field that takes one of a few words, in whatever case."""
+    """Declare a field that takes one of a few words, in any letter case."""
     choices = default, *others
 
     def parse(value: str) -> str:
@@ -200,7 +200,7 @@ class Settings:
     azure_subscription_ids: tuple[str, ...] = _setting(
         None, _subscriptions, "subscription ids, comma-separated"
     )
-    """Subscriptions whose accounts are looked after, in lower case. Events about any other are
+    """Subscriptions whose accounts the app manages, in lower case. Events about any other are
     refused. No default: which accounts may be changed is never guessed."""
     key_vault_url: ids.VaultAddress = _setting(
         None, ids.parse_vault_url, "https://NAME.vault.azure.net"
@@ -209,22 +209,22 @@ class Settings:
     wandb_secret_name: str = _setting("wandb-api-key", _secret_name, "the name of the secret")
     """The secret whose value is the W&B key."""
     allowed_vaults: tuple[str, ...] = _setting("", _vault_names, "vault names, comma-separated")
-    """Vault names, in lower case, that a tag or an event may choose among, beside the vault of
-    KEY_VAULT_URL. Default: that one alone, so that a person who may tag an account cannot point the
+    """Vault names, in lower case, that a tag or an event may choose, besides the vault of
+    KEY_VAULT_URL. Default: only that one, so that a person who may tag an account cannot point the
     app elsewhere."""
     allowed_secrets: tuple[str, ...] = _setting("", _secret_names, "secret names, comma-separated")
-    """Secret names, in lower case, that a tag or an event may choose among, beside
-    WANDB_SECRET_NAME. Default: that one alone."""
+    """Secret names, in lower case, that a tag or an event may choose, besides WANDB_SECRET_NAME.
+    Default: only that one."""
     wandb_base_url: str = _setting("https://api.forge.coreweave.com", _url, "W&B's API address")
     """W&B's API, the only place a key is sent to. Default: the pinned SDK's own."""
     wandb_app_url: str = _setting("", _optional_url, "the address of W&B's pages")
     """Where W&B's pages are, for links to runs. Default: follows WANDB_BASE_URL."""
     wandb_entity: str = _setting("", _entity, "a W&B team or user name")
-    """Team or user that runs belong to. Default: the entity that the key itself belongs to."""
+    """Team or user that owns the runs. Default: the key's own entity."""
     wandb_project: str = _setting("azure-openai-fine-tuning", _project, "a W&B project name")
     """Project of runs whose account and job name none."""
     default_tags: tuple[str, ...] = _setting("", _tags, "W&B tags, comma-separated")
-    """W&B tags that every run gets besides its own."""
+    """W&B tags that every run gets in addition to its own."""
     routes: Routes = _setting(
         "", read_routes, 'JSON such as [{"match": {"suffix": "exp-*"}, "project": "experiments"}]'
     )
@@ -239,10 +239,10 @@ class Settings:
     steps."""
     vault_role: str = _choice(OFFICER, USER)
     """Role of the account's identity on the vault. Default: what Microsoft's article asks for;
-    Secrets User is the least that reads a secret, but no page says that it is enough."""
+    Secrets User is the least that can read a secret, but no page says that it suffices."""
     vault_role_scope: str = _choice("vault", "secret")
-    """Whether that role is given on the whole vault (as the article does) or on the one secret. If it
-    or the role asks for less than before, the app takes back what it assigned itself."""
+    """Whether that role is given on the whole vault (as in the article) or on one secret. If it or
+    the role asks for less than before, the app takes back what it assigned itself."""
     native_jobs: str = _choice("skip", "relay")
     """Jobs that carry their own W&B integration: left to it (default, so that no value is in W&B
     twice), or relayed as well."""
@@ -253,8 +253,8 @@ class Settings:
     """Whether data set, result file, checkpoints and model of a finished job become W&B artifacts
     of its run. Off: metrics, config and summary only."""
     best_checkpoint_metric: str = _setting("", str, "the name of a metric")
-    """Metric that the best checkpoint is chosen by: losses low, all others high. Default: the
-    first that there is of full_valid_loss, valid_loss, train_loss; for reinforcement jobs the last
+    """Metric that decides the best checkpoint: lowest for losses, highest for others. Default: the
+    first one present of full_valid_loss, valid_loss, train_loss; for reinforcement jobs the last
     validation reward before the checkpoint, else its train_mean_reward. The default is also used,
     with a note, for a job that has no such metric."""
     prices: Prices = _setting("", _prices, 'JSON such as {"o4-mini": {"usd_per_hour": 100}}')
@@ -265,40 +265,39 @@ class Settings:
         _alerts,
         "any of failed, stalled, diverging, gap, cost, pause, or to none",
     )
-    """Which alerts are raised, as W&B alert on the run and as notice: each once per job. `none`
+    """Which alerts are raised, as a W&B alert on the run and as a notice, each once per job. `none`
     switches all off."""
     cost_alert_usd: float = _setting("0", _number, "an amount in USD")
-    """Cost of a job, estimated while it runs, from which the `cost` alert is raised; 0 raises none."""
+    """Cost of a job, estimated while it runs, that raises the `cost` alert; 0 raises none."""
     stall_factor: float = _setting("10", _number, "a number above 1")
     """How many times its usual interval a job may be without a new value before it counts as
     stalled (and at least ten minutes)."""
     on_wandb_stop: str = _choice("note", "cancel")
-    """What a Stop pressed on the run in W&B does: noted in the status, or the fine-tuning job is
-    cancelled. Default note: a button in W&B should not spend or save money unasked."""
+    """What Stop on the run in W&B does: add a note to the status, or cancel the fine-tuning job.
+    Default note: a button in W&B should not spend or save money unasked."""
     rotation: str = _choice("off", "mint")
-    """`mint`: when the key in use nears its end, the app creates a new one in W&B, proves it,
+    """`mint`: before the key in use expires, the app creates a new one in W&B, proves it,
     stores it as a new version of the secret, and later deletes the old one if the app created it.
     Needs the role Key Vault Secrets Officer on the vault. Default off: people store new keys."""
     rotation_before_days: float = _setting("14", _time_span, "a number of days")
-    """How many days before its end a key is replaced (ROTATION=mint); at most half of
+    """How many days before its expiry a key is replaced (ROTATION=mint); at most half of
     ROTATION_LIFETIME_DAYS counts."""
     rotation_lifetime_days: float = _setting("90", _positive_time_span, "a number of days above 0")
     """After how many days the version of a new key expires (ROTATION=mint)."""
     rotation_grace_hours: float = _setting("72", _time_span, "a number of hours")
-    """How many hours an old key goes on working after it was replaced (ROTATION=mint). Default
-    three days: Azure's own integration reads the key when a job begins and keeps it. Less than the
-    time a key is used: ROTATION_LIFETIME_DAYS without ROTATION_BEFORE_DAYS."""
+    """How many hours a replaced key keeps working (ROTATION=mint). Default
+    three days: Azure's own integration reads the key when a job begins and keeps it. Must be less
+    than the time a key is used: ROTATION_LIFETIME_DAYS minus ROTATION_BEFORE_DAYS."""
     relay_schedule: str = _setting("0 * * * * *", str, "a six-field NCRONTAB schedule")
     """When metrics are relayed (NCRONTAB, UTC). Default every minute: W&B calls a run crashed
     after about five minutes of silence. Read by the host, not by the app."""
     drift_schedule: str = _setting("0 17 * * * *", str, "a six-field NCRONTAB schedule")
-    """When every account is checked whether or not an event came (NCRONTAB, UTC). Default hourly,
+    """When every account is checked without an event (NCRONTAB, UTC). Default hourly,
     off the full hour. Read by the host, not by the app."""
     notify_topic_endpoint: str = _setting("", _optional_url, "an Event Grid topic's endpoint")
-    """Event Grid topic that state changes are published to, for people's own alerts. Default:
-    none."""
+    """Event Grid topic for notices of state changes, for your own alerts. Default: none."""
     audit_days: float = _setting("400", _positive_time_span, "a number of days above 0")
-    """How many days the audit is kept. Default: a year, and the time to look at it."""
+    """How many days an audit entry is kept. Default: a year, and a month to review it."""
     openai_token_scope: str = _setting(
         "https://cognitiveservices.azure.com/.default",
         _url,
@@ -306,8 +305,8 @@ class Settings:
     )
     """Token scope of the fine-tuning API. Newer accounts may want https://ai.azure.com/.default."""
     sandbox_url: str = _setting("", _optional_url, "the sandbox's address")
-    """Set: all Azure traffic goes to the sandbox at this address. Default: to Azure. An app that runs
-    in Azure refuses it."""
+    """If set, all Azure traffic goes to the sandbox at this address. Default: to Azure. An app that
+    runs in Azure refuses it."""
 
     @property
     def default_secret(self) -> SecretRef:
@@ -370,7 +369,7 @@ def read_settings(source: Mapping[str, str]) -> Settings:
         problems = _contradictions(values)
     if problems:
         raise SettingsProblems(problems)
-    # What every account uses that chooses nothing is allowed, whatever else is.
+    # The defaults are always allowed.
     own = values["key_vault_url"].name, values["wandb_secret_name"].lower()
     values["allowed_vaults"] = tuple(dict.fromkeys((own[0], *values["allowed_vaults"])))
     values["allowed_secrets"] = tuple(dict.fromkeys((own[1], *values["allowed_secrets"])))

@@ -1,7 +1,7 @@
-"""A cache with one reader per key; everyone who asks meanwhile waits for that reader.
+"""A cache with one reader per key; other callers wait for that reader.
 
-What failed is not kept. An answer that was replaced while it was read is not handed out: it may
-be the older of the two.
+Failures are not cached. An answer that was replaced while it was read is not returned: it may be
+the older of the two.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ class _Entry[T]:
     asked_at: float
     answer: asyncio.Future[T]
     replaced: bool = False
-    """Whether a later answer took its place while it was read."""
+    """Whether a later answer replaced it while it was read."""
 
 
 class SingleFlight[K: Hashable, T]:
@@ -34,24 +34,24 @@ class SingleFlight[K: Hashable, T]:
         fresh: Callable[[float], bool] = lambda asked_at: True,
         keep: Callable[[T], bool] = lambda answer: True,
     ) -> T:
-        """Return the kept answer where `fresh` takes the time it was asked for at, else `read` it.
+        """Return the cached answer if `fresh` accepts the time of its request, else `read` it.
 
-        An answer counts as asked for at `now`, in whatever unit the caller chooses. One that
-        `keep` refuses serves those who wait for it already.
+        An answer counts as requested at `now`, in a unit of the caller's choice. One that `keep`
+        refuses still serves the callers that wait for it.
         """
         waited = False
         while True:
             entry = self._entries.get(key)
-            # What took the place of an answer that was waited for was begun later: it is taken, or
-            # two callers for whom nothing is fresh replace each other's for ever.
+            # What replaced an awaited answer was begun later, so it is returned; otherwise
+            # two callers that accept nothing cached would replace each other's answers for ever.
             if entry is None or entry.answer.cancelled() or not (waited or fresh(entry.asked_at)):
                 entry = _Entry(now, asyncio.ensure_future(read()))
                 self._replace(key, entry)
             self._entries.move_to_end(key)
             try:
-                # One caller that is cancelled must not take the others' answer away.
+                # A cancelled caller must not cancel the others' answer.
                 answer = await asyncio.shield(entry.answer)
-            except Exception:  # raised on: only what failed must not be kept
+            except Exception:  # raised to the caller; a failure is not cached
                 self._drop(key, entry)
                 raise
             waited = True
@@ -61,15 +61,15 @@ class SingleFlight[K: Hashable, T]:
                 return answer
 
     def put(self, key: K, answer: T, now: float) -> None:
-        """Keep an answer that the caller knows, in place of any that is read or kept."""
+        """Cache an answer of the caller, in place of any that is cached or being read."""
         known: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         known.set_result(answer)
         self._replace(key, _Entry(now, known))
 
     def amend(self, key: K, change: Callable[[T], T]) -> None:
-        """Bring a kept answer up to date with a write of the caller's own.
+        """Update a cached answer after a write of the caller.
 
-        One that is still being read is read again: whether it saw the write is unknown.
+        An answer that is still being read is read again: it may not include the write.
         """
         entry = self._entries.get(key)
         if entry is None:

@@ -2,7 +2,7 @@
 telemetry is on.
 
 A line about a piece of work has the form `job ID: state=… values=…`. It holds ids and codes only,
-never a secret. The alert rules in infra/ look for how these lines begin.
+never a secret. The alert rules in infra/ search for the start of these lines.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _QUIET: Final = ("", None)
 
 
 class Span(Protocol):
-    """A piece of work that is under way."""
+    """A piece of work in progress."""
 
     def note(self, **attributes: Attribute) -> None:
         """Add attributes of its result."""

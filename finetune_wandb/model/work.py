@@ -1,8 +1,7 @@
-"""The app's queues, a message that was begun or set aside, and what went wrong outside of any
-account's check or any job's relay, as the app's own tables keep them.
+"""The app's queues; messages that were begun or set aside; and problems outside any account or job.
 
 The key of a message's row is the message's text, so a copy that is sent again after a crash meets
-the row of the one that died. docs/operations.md says what people see of both.
+the row of the one that died. docs/operations.md explains what an operator sees of both.
 """
 
 import hashlib
@@ -14,7 +13,7 @@ from typing import Final
 from finetune_wandb.model.errors import AppError
 
 ALIVE_S: Final = 45.0
-"""Work without a sign of life for this long died with its process."""
+"""Work that was not refreshed for this long died with its process."""
 BEAT_S: Final = 15.0
 AGAIN_S: Final = 110.0
 """A copy that was sent this recently may still wait in its queue."""
@@ -25,7 +24,7 @@ REMEMBER_S: Final = 3600.0
 
 
 class Source(StrEnum):
-    """Where a problem was met: a function, by its name in Azure, or the rotation of a key."""
+    """Where a problem arose: a function, by its name in Azure, or the rotation of a key."""
 
     ACCOUNT_EVENT = "account_event"
     VAULT_EVENT = "vault_event"
@@ -41,7 +40,7 @@ class Source(StrEnum):
 RECONCILE: Final = "reconcile-accounts"
 RELAY: Final = "relay-jobs"
 BACKFILL: Final = "backfill-jobs"
-"""Jobs that were over when they were first seen, and re-syncs: live jobs never wait for them."""
+"""Jobs that were over when first seen, and re-syncs: live jobs never wait for them."""
 ARTIFACTS: Final = "job-artifacts"
 QUEUES: Final = {
     RECONCILE: Source.RECONCILE_ACCOUNT,
@@ -58,7 +57,7 @@ class QueueCount:
 
     name: str
     waiting: int
-    """Messages that wait or are being worked on."""
+    """Messages that wait or are being handled."""
     poison: int
     """Messages that failed too often and were set aside."""
 
@@ -68,7 +67,7 @@ class SetAside:
     """A message in a poison queue."""
 
     queue: str
-    """The queue that it was on before."""
+    """The queue that it came from."""
     body: bytes
     remove: Callable[[], Awaitable[None]]
     """Take it out of the poison queue."""
@@ -76,7 +75,7 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One cause about one subject, however often it came. Times are unix seconds."""
+    """One cause about one subject, with the number of times it arose. Times are unix seconds."""
 
     source: str
     """A `Source`, as text in what a table returns."""
@@ -87,13 +86,13 @@ class Problem:
     first_at: float = 0.0
     last_at: float = 0.0
     count: int = 1
-    """How often it came; of one that is being noted, how often since it was noted last."""
+    """How often it arose; in a note, how often since the last note."""
     message: str = ""
     """JSON of the message that was set aside, cut where it is long; empty for other problems."""
 
 
 def problem_of(error: AppError, source: str, subject: str = "", *, remedy: str = "") -> Problem:
-    """Return an error as a problem; `remedy` is for one that has none of its own."""
+    """Return an error as a problem; `remedy` is used if the error has none."""
     return Problem(
         source=source,
         subject=subject or error.subject,
@@ -110,21 +109,21 @@ class Work:
     queue: str
     body: bytes
     begun_by: tuple[str, ...] = ()
-    """Ids of the deliveries that began it and did not end it; the last one may be at work."""
+    """Ids of the deliveries that began it and did not end it; the last one may still run."""
     alive_at: float = 0.0
     sent_at: float = 0.0
-    """When a copy was sent last, or from when on it is seen."""
+    """When the last copy was sent, or when it becomes visible."""
     done_at: float = 0.0
-    """When it was done after a crash; its late original leaves it until this is forgotten."""
+    """When it was done after a crash; until this is forgotten, its late original is dropped."""
     second_round: bool = False
     """It was in the poison queue, or killed too often, and was sent once more."""
     problem: Problem | None = None
-    """Why it was set aside; None while it is not."""
+    """Why it was set aside; None if it is not."""
     etag: str = ""
     """Version of the stored row, empty for a new one."""
 
     def is_alive(self, now: float) -> bool:
-        """Return whether the last delivery that began it may be at work."""
+        """Return whether the last delivery that began it may still run."""
         return bool(self.begun_by) and not self.done_at and now - self.alive_at < ALIVE_S
 
     def is_lost(self, now: float) -> bool:

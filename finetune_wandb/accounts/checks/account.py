@@ -10,7 +10,7 @@ from finetune_wandb.model.causes import finding
 
 
 def check_eligible(state: State) -> list[Finding]:
-    """Return why the account is left alone, or what keeps it from being integrated."""
+    """Return why the account is out of scope, or what prevents its integration."""
     account = state.account
     evidence = account.id.names | {"account_id": str(account.id), "kind": account.kind}
     if not state.desired.in_scope:
@@ -30,7 +30,7 @@ def check_eligible(state: State) -> list[Finding]:
 
 
 def check_identity(state: State) -> list[Finding]:
-    """Return whether there is an identity that can be given access."""
+    """Check that the account has an identity that can be given access."""
     account = state.account
     evidence = account.id.names | {"principal": account.principal_id}
     if not account.system_identity:
@@ -41,7 +41,7 @@ def check_identity(state: State) -> list[Finding]:
 
 
 def check_routing(state: State) -> list[Finding]:
-    """Return whether it is known where this account's runs go, and that they may go there."""
+    """Check that the place of this account's runs is known and that the key may write there."""
     wish = state.desired
     # A malformed value is not repeated: it may hold anything.
     found = [finding(cause) for cause in (wish.entity_cause, wish.project_cause) if cause]
@@ -70,7 +70,7 @@ def _place_finding(
 
 
 def missing_tags(state: State) -> dict[str, str]:
-    """Return the record's tags that the account lacks; empty while no key is in use."""
+    """Return the record's tags that the account lacks; empty if no key is in use."""
     wish = state.desired
     if wish.secret is None or not (state.key and state.key.record.version):
         return {}
@@ -79,7 +79,7 @@ def missing_tags(state: State) -> dict[str, str]:
 
 
 def check_record(state: State) -> list[Finding]:
-    """Return whether people and tools find on the account what is in use."""
+    """Check that the account's tags name the vault and secret in use."""
     wish = state.desired
     if wish.secret is None or not (state.key and state.key.record.version):
         return []
@@ -95,11 +95,11 @@ def check_record(state: State) -> list[Finding]:
 
 
 _PORTAL = "https://ai.azure.com/resource/overview?wsid="
-"""Classic portal's page of one resource; the feature is not in the new portal."""
+"""A resource's page in the classic portal; the new portal lacks the feature."""
 
 
 def check_portal(state: State) -> list[Finding]:
-    """Return what to enter by hand, or that it was done."""
+    """Return the values to enter by hand in the portal, or that this was done."""
     wish = state.desired
     if state.native_seen:
         return [finding("portal_done", seen="a job carries a W&B integration")]

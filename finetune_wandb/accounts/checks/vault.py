@@ -1,6 +1,6 @@
 """Rules about the vault, the secret in it, the key that it holds, and who can read it.
 
-Findings about the secret and the key come from proving the key (`finetune_wandb/keys/in_use.py`),
+The findings about secret and key come from the proof of the key (`finetune_wandb/keys/in_use.py`),
 once for all accounts. Access is by role or by policy, with no excess rights.
 """
 
@@ -27,7 +27,7 @@ _MANAGEMENT_GROUP = "/providers/microsoft.management/"
 
 
 def check_vault(state: State) -> list[Finding]:
-    """Return what speaks for and against the vault that the account is to read from."""
+    """Return the findings about the vault that the account is to read from."""
     wish = state.desired
     if wish.vault_cause:
         return [finding(wish.vault_cause, vault=wish.vault_asked)]
@@ -60,7 +60,7 @@ def is_foreign(vault: Vault, tenant_id: str) -> bool:
 
 
 def check_key(state: State) -> list[Finding]:
-    """Return what speaks for and against the secret in the vault and the key that it holds."""
+    """Return the findings about the secret in the vault and the key that it holds."""
     wish = state.desired
     if wish.secret_cause:
         return [finding(wish.secret_cause, secret=wish.secret_asked)]
@@ -74,13 +74,13 @@ def check_key(state: State) -> list[Finding]:
 
 
 def description_for(account: AccountId) -> str:
-    """Return the text an assignment carries, so that it is found again when its principal is
-    not the account's any more."""
+    """Return the description of an assignment, by which the app finds it after the account got
+    another principal."""
     return _MARK + account.key
 
 
 def check_access(state: State) -> list[Finding]:
-    """Return whether access is there, is missing, or is more than was asked for."""
+    """Return whether access exists, is missing, or exceeds what the settings ask for."""
     vault = state.vault
     if not isinstance(vault, Vault) or is_foreign(vault, state.account.tenant_id):
         return []
@@ -135,7 +135,7 @@ def excess_rights(state: State) -> list[tuple[str, RoleAssignment]]:
 
 
 def lasting_rights(state: State) -> list[RoleAssignment]:
-    """Return the assignments that are enough and that the app does not take back."""
+    """Return the sufficient assignments that the app does not take back."""
     excess = [item for _, item in excess_rights(state) if item.is_ours]
     wanted = strength(state.desired.role)
     return [item for item in _rights(state) if strength(item.role) >= wanted and item not in excess]
@@ -206,7 +206,8 @@ def access_differs(
 ) -> bool:
     """Return whether a pass would find other access, or another permission model, than stored.
 
-    An event about a vault's rights does not say whose changed; comparing costs no read per account.
+    An event about a vault's rights does not say whose changed; this comparison costs no read per
+    account.
     `assignments` are those that hold at the account's scope; None in access-policy mode.
     """
     if entry.secret is None:

@@ -55,7 +55,7 @@ class Accounts:
             account.id,
             models.Account(identity=identity, tags={**account.tags, **tags} if tags else None),
         )
-        # The principal is made after the answer now and then; one more look often has it.
+        # Azure sometimes creates the principal after the answer; a second read usually has it.
         return changed if changed.principal_id else await self.read(account.id)
 
     async def update_tags(self, account: Account, tags: Mapping[str, str]) -> Account:
@@ -74,7 +74,7 @@ class Accounts:
                 found = await asyncio.wait_for(poller.result(), self._wait_s)
             except TimeoutError:
                 raise NotReadyError(
-                    f"the change still goes on after {self._wait_s:g} s", subject=account.key
+                    f"the change is still in progress after {self._wait_s:g} s", subject=account.key
                 ) from None
             return _account_of(found, account)
 
@@ -93,7 +93,7 @@ def _account_of(found: Any, asked: AccountId) -> Account:
     from azure.mgmt.cognitiveservices import models
 
     if not found.id or not found.kind:
-        # A proxy's answer with status 200: an account without kind and tags would be let go of.
+        # A proxy's answer with status 200: without kind and tags the account would be out of scope.
         raise UnavailableError("Resource Manager's answer holds no account", subject=asked.key)
     properties = found.properties or models.AccountProperties()
     identity = found.identity or models.Identity()
@@ -101,7 +101,7 @@ def _account_of(found: Any, asked: AccountId) -> Account:
     with contextlib.suppress(NoticeError):
         own = parse_account_id(found.id)
     return Account(
-        # As the resource spells it; events spell it in any case they like.
+        # In the resource's spelling; events use any letter case.
         id=own if own.key == asked.key else asked,
         kind=found.kind,
         region=found.location or "",

@@ -1,7 +1,7 @@
-"""The fine-tuning and files API of an account, v1 paths; it only reads, but for a cancel.
+"""The fine-tuning and files API of an account, v1 paths; read-only, except for a cancel.
 
-Source: facts/azure.md 4.1 (OpenAI.v1 specification): lists are paged by `after` and `limit` and
-say `has_more`; result files come as octet streams.
+Source: the OpenAI.v1 specification (docs/fidelity.md): lists are paged by `after` and `limit` and
+have `has_more`; result files come as octet streams.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ _HOST = re.compile(
     r"[a-z0-9.-]+\.(?:(?:openai|cognitiveservices)\.azure\.(?:com|us|cn)|services\.ai\.azure\.com)"
 )
 """A token for the fine-tuning API is sent to no other host, whatever an account's endpoint says.
-Not every reader of URLs takes a backslash for a part of the name."""
+Not every URL parser reads a backslash as part of the name."""
 _COGNITIVE = "https://cognitiveservices.azure.com/.default"
 _FOUNDRY = "https://ai.azure.com/.default"
 _ROLE_WAIT_S = 60.0
-"""A fresh role takes minutes to spread; until then each account costs one request a minute."""
+"""A new role takes minutes to take effect; until then each account costs one request a minute."""
 
 
 class Jobs:
@@ -42,7 +42,7 @@ class Jobs:
         self._transport = transport
         self._scope = token_scope
         self._scopes: dict[str, str] = {}
-        """The scope that an endpoint took, where it refused the first one."""
+        """The scope that an endpoint accepted after it refused the first one."""
         self._http = Http(transport, "the fine-tuning API", _explain)
 
     async def list_jobs(
@@ -54,7 +54,7 @@ class Jobs:
         return await self._ask("GET", account, _path_of(job), _object, job)
 
     async def cancel_job(self, account: RelayAccount, job: str) -> None:
-        """Cancel a job; a no-op where it is over already. Raises RejectedError where it goes on."""
+        """Cancel a job; a no-op if it is over. Raises RejectedError if it continues."""
         try:
             await self._ask("POST", account, f"{_path_of(job)}/cancel", _object, job)
         except RejectedError:
@@ -100,7 +100,7 @@ class Jobs:
         read: Callable[[Answer], T],
         subject: str,
     ) -> T:
-        """Send a request; where its token has the wrong audience, once more with the other one."""
+        """Send a request; if its token has the wrong audience, once more with the other scope."""
         url, scope = self._url(account, path), self._scope_of(account)
         other = _FOUNDRY if scope != _FOUNDRY else _COGNITIVE
 
@@ -144,7 +144,7 @@ def _explain(answer: Answer, subject: str) -> AppError | None:
     """Name a missing role, a token of the wrong audience and a firewall.
 
     Source: Azure/azure-docs issue 114370 and Microsoft's page on troubleshooting Azure OpenAI
-    errors (checked 2026-11-24): 401 with `PermissionDenied` is a missing or fresh role, 403 the
+    errors (checked 2026-11-24): 401 with `PermissionDenied` is a missing or new role, 403 the
     network.
     """
     if answer.status not in (401, 403):
@@ -155,14 +155,14 @@ def _explain(answer: Answer, subject: str) -> AppError | None:
             subject=subject,
             code="PermissionDenied",
             retry_after=_ROLE_WAIT_S,
-            remedy="give the app's identity the role Cognitive Services OpenAI User on the account or"
-            " its subscription (OpenAI Contributor for ON_WANDB_STOP=cancel); a new role takes some"
-            " minutes to spread, and the relay starts with it",
+            remedy="give the app's identity the role Cognitive Services OpenAI User on the account"
+            " or its subscription (OpenAI Contributor for ON_WANDB_STOP=cancel); a new role takes some"
+            " minutes to take effect, and the relay starts then",
         )
     if answer.status == 403:
         code, text = "403", "the account's network rules do not let the app in"
         remedy = (
-            "let the app through the account's firewall: its virtual network, its private"
+            "allow the app in the account's firewall: its virtual network, its private"
             " endpoint, or the outbound addresses of the function app"
         )
     elif b"audience is incorrect" in answer.body.lower():
@@ -177,20 +177,20 @@ def _explain(answer: Answer, subject: str) -> AppError | None:
 def _object(answer: Answer) -> dict[str, Any]:
     body = answer.json()
     if not isinstance(body, dict):
-        raise UnavailableError("the fine-tuning API answered no object", code="NotJson")
+        raise UnavailableError("the fine-tuning API's answer is not an object", code="NotJson")
     return body
 
 
 def _listing(answer: Answer, known: bytes | None) -> Listing:
-    """Return a page; with a digest only where it is asked for, as `known`, even an empty one."""
+    """Return a page; with a digest only if `known` is given, even an empty one."""
     digest = b"" if known is None else hashlib.blake2b(answer.body, digest_size=16).digest()
     if known and digest == known:
-        # An idle account's listing is the same bytes each minute; reading them is most of a tick.
+        # An idle account's listing has the same bytes each minute; parsing them is most of a tick.
         return Listing([], has_more=False, digest=digest, unchanged=True)
     body = _object(answer)
     items = body.get("data")
     if not isinstance(items, list):
-        raise UnavailableError("the fine-tuning API answered no list", code="NotJson")
+        raise UnavailableError("the fine-tuning API's answer is not a list", code="NotJson")
     objects = [item for item in items if isinstance(item, dict)]
     dropped = len(items) - len(objects)
     return Listing(objects, body.get("has_more") is True, digest, unusable=dropped)

@@ -1,4 +1,4 @@
-"""Publishes the app's own events to an Event Grid topic, as CloudEvents, for people's alerts."""
+"""Publishes the app's notices to an Event Grid topic, as CloudEvents."""
 
 from finetune_wandb.clients.translate import translated
 from finetune_wandb.clients.transport import Transport
@@ -13,7 +13,7 @@ class Notices:
         self._endpoint = endpoint
 
     async def publish(self, notice: OutgoingNotice) -> None:
-        """Send one event. The same id twice is the same event, which subscribers can recognize."""
+        """Send one event. A repeated event has the same id, so that subscribers can drop it."""
         if not self._endpoint:
             return
         from azure.core.messaging import CloudEvent

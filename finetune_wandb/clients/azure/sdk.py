@@ -1,6 +1,6 @@
-"""What every Azure SDK client of the app is made with: transport, retries, no redirects.
+"""Options of every Azure SDK client of the app: transport, retries, no redirects.
 
-Imported when the first SDK client is made: azure-core is a part of a cold start otherwise.
+Imported with the first SDK client, to keep azure-core out of a cold start.
 """
 
 from typing import Any
@@ -55,19 +55,19 @@ class SeamTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core loads
             host = urlsplit(asked).hostname or ""
             domain = host if host.startswith("management.") else host.partition(".")[2]
             self._seam.on_call(domain or host, status)
-            # Policies above compare and log the URL that was meant.
+            # Policies above compare and log the original URL.
             request.url = asked
 
 
 class BoundedRetryPolicy(AsyncRetryPolicy[Any, Any]):
     """azure-core's policy, except that it does not wait for more than a few seconds.
 
-    The SDKs' own sleeps for as long as `Retry-After` says, minutes included; a worker that sleeps
-    is paid for and does nothing. A longer pause is left to the caller as an error.
+    The SDKs' policy sleeps for as long as `Retry-After` says, even minutes; a sleeping worker is
+    paid for. A longer pause becomes an error for the caller.
     """
 
     def is_retry(self, settings: dict[str, Any], response: Any) -> bool:
-        """Return whether to try again, which a pause too long forbids."""
+        """Return whether to try again: never after a pause that is too long."""
         pause = self.get_retry_after(response)
         if pause is not None and pause > LONGEST_PAUSE_S:
             return False

@@ -1,7 +1,6 @@
 """Key vaults: the resource in ARM, who may read it (access policies, role assignments), secrets.
 
-A vault's URL does not say where its resource is. Where it was found once is remembered; its
-facts are not.
+A vault's URL does not say where its resource is. The place is remembered; the facts are not.
 """
 
 import contextlib
@@ -85,7 +84,7 @@ class VaultResources:
 
     async def _missing(self, vault: VaultAddress) -> MissingError:
         for subscription in self._subscriptions:
-            # Whether it was deleted is a kindness; that it is not there is the answer.
+            # That it was deleted is extra information; that it does not exist is the answer.
             with contextlib.suppress(AppError), translated(vault.host, _SERVICE):
                 if await _named(vault, self._client(subscription).vaults.list_deleted()):
                     return MissingError(
@@ -131,7 +130,7 @@ class Roles:
             role_definition_id=f"/subscriptions/{subscription_of(scope)}/providers"
             f"/Microsoft.Authorization/roleDefinitions/{role_id}",
             principal_id=principal_id,
-            # Without it the SDK says User, and a new identity is looked for in vain.
+            # Without it the SDK sends User, and Azure does not find a new identity.
             principal_type="ServicePrincipal",
             description=description,
         )
@@ -139,7 +138,7 @@ class Roles:
             try:
                 made = await self._client(scope).role_assignments.create(scope, name, body)
             except HttpResponseError as error:
-                # The same role under another name: what was wanted is there.
+                # The same role is assigned under another name: nothing to do.
                 if error_code(error) != "RoleAssignmentExists":
                     raise
                 return wanted
@@ -161,7 +160,7 @@ class KeyVault:
     """SecretPort and SecretWriterPort over a vault's data plane.
 
     A value goes from the SDK straight into a masked type. Takes `VaultAddress` only: nothing but
-    a checked Key Vault host is ever asked.
+    a checked Key Vault host is ever called.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -175,7 +174,7 @@ class KeyVault:
             found = await self._client(secret.vault).get_secret(secret.name, version)
             properties = found.properties
             if found.value is None or not properties.version:
-                # A proxy's answer with status 200. Versions never change: taken for one, it would
+                # A proxy's answer with status 200. Versions never change: taken as one, it would
                 # be kept as the key's value for as long as this process lives.
                 raise UnavailableError("Key Vault's answer holds no secret", subject=str(secret))
             return SecretVersion(
@@ -212,7 +211,7 @@ class KeyVault:
 
 
 async def _named(vault: VaultAddress, listed: AsyncIterable[Any]) -> Any:
-    """Return the vault of this name, which is unique in a cloud; None for none."""
+    """Return the vault of this name, which is unique in a cloud; None if it is not listed."""
     async for found in listed:
         if (found.name or "").lower() == vault.name:
             return found

@@ -1,11 +1,11 @@
 """W&B's GraphQL and ingest endpoints: one request, its data or one of our errors.
 
-A key goes to the configured host only, as Basic authentication, and is asked for before each try:
-it may be replaced meanwhile. Texts of answers decide which error it is and are not kept: they may
-repeat what was asked. What an error means for a run or a key is decided elsewhere.
+A key goes to the configured host only, as Basic authentication, and is read before each try: it
+may be replaced meanwhile. Texts of answers decide which error it is and are not kept: they may
+repeat the request. What an error means for a run or a key is decided elsewhere.
 
-Source: facts/wandb.md 1, 3 and 6; the SDK's issues 2484, 4948, 6593 and 7118 on GitHub for texts
-of refusals, checked 2026-11-24.
+Source: recorded from wandb 0.31.0 (docs/fidelity.md); the SDK's issues 2484, 4948, 6593 and 7118
+on GitHub for texts of refusals, checked 2026-11-24.
 """
 
 import base64
@@ -30,14 +30,14 @@ from finetune_wandb.model.errors import (
 from finetune_wandb.model.secret import Secret
 
 type KeySource = Secret | Callable[[], Awaitable[Secret]]
-"""The key of a request, or what returns the one that it may carry if it starts now."""
+"""The key of a request, or a function that returns the one to use if it starts now."""
 USER_AGENT: Final = "wandb-finetune-relay"
 _NOT_THERE: Final = "(?:not found|does not exist)"
 _NO_LOGIN: Final = "^401|not logged in|relogin|unauthorized"
 _NO_RIGHT: Final = "(?s)^403 .|permission denied|permission_error|forbidden"
 _DELETED: Final = "a run with this id was deleted in W&B; its id cannot be used again"
 _REDIRECTS: Final = (
-    "W&B's address redirects; redirects are not followed, since a key would travel along"
+    "W&B's address redirects; redirects are not followed, because the key would go with them"
 )
 _PLACE: Final = (
     "set WANDB_ENTITY and WANDB_PROJECT, or the account's wandb-entity and wandb-project tags, to a"
@@ -48,21 +48,21 @@ _REMEDIES: Final = {
     "403": "give the key's owner access to the W&B project, or set WANDB_ENTITY and WANDB_PROJECT (or"
     " the account's wandb-entity and wandb-project tags) to one it may write to",
     "run": "give the key's owner write access to the W&B project",
-    "blocked": "let the app through the proxy or firewall in front of W&B",
-    "Redirect": "set WANDB_BASE_URL to the address that answers itself",
-    "deleted": "none needed: the job goes on in a new run with a numbered id",
+    "blocked": "allow the app in the proxy or firewall in front of W&B",
+    "Redirect": "set WANDB_BASE_URL to the address that W&B redirects to",
+    "deleted": "none needed: the job continues in a new run with a numbered id",
     "entity": _PLACE,
     "project": _PLACE,
     "graphql": "check the names of the W&B entity and project",
     "400": "check the lengths and characters of the W&B entity, the project and the job's names",
     "402": "check plan, usage and billing of the W&B organization",
-    "404": "retried automatically; if it lasts, check WANDB_BASE_URL and what is between the app and"
-    " W&B",
+    "404": "retried automatically; if this persists, check WANDB_BASE_URL and any proxy on the"
+    " way to W&B",
     "410": "check that the project exists in W&B, then re-sync the job",
-    "413": "the run keeps what it has; where W&B is self-hosted, raise its limit for request bodies",
+    "413": "the run keeps what it has; on a self-hosted W&B, raise the limit for request bodies",
     "422": "check the names of the W&B entity and project, and the version of a self-hosted W&B",
 }
-"""By the error's code. A run that is missing needs none: it is asked for again."""
+"""By the error's code. A missing run needs none: the app asks for it again."""
 
 
 def _missing(thing: str) -> str:
@@ -70,8 +70,8 @@ def _missing(thing: str) -> str:
 
 
 type _Rule = tuple[str, type[AppError], str, str]
-"""What is found in an answer, the error that it means, its code and text. It is looked for in the
-answer's status, a blank, and W&B's own messages in lower case. The first rule that fits counts."""
+"""A pattern, the error that it means, its code and text. The pattern is searched in the answer's
+status, a blank, and W&B's own messages in lower case. The first match decides."""
 _OF_BOTH: Final[tuple[_Rule, ...]] = (
     (_NO_LOGIN, DeniedError, "401", "W&B does not accept the key in use"),
     ("^429|rate limit", ThrottledError, "", "W&B limits the rate"),
@@ -80,11 +80,11 @@ _OF_BOTH: Final[tuple[_Rule, ...]] = (
     ("^3", UnavailableError, "Redirect", _REDIRECTS),
 )
 _BY_STATUS: Final[tuple[_Rule, ...]] = (
-    # A write that met another one; the same request is right a moment later.
+    # Two writes met; the same request succeeds a moment later.
     ("^409", UnavailableError, "409", "W&B is busy with this run"),
     ("^400", RejectedError, "400", "W&B refuses the request as invalid"),
     ("^402", RejectedError, "402", "W&B refuses more data under its current plan"),
-    ("^410", RejectedError, "410", "W&B says that the run or its project is gone for good"),
+    ("^410", RejectedError, "410", "the run or its project was deleted in W&B"),
     ("^413", RejectedError, "413", "W&B refuses the request as too large"),
     ("^422", RejectedError, "422", "W&B cannot process the request"),
 )
@@ -94,7 +94,7 @@ _OF_GRAPHQL: Final[tuple[_Rule, ...]] = (
     (_missing("entity"), RejectedError, "entity", "W&B knows no such entity"),
     (_missing("project"), RejectedError, "project", "W&B knows no such project"),
     (_missing("run"), MissingError, "run", "W&B has no such run"),
-    (_NOT_THERE, RejectedError, "missing", "W&B has no such thing"),
+    (_NOT_THERE, RejectedError, "missing", "W&B found nothing under this name"),
     ("^404", UnavailableError, "404", "W&B's GraphQL endpoint was not found"),
     *_BY_STATUS,
     ("^2", RejectedError, "graphql", "W&B refuses the request"),
@@ -120,7 +120,7 @@ class WandbApi:
         repeat: bool = True,
     ) -> None:
         """`timeout_s` bounds each try; None leaves the session's own limits. `repeat` off sends
-        each document once, for what must not be done twice."""
+        each document once, for operations that must not run twice."""
         self.base_url, self._agent, self._repeat = base_url, agent, repeat
         self._graphql = Http(transport, "W&B", partial(_explain, _OF_GRAPHQL), timeout_s=timeout_s)
         self._files = Http(transport, "W&B", partial(_explain, _OF_STREAM), timeout_s=timeout_s)
@@ -131,7 +131,7 @@ class WandbApi:
         """Post a GraphQL document and return the answer's `data`.
 
         Raises our errors about `subject`, by default the server: DeniedError (code 401: the key is
-        refused; 403: it has no right; `blocked`: W&B did not say no, something on the way did),
+        refused; 403: it has no right; `blocked`: not W&B refused it, but a proxy on the way),
         RejectedError (code `entity`, `project`, `deleted`, `missing`, `graphql`, or the status),
         MissingError (code `run`), or a TemporaryError.
         """
@@ -151,8 +151,8 @@ class WandbApi:
     ) -> T:
         """Post a `file_stream` body for the run `path` and return what `read` makes of the answer.
 
-        Raises as `ask` does; where W&B answers 403 or 404, the error's code is `run`: either may
-        pass, and only asking for the run again says whether it is gone.
+        Raises as `ask` does. After 403 or 404 the error's code is `run`: either may be temporary,
+        and only asking for the run again shows whether it is gone.
         """
         return await self._files.request(
             "POST",
@@ -201,7 +201,7 @@ def _explain(rules: Iterable[_Rule], answer: Answer, subject: str) -> AppError |
 
 
 def _said(answer: Answer) -> str:
-    """Return W&B's own messages in lower case, empty where the answer is not W&B's JSON."""
+    """Return W&B's own messages in lower case, empty if the answer is not W&B's JSON."""
     try:
         body = orjson.loads(answer.body)
     except orjson.JSONDecodeError:

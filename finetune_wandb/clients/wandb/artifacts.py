@@ -2,7 +2,7 @@
 
 The `wandb` SDK logs an artifact only through a run that it resumed: that reopens a finished run,
 rewrites its config and summary, and sends a second "run finished" alert. The requests below name
-the run and nothing else of it changes. tests/parity compares them with the SDK's own.
+the run and change nothing else of it. tests/parity compares them with the SDK's own.
 
 Source: wandb's core/pkg/artifacts/saver.go and core/api/graphql, checked 2026-11-24.
 """
@@ -60,8 +60,8 @@ class Artifacts:
         self._api = WandbApi(transport, base_url)
         self._storage = Http(transport, "W&B's storage", timeout_s=_UPLOAD_S)
         self._locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
-        """By entity, project and artifact name. W&B finds an equal version only once it is
-        committed, and would make two versions of two drafts."""
+        """By entity, project and artifact name. W&B finds an equal version only after its commit;
+        two equal drafts would become two versions."""
 
     async def log(self, run: RunPath, artifact: Artifact, *, key: RunKey) -> None:
         place = (run.entity, run.project, artifact.name)
@@ -90,7 +90,7 @@ class _Version:
     id: str = ""
 
     async def write(self) -> None:
-        """Have W&B hold this version; a version of the same digest is taken as it is."""
+        """Create this version in W&B; a version with the same digest is reused."""
         created = (await self._ask(_CREATE, input=self._draft()))["createArtifact"]["artifact"]
         self.id = str(created["id"])
         if created["state"] == "COMMITTED":
@@ -111,7 +111,7 @@ class _Version:
     def _draft(self) -> dict[str, Any]:
         artifact, place = self.artifact, self._place()
         if artifact.used:
-            del place["runName"]  # the run did not make it
+            del place["runName"]  # the run did not create it
         return {
             **place,
             "artifactTypeName": artifact.type,
@@ -139,7 +139,7 @@ class _Version:
         return manifest
 
     async def _upload_files(self, manifest_id: str) -> bytes:
-        """Upload what W&B does not hold; return the manifest."""
+        """Upload what W&B does not have; return the manifest."""
         files = self.artifact.files
         of = {"artifactID": self.id, "artifactManifestID": manifest_id}
         wanted = [{**of, "name": file.name, "md5": file.md5} for file in files]
@@ -161,7 +161,7 @@ class _Version:
         )
 
     async def _put(self, target: Mapping[str, Any], content: bytes | Path) -> None:
-        """Upload to the address that W&B gave for it, which carries its own permission."""
+        """Upload to the presigned address that W&B returned."""
         given = (header.partition(":") for header in target["uploadHeaders"] or ())
         await self.storage.request(
             "PUT",
@@ -181,6 +181,6 @@ class _Version:
 
 
 def _digest(files: tuple[ArtifactFile, ...]) -> str:
-    """Return the digest that W&B knows equal versions by."""
+    """Return the digest by which W&B recognizes equal versions."""
     lines = "".join(f"{file.name}:{file.md5}\n" for file in sorted(files, key=lambda f: f.name))
     return md5(f"wandb-artifact-manifest-v1\n{lines}".encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""W&B keys: who owns a key and where it can write; making, listing and deleting keys of its user.
+"""W&B keys: their owner and rights; creating, listing and deleting keys of a user.
 
 The operations are the SDK's own (wandb 0.31.0: `Viewer`, apis/_generated/is_project_read_only.py,
-apis/public/users.py). A key is rejected only on an explicit refusal; any other answer is inconclusive.
+apis/public/users.py). Only a clear refusal counts against a key; any other failure proves nothing.
 """
 
 from typing import Any, Final
@@ -13,7 +13,7 @@ from finetune_wandb.model.errors import DeniedError, PermanentError, RejectedErr
 from finetune_wandb.model.secret import Secret
 
 SDK_AGENT: Final = f"W&B Public Client 0.31.0 {USER_AGENT}"
-"""The name under which the SDK asks, and ours: W&B shows keys to its own client only."""
+"""The SDK's user agent, and ours: W&B lists keys only for its own client."""
 _VIEWER: Final = "query Viewer { viewer { id entity teams { edges { node { name } } } } }"
 _PROJECT: Final = (
     "query IsProjectReadOnly($entity: String!, $project: String!) {"
@@ -59,7 +59,7 @@ class KeyProver:
                 if read_only is None:
                     return "unknown"
                 return "read_only" if read_only is True else "write"
-            # W&B has no such project, or does not show it. A viewer's seat shows in the others.
+            # W&B has no such project, or hides it. The team's other projects show a viewer seat.
             others = _nodes(
                 (await self._api.ask(_OTHERS, {"entity": entity}, key=key)).get("models")
             )
@@ -70,7 +70,7 @@ class KeyProver:
         except RejectedError as error:
             return "new_project" if error.code == "project" else "unknown"
         except PermanentError:
-            # An older server: the first run shows it.
+            # An older server: only the first run shows whether the key may write.
             return "unknown"
         only_reads = bool(others) and all(item.get("readOnly") is True for item in others)
         return "read_only" if only_reads else "new_project"
@@ -91,10 +91,10 @@ class KeyMinter:
         data = await self._api.ask(_GENERATE, {"description": description}, key=key)
         made = _object(data.get("result")).get("apiKey")
         if not isinstance(made, dict):
-            raise RejectedError("W&B made no key", subject=self._api.base_url, code="empty")
+            raise RejectedError("W&B created no key", subject=self._api.base_url, code="empty")
         value = str(made.get("name") or "")
         if not made.get("id") or len(value) < _SHORTEST_KEY:
-            # Servers that show a key's value elsewhere only. It is found by its description.
+            # Some servers return no value. The key is found by its description and deleted.
             raise UnavailableError(
                 "W&B's answer does not hold the new key", subject=self._api.base_url, code="NoValue"
             )

@@ -1,8 +1,8 @@
 """W&B runs over the ingest protocol: create or update a run, send rows at the pace W&B allows.
 
-Source: facts/wandb.md 1.3, 2 and 4, recorded from wandb 0.31.0; tests/parity holds what the
-server ends up with against the SDK's own. Deliberately not through the SDK: it hides lost rows,
-and costs 20 to 50 times as much (facts/wandb.md 8.4).
+Source: recorded from wandb 0.31.0 (docs/fidelity.md); tests/parity compares the stored runs with
+those of the SDK. Deliberately not through the SDK: it hides lost rows and is many times slower
+(docs/performance.md).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _X_AXIS: Final = [
     {"1": "step", "6": [], "7": []},
 ]
 _TELEMETRY: Final = {"12": USER_AGENT}
-"""The SDK takes a run for its own to resume only where this object exists."""
+"""The SDK resumes a run only if this object exists."""
 _UPSERT: Final = (
     "mutation UpsertBucket($name: String!, $entity: String, $project: String, "
     "$displayName: String, $groupName: String, $jobType: String, $notes: String, "
@@ -57,18 +57,18 @@ _ALERT_ONCE_MS: Final = 86_400_000
 """So long W&B drops an alert of the same title: one whose answer was lost is sent again, and two
 workers may send the same."""
 _WINDOW_S: Final = 1.05
-"""A second and what two clocks may differ by."""
+"""A second, and the possible difference of two clocks."""
 _LONGEST_PAUSE_S: Final = 5.0
-"""A longer pause belongs to the host's queue, not to a waiting function."""
+"""Longer pauses are left to the host's queue."""
 _MOST_KNOWN: Final = 2000
 
 
 class Pacing:
     """How fast the requests of one run may follow each other; one per process.
 
-    A run's first requests never wait. Source: facts/wandb.md 2.6 (W&B's published limits): two
-    file_stream requests a second and run; `RateLimit-Remaining` and `RateLimit-Reset` say when a
-    project's share is used up.
+    A run's first requests never wait. Source: https://docs.wandb.ai/guides/track/limits/ (checked
+    2026-11-24): two file_stream requests per second and run; `RateLimit-Remaining` and
+    `RateLimit-Reset` say when a project's share is used up.
     """
 
     def __init__(self, per_second: int = 2) -> None:
@@ -94,7 +94,7 @@ class Pacing:
             self._free_at = {name: at for name, at in self._free_at.items() if at > now}
 
     def heed(self, project: str, headers: Mapping[str, str]) -> None:
-        """Take note of what an answer says of the project's share. Names are in lower case."""
+        """Record an answer's headers about the project's share. Names are in lower case."""
         if "ratelimit-remaining" not in headers:
             return
         remaining = parse_retry_after(headers.get("ratelimit-remaining", ""))
@@ -147,7 +147,7 @@ class WandbSink:
         project = f"{run.entity}/{run.project}"
 
         async def in_turn() -> Secret:
-            # Asked for before each try: repetitions keep to the pace as well.
+            # Called before each try, so that retries keep the pace as well.
             await self._pacing.turn(path, project)
             return await key.current()
 

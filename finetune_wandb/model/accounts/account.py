@@ -13,7 +13,7 @@ OPENAI_KINDS = ("OpenAI", "AIServices")
 
 SETTLED = "succeeded"
 BROKEN = ("failed", "canceled")
-"""Provisioning states, in lower case, in which nothing is going on; all others pass."""
+"""Provisioning states, in lower case, with no operation in progress; all others are transient."""
 
 TAG_MODE = "wandb-integration"
 TAG_ENTITY = "wandb-entity"
@@ -38,14 +38,14 @@ class Account:
     custom_subdomain: str = ""
     system_identity: bool = False
     principal_id: str = ""
-    """Of the system-assigned identity; empty when off or still being made."""
+    """Of the system-assigned identity; empty if it is off or not created yet."""
     tenant_id: str = ""
     user_identities: tuple[str, ...] = ()
     """ARM ids of user-assigned identities, as the service wrote them."""
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def tag(self, name: str) -> str:
-        """Return a tag's value without surrounding blanks, empty when there is none.
+        """Return a tag's value without surrounding blanks, empty without one.
 
         Tag names are compared without regard to case, as ARM does.
         """
@@ -56,7 +56,7 @@ class Account:
 
     @property
     def settled(self) -> bool:
-        """Whether no operation on the account is under way."""
+        """Whether no operation on the account is in progress."""
         state = self.provisioning_state.lower()
         return state == SETTLED or state in BROKEN
 
@@ -64,8 +64,8 @@ class Account:
 def openai_endpoint(primary: str, others: Mapping[str, str]) -> str:
     """Return the URL, without a trailing slash, that the fine-tuning API answers on.
 
-    An AIServices account's primary URL is the one of all its services; among `others` is the
-    one of the OpenAI API. Accounts of kind OpenAI have only the primary one.
+    An AIServices account's primary URL serves all its services; the one of the OpenAI API is among
+    `others`. Accounts of kind OpenAI have only the primary one.
     """
     for url in (primary, *others.values()):
         host = urlsplit(url).hostname or ""
@@ -76,7 +76,7 @@ def openai_endpoint(primary: str, others: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RelayAccount:
-    """What the relay needs to know of an account whose jobs it brings to W&B."""
+    """What the relay needs to know of an account whose jobs it relays."""
 
     id: AccountId
     name: str
@@ -88,13 +88,13 @@ class RelayAccount:
     project: str
     secret: SecretRef
     native_seen: bool = False
-    """Whether a job of it was seen that carries its own W&B integration."""
+    """Whether one of its jobs was seen with its own W&B integration."""
     observed: bool = False
-    """Whether the app may only observe it: no job of it is canceled."""
+    """Whether the app may only observe it and cancels no job."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Of its tags, those that choose where runs go; names in lower case."""
+    """Its tags that choose where runs go; names in lower case."""
     routes: Routes = ()
-    """The rules that its jobs can meet, in their order."""
+    """The rules that can match its jobs, in their order."""
     run_tags: tuple[str, ...] = ()
     """W&B tags that each of its runs gets."""
 

@@ -1,7 +1,7 @@
-"""A W&B key as the app knows it: which version is in use, for whom, how that came about; and how
-far a rotation has come in which the app itself makes the new key.
+"""A W&B key as the app knows it: which version is in use, for whom and why; and the progress of a
+rotation in which the app creates the new key.
 
-The value itself is only ever in `RunKey`, `KeyReport`, `MintedKey` and `SecretVersion`, masked.
+The value is only in `RunKey`, `KeyReport`, `MintedKey` and `SecretVersion`, masked.
 """
 
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from finetune_wandb.model.secret import Secret, SecretRef
 
 WriteRight = Literal["write", "read_only", "refused", "new_project", "unknown"]
 """What W&B says about a key and a project. `refused`: it shows this key nothing there.
-`new_project`: the project is made with its first run. `unknown`: W&B does not say."""
+`new_project`: W&B creates the project with its first run. `unknown`: W&B does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyOwner:
-    """What W&B says about a key: its own entity, and all that it belongs to (own included)."""
+    """What W&B says about a key: its own entity, and all entities that it belongs to."""
 
     entity: str
     entities: tuple[str, ...]
@@ -28,7 +28,7 @@ class KeyOwner:
         return bool(self.spelled(entity))
 
     def spelled(self, entity: str) -> str:
-        """Return `entity` as W&B writes it, empty when the key does not belong to it."""
+        """Return `entity` in W&B's spelling, empty if the key does not belong to it."""
         wanted = entity.casefold()
         return next((name for name in self.entities if name.casefold() == wanted), "")
 
@@ -45,9 +45,9 @@ class KeyRecord:
     accepted_at: datetime | None = None
     expires_at: datetime | None = None
     trigger: str = ""
-    """What made the version in use so: an event, a pass, a resync."""
+    """What put the version into use: an event, a pass, a re-sync."""
     newest_version: str = ""
-    """The version looked at last; differs from `version` when it was not accepted."""
+    """The version of the last look; differs from `version` if it was not accepted."""
     newest_cause: str = ""
     """Cause code of the last look at the newest version."""
     checked_at: datetime | None = None
@@ -57,18 +57,18 @@ class KeyRecord:
     disabled: bool = False
     """Whether a person has disabled the version in use in the vault: no request carries it then."""
     told: str = ""
-    """The `news` that people were notified of last."""
+    """The `news` that was published last."""
     etag: str = field(default="", compare=False)
     """The stored row's tag, so that a slower writer cannot undo a faster one."""
 
     @property
     def owner(self) -> KeyOwner | None:
-        """Whose key is in use; None when none is."""
+        """The owner of the key in use; None without one."""
         return KeyOwner(self.entity, self.entities) if self.version else None
 
     @property
     def news(self) -> str:
-        """What is worth telling, as text to compare; empty while nothing was looked at."""
+        """What is worth a notice, as text to compare; empty before the first look."""
         if not self.newest_version and not self.newest_cause:
             return ""
         refused = "refused" if self.refused_at or self.disabled else ""
@@ -82,29 +82,29 @@ class KeyReport:
     record: KeyRecord
     """What is in use after the look."""
     findings: tuple[Finding, ...]
-    """About the secret in the vault (there, enabled, in date), then about its value: W&B accepts it,
-    and for the right entity."""
+    """About the secret in the vault (exists, enabled, in date), then about its value: whether W&B
+    accepts it, and for the right entity."""
     newest_version: str = ""
     temporary: bool = False
-    """True: the look failed for a reason that may pass."""
+    """True: the look failed for a temporary reason."""
     retry_after_s: float | None = None
     value: Secret | None = None
-    """Of the version in use, where this look has read it."""
+    """The version in use, if this look read it."""
 
 
 MintState = Literal["idle", "intent", "minted", "stored", "switched"]
-"""`idle`: nothing under way. `intent`: a key with `name` may have been made, its value is lost.
-`minted`: a key with `key_id` was made and may be in the vault. `stored`: it is there as
-`version`. `switched`: it is in use, the old key works still."""
+"""`idle`: no rotation. `intent`: a key with `name` may exist, its value is lost. `minted`: a key
+with `key_id` exists and may be in the vault. `stored`: it is there as `version`. `switched`: it is
+in use, and the old key still works."""
 
 TAG_ID = "wandb-key-id"
 TAG_NAME = "wandb-key-name"
-"""Tags of a secret's version that the app has stored: which W&B key is in it."""
+"""Tags of a version that the app stored: which W&B key it holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class MintedKey:
-    """A key that W&B has just made: the one time that its value is shown."""
+    """A new key: W&B shows its value only in this answer."""
 
     id: str
     value: Secret
@@ -125,18 +125,18 @@ class KeyMint:
     secret: SecretRef
     state: MintState = "idle"
     name: str = ""
-    """The new key's description in W&B, by which it can be found again."""
+    """The new key's description in W&B, to find it again."""
     key_id: str = ""
     version: str = ""
     old_version: str = ""
     old_key_id: str = ""
-    """Empty where it is not known which of W&B's keys the old one is."""
+    """Empty if it is unknown which of W&B's keys the old one is."""
     began_at: datetime | None = None
     switched_at: datetime | None = None
     claimed_until: datetime | None = None
-    """Until then one process works on it, and no other does."""
+    """Until then one process works on it and all others leave it alone."""
     retry_at: datetime | None = None
     cause: str = ""
-    """Why the last step came to nothing, a code of the catalogue; empty when it did not."""
+    """Cause code of the last step's failure; empty if it succeeded."""
     lost: tuple[str, ...] = ()
-    """Names of keys that may have been made and that the app may not look for."""
+    """Names of keys that may exist and that the app may not search for."""

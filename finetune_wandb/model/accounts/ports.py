@@ -20,7 +20,7 @@ class AccountPort(Protocol):
     """Azure AI accounts in ARM."""
 
     async def read(self, account: AccountId) -> Account:
-        """Return the account as it is now. Raises MissingError when it is not there."""
+        """Return the account as it is now. Raises MissingError if it does not exist."""
         ...
 
     def list_ids(self, subscription: str) -> AsyncIterator[AccountId]:
@@ -32,7 +32,7 @@ class AccountPort(Protocol):
 
         `account` must have been read for this write.
 
-        Raises NotReadyError when the operation goes on longer than a call should wait.
+        Raises NotReadyError if the operation takes longer than a call should wait.
         """
         ...
 
@@ -53,7 +53,7 @@ class VaultPort(Protocol):
         ...
 
     async def add_policy(self, vault: Vault, object_id: str) -> None:
-        """Let the identity get and list secrets, keeping what it and others may do already."""
+        """Let the identity get and list secrets, keeping all existing permissions."""
         ...
 
 
@@ -80,23 +80,23 @@ class RolePort(Protocol):
     async def assign(
         self, scope: str, role_id: str, principal_id: str, description: str
     ) -> RoleAssignment:
-        """Give a service principal a role; success when it has it already.
+        """Give a service principal a role; a no-op if it has it already.
 
         Raises NotReadyError while the directory does not know the principal yet.
         """
         ...
 
     async def remove(self, assignment: str) -> None:
-        """Take an assignment back, by its ARM id; a no-op for one that is not there."""
+        """Delete an assignment by its ARM id; a no-op if it does not exist."""
         ...
 
 
 class ProverPort(Protocol):
-    """W&B, as far as proving a key goes."""
+    """The part of W&B that proves a key."""
 
     async def prove(self, key: Secret) -> KeyOwner:
-        """Return whose key it is. Raises RejectedError when W&B says no, TemporaryError when it
-        says nothing."""
+        """Return the key's owner. Raises RejectedError if W&B refuses the key, TemporaryError
+        without a clear answer."""
         ...
 
     async def write_right(self, key: Secret, entity: str, project: str) -> WriteRight:
@@ -108,12 +108,12 @@ class KeyStore(Protocol):
     """The table of keys in use."""
 
     async def read(self, secret: SecretRef) -> KeyRecord | None:
-        """Return what is known of a secret, None when it was never looked at."""
+        """Return what is known of a secret, None before the first look."""
         ...
 
     async def write(self, record: KeyRecord) -> KeyRecord:
-        """Store the record and return it with its new etag. Raises ConflictError unless the
-        stored row is the one that it was made from."""
+        """Store the record and return it with its new etag. Raises ConflictError if another writer
+        changed the row since."""
         ...
 
     async def list_all(self) -> list[KeyRecord]: ...
@@ -123,7 +123,7 @@ class AccountStore(Protocol):
     """The table of accounts."""
 
     async def read(self, account: AccountId) -> AccountReport | None:
-        """Return the last report of an account, None when there is none."""
+        """Return the last report of an account, None without one."""
         ...
 
     async def write(self, report: AccountReport) -> None: ...
@@ -133,7 +133,7 @@ class AccountStore(Protocol):
         ...
 
     async def list_for_relay(self) -> list[RelayAccount]:
-        """Return the accounts whose jobs go to W&B: in scope, there, and with a place to go to."""
+        """Return the accounts whose jobs are relayed: existing, in scope, with a known entity."""
         ...
 
     async def find_for_relay(self, account: AccountId) -> RelayAccount | None:
@@ -141,7 +141,7 @@ class AccountStore(Protocol):
         ...
 
     async def mark_native_seen(self, account: AccountId) -> None:
-        """Remember that a job of the account carries Azure's own W&B integration."""
+        """Record that a job of the account carries Azure's own W&B integration."""
         ...
 
 
@@ -169,6 +169,6 @@ class OutgoingNotice:
 
 
 class NoticePort(Protocol):
-    """The topic that people's own alerts hang on."""
+    """The topic that serves the customer's own alerts."""
 
     async def publish(self, notice: OutgoingNotice) -> None: ...

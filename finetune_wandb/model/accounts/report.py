@@ -1,4 +1,4 @@
-"""Findings of the checks, the steps that clear them, what became of each, the report of one pass."""
+"""Findings of the checks, the steps that clear them, their outcomes, and the report of one pass."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from finetune_wandb.model.secret import SecretRef
 from finetune_wandb.model.settings import ApplyMode
 
 Severity = Literal["ok", "warning", "blocked", "manual"]
-"""`ok`: as it should be. `warning`: works, but ought to change. `blocked`: the integration
+"""`ok`: as desired. `warning`: works, but should change. `blocked`: the integration
 cannot work until this changes. `manual`: a step that only a person can take and that the relay
 does not need."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`cause` is a code of `finetune_wandb/model/causes.py`; `evidence` holds ids, names and codes only."""
+    """`cause` is a code of `model/causes.toml`; `evidence` holds ids, names and codes only."""
 
     check: str
     severity: Severity
@@ -28,7 +28,7 @@ class Finding:
 
 
 def open_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings that are not as they should be, in their order."""
+    """Return the findings that are not `ok`, in their order."""
     return [item for item in findings if item.severity != "ok"]
 
 
@@ -56,7 +56,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What became of a step. `detail` is for people; `code` is the service's own error code."""
+    """The outcome of a step. `detail` is for people; `code` is the service's own error code."""
 
     step: Step
     state: StepState
@@ -65,7 +65,7 @@ class StepOutcome:
     reason: StepReason = ""
     """Which kind of error ended it; empty when none did."""
     retry_after: float | None = None
-    """Seconds after which the service wants to be asked again; only on `deferred`."""
+    """Seconds after which the service asks for a retry; only with `deferred`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,10 @@ class Told:
     """What subscribers know of an account."""
 
     at: datetime
-    """Of the pass whose notices were sent last."""
+    """The time of the pass whose notices were sent last."""
     healthy: bool
     failures: tuple[str, ...] = ()
-    """Steps that failed for good, with the service's codes."""
+    """Steps that failed permanently, with the service's codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +89,14 @@ class AccountReport:
     """What this pass was allowed to do: the narrowest of setting, tag and request."""
     findings: tuple[Finding, ...]
     readable: bool = True
-    """False: the account itself could not be read, so that nothing but id, findings and times
-    is known, and what is stored of it stays as it was."""
+    """False: the account could not be read. Only id, findings and times are known, and the stored
+    facts stay as they were."""
     deleted: bool = False
     in_scope: bool = False
-    """Whether this account is to be looked after and its jobs relayed."""
+    """Whether the app manages this account and relays its jobs."""
     healthy: bool = False
     settled: bool = True
-    """False: what is wrong may pass by itself, so that no notice is sent yet."""
+    """False: what is wrong may clear on its own, so no notice is sent yet."""
     kind: str = ""
     region: str = ""
     endpoint: str = ""
@@ -107,15 +107,15 @@ class AccountReport:
     """Where its W&B key is; None when the vault or secret that was asked for may not be used."""
     principal_id: str = ""
     plan: tuple[Step, ...] = ()
-    """What was to be done when the pass began."""
+    """The steps planned when the pass began."""
     steps: tuple[StepOutcome, ...] = ()
-    """What became of each step of the plan."""
+    """The outcome of each step of the plan."""
     retry_after_s: float | None = None
-    """Seconds after which another pass is worth while; None when only a change can help."""
+    """Seconds until the next pass; None if only a change can help."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Of the account's tags, those that choose where runs go; names in lower case."""
+    """The account's tags that choose where runs go; names in lower case."""
     native_seen: bool = False
-    """Whether a job of the account was ever seen that carries Azure's own W&B integration."""
+    """Whether a job of the account was ever seen with Azure's own W&B integration."""
     told: Told | None = None
     """What the last notices reported; None before the first one."""
 

@@ -1,6 +1,6 @@
 """A Key Vault as ARM shows it, the roles and policies on it, and the secret inside.
 
-Says which roles give which rights; whether an account has enough is for `accounts/checks`.
+Knows which roles give which rights; `accounts/checks/vault.py` decides whether they suffice.
 """
 
 import uuid
@@ -60,7 +60,7 @@ class RoleAssignment:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it has the name that the app gives, and nobody else."""
+        """Whether its name is the one that only the app gives."""
         name = assignment_name(self.scope, self.principal_id, self.role_id)
         return self.id.rpartition("/")[2].lower() == name
 
@@ -71,8 +71,8 @@ class RoleAssignment:
 
 
 def assignment_name(scope: str, principal_id: str, role_id: str) -> str:
-    """Return the GUID an assignment is given: the same three always give the same name, so that
-    assigning again is a repetition and not a second assignment."""
+    """Return the GUID of an assignment. The same three always give the same name, so assigning
+    again repeats the assignment and makes no second one."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{scope}|{principal_id}|{role_id}".lower()))
 
 
@@ -120,7 +120,7 @@ NEEDED_PERMISSIONS = frozenset({"get", "list"})
 
 
 def with_policy(vault: Vault, object_id: str) -> Vault:
-    """Return the vault as it is once the identity was given what it needs."""
+    """Return the vault as it is after the identity was given what it needs."""
     held = vault.policy_of(object_id)
     permissions = NEEDED_PERMISSIONS | (held.secret_permissions if held else frozenset())
     others = tuple(item for item in vault.policies if item is not held)

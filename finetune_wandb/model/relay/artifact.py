@@ -20,7 +20,7 @@ _ANYTHING: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ArtifactFile:
-    """A file of an artifact; a path may be one that has yet to be filled, see `Artifact.fetch`."""
+    """A file of an artifact; `Artifact.fetch` may fill its path later."""
 
     name: str
     """Path inside the artifact."""
@@ -39,21 +39,21 @@ class Artifact:
     files: tuple[ArtifactFile, ...]
     metadata: Mapping[str, Any]
     used: bool = False
-    """The run used it; otherwise the run made it."""
+    """The run used it; otherwise the run produced it."""
     fetch: Callable[[], Awaitable[object]] | None = None
-    """Fills the files' paths; called only where W&B does not have this version."""
+    """Fills the files' paths; called only if W&B does not have this version."""
 
 
 class ArtifactPort(Protocol):
     """Logs artifacts to runs that exist. The run's state, config and summary stay as they are."""
 
     async def log(self, run: RunPath, artifact: Artifact, *, key: RunKey) -> None:
-        """Log an artifact; a no-op where the run has it. Raises our errors."""
+        """Log an artifact; a no-op if the run has it. Raises our errors."""
         ...
 
 
 class Copy:
-    """Sums up a file's content as it comes, and writes it where there is a target."""
+    """Computes digest and size of a streamed file, and writes it to the target, if any."""
 
     def __init__(self, target: IO[bytes] | None = None) -> None:
         self.size = 0

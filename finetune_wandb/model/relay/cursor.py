@@ -1,7 +1,7 @@
-"""What a job's run already holds, and what is about to be sent: the relay's memory of one job.
+"""What a job's run already holds, and the next request: the relay's memory of one job.
 
-One cursor per job. The columns people look at are fields; what only the relay reads is in
-`state`, opaque to the table. `outbox` is the body of the next request to W&B, saved before it
+One cursor per job. What the status shows are fields; what only the relay reads is in `state`,
+opaque to the table. `outbox` is the body of the next request to W&B, saved before it
 is sent: after a crash the same bytes go to the same offsets again.
 """
 
@@ -50,7 +50,7 @@ class Cursor:
     last_value_at: float | None = None
     """When Azure published the newest relayed value (unix seconds)."""
     lag_s: float | None = None
-    """How long after that it was in W&B, for the last values that were sent."""
+    """Seconds from then until it was in W&B, for the last values sent."""
     posted_at: float = 0.0
     """When the last request with content reached W&B (unix seconds)."""
     listed_at: float = field(default=0.0, compare=False)
@@ -58,7 +58,7 @@ class Cursor:
     arrives late is left alone."""
     busy_until: float = field(default=0.0, compare=False)
     """Until then one worker reads the job and the others leave it alone (unix seconds). Short and
-    renewed, so that a crash costs little."""
+    renewed, so a crash costs little."""
     ending_since: float | None = None
     retry_at: float = 0.0
     """The job is not looked at before this time (unix seconds)."""
@@ -75,13 +75,13 @@ class Cursor:
     state: dict[str, Any] = field(default_factory=dict)
     outbox: bytes = b""
     is_unreadable: bool = field(default=False, compare=False)
-    """Another version of the app wrote the row in a shape that this one cannot read. It must not
-    be written over."""
+    """Another version of the app wrote the row, and this one cannot read it. It must not be
+    overwritten."""
     stored: "Stored | None" = field(default=None, compare=False, repr=False)
     """What the table holds under `etag`, so that only what changed is written."""
 
     def set_aside_unread(self) -> None:
-        """Say why nothing is relayed of a job whose stored row this version cannot read."""
+        """Set the error of a job whose stored row this version cannot read."""
         self.relay_state = RelayState.PARKED
         self.error = "what is stored about this job cannot be read by this version of the app"
         self.remedy = "deploy the version that wrote it, or a newer one; nothing is lost meanwhile"
@@ -93,7 +93,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The large columns of a cursor's row, as they were read or written last."""
+    """The large columns of a cursor's row as last read or written."""
 
     state: bytes
     curve: bytes
@@ -106,7 +106,7 @@ class Kept(msgspec.Struct):
 
     @classmethod
     def load(cls, state: Mapping[str, Any] | None) -> Self:
-        """Return what `dump` wrote; a new one for None."""
+        """Return the object that `dump` wrote; a new one for None."""
         return msgspec.convert(state or {}, cls, strict=False, dec_hook=_part)
 
     def dump(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _part(kind: Any, dumped: Any) -> Any:
 
 
 def strict_json(value: Any) -> Any:
-    """Return plain values with text for the numbers that JSON has no words for."""
+    """Return plain values with text for the numbers that JSON cannot express."""
     if isinstance(value, dict):
         return {name: strict_json(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -130,7 +130,7 @@ def strict_json(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class JobSeen:
-    """What finding work needs to know of a job: nothing of its history."""
+    """What the finder needs to know of a job, without its history."""
 
     job: str
     relay_state: RelayState

@@ -1,4 +1,4 @@
-"""A fine-tuning job, what its status means, and how it is read from what the API answers.
+"""A fine-tuning job, the meaning of its status, and how it is read from the API's answer.
 
 Only named fields are taken over. Azure's job objects can carry grader source code, endpoint
 headers and keys; those must not reach a message, a table or W&B, so nothing unnamed passes.
@@ -14,7 +14,7 @@ from finetune_wandb.model.relay.redact import redacted, redacted_value
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 """Statuses after which Azure publishes nothing new. Every other status, known or not, is alive.
 
-Source: facts on the v1 and dated fine-tuning APIs; paused is stable but resumable.
+Source: the OpenAI.v1 specification (docs/fidelity.md); a paused job can be resumed.
 """
 WAITING: Final = frozenset({"created", "pending", "queued", "validating_files", "notRunning"})
 """Statuses before training. A run in one of them is shown as pending in W&B."""
@@ -25,7 +25,7 @@ _SCALARS: Final = (
     *("seed", "suffix", "user_provided_suffix", "trainingType"),
 )
 _ODD: Final = "odd_fields"
-"""Name under which a reduced job says what was left out of it."""
+"""Field of a reduced job that names what was left out."""
 _WANDB_FIELDS = ("project", "entity", "name", "tags", "run_id")
 _MAX_TEXT: Final = 4000
 _MAX_TIME: Final = 1e11
@@ -133,7 +133,7 @@ def _error(raw: dict[str, Any]) -> dict[str, str]:
 
 
 def _integrations(listed: list[Any]) -> list[dict[str, Any]]:
-    """Return those of W&B; one that says nothing is there all the same."""
+    """Return those of W&B, also those without content."""
     found: list[dict[str, Any]] = []
     for item in listed:
         inner = item.get("wandb") if isinstance(item, dict) else None
@@ -246,7 +246,7 @@ def as_number(value: object) -> float | None:
 
 
 def as_moment(value: object) -> float | None:
-    """Return a time in unix seconds, None for what is no time that anything could print."""
+    """Return a time in unix seconds, None if it is not a printable time."""
     at = value if type(value) is int else as_number(value)
     return float(at) if at is not None and 0 <= at < _MAX_TIME else None
 

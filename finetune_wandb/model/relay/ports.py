@@ -20,14 +20,14 @@ class RunKey:
     value: Secret
     """The key that was in use when the pass began."""
     renew: Callable[[], Awaitable[Secret]] | None = field(default=None, compare=False)
-    """Returns the key in use at the moment of asking; None: `value` is all there is."""
+    """Returns the key in use at the time of the call; None: only `value` exists."""
 
     async def current(self) -> Secret:
         """Return the key that a request may carry if it starts now.
 
-        To be asked before every request and every repetition of one: a pass may send for
-        minutes, and a key may be replaced meanwhile. Raises DeniedError with code 401 once W&B
-        refuses the key in use, and a TemporaryError when it cannot be read which one that is.
+        Call it before every request and every retry: a pass may send for minutes, and a key may be
+        replaced meanwhile. Raises DeniedError with code 401 once W&B refuses the key in use, and a
+        TemporaryError when the record of it cannot be read.
         """
         return await self.renew() if self.renew else self.value
 
@@ -41,14 +41,14 @@ class Listing:
     digest: bytes = b""
     """Equal for answers of the same bytes."""
     unchanged: bool = False
-    """The answer has the digest that was asked about; its items were not read."""
+    """The answer has the known digest; its items were not parsed."""
     unusable: int = 0
-    """How many items are left out, since they are no objects."""
+    """How many items were left out because they are not objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunAttributes:
-    """Everything about a run but its values."""
+    """Everything about a run except its values."""
 
     display_name: str
     group: str
@@ -56,7 +56,7 @@ class RunAttributes:
     tags: tuple[str, ...]
     notes: str
     config: dict[str, Any] = field(default_factory=dict)
-    """Plain values; the sink wraps them as W&B wants them."""
+    """Plain values; the sink wraps them for W&B."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class EnsuredRun:
     """A run that W&B has now."""
 
     path: RunPath
-    """Where it really is: the server may answer another spelling."""
+    """Its real path: the server may answer with another spelling."""
     inserted: bool
     """W&B did not have it before."""
 
@@ -82,12 +82,12 @@ class RunSeen:
     """Plain values."""
     tags: tuple[str, ...]
     is_relayed: bool
-    """This app made it, or another instance of this app."""
+    """This app created it, or another instance of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunAlert:
-    """An alert for the people who watch a run. `kind` is its name in ALERTS."""
+    """An alert on a run. `kind` is its name in ALERTS."""
 
     kind: str
     reason: str
@@ -143,14 +143,13 @@ class CursorsPort(Protocol):
         ...
 
     def seen(self, account: str, jobs: Sequence[str] | None = None) -> Awaitable[list[JobSeen]]:
-        """Return the state of these jobs of an account, of every known one where none are named.
+        """Return the state of these jobs of an account, of every known one if none is named.
 
         A job that was never stored is left out."""
         ...
 
     def list_cursors(self, account: str | None = None) -> Awaitable[list[Cursor]]:
-        """Return the cursors of an account, of every account where none is named, as people
-        see them: without state, outbox and curve."""
+        """Return the cursors of an account, or of all, without state, outbox and curve."""
         ...
 
     def curve(self, cursor: Cursor) -> Awaitable[dict[str, Any]]:
@@ -180,7 +179,7 @@ class SinkPort(Protocol):
         ...
 
     def read_run(self, run: RunPath, *, key: RunKey) -> Awaitable[RunSeen | None]:
-        """Return what W&B has under this address; None where the key sees no such run."""
+        """Return what W&B has at this path; None if the key sees no such run."""
         ...
 
     def post(self, run: RunPath, body: bytes, *, key: RunKey) -> Awaitable[bool]:

@@ -1,7 +1,7 @@
 """Takes credentials out of texts that leave the app: event messages, error texts, metadata.
 
-Only named fields of a job are relayed, so its graders' source, headers and keys never come this
-far. Azure's own texts can still quote them, such as a grader's address with its function key.
+Only named fields of a job are relayed, so its graders' source, headers and keys never get
+here. Azure's own texts can still quote them, such as a grader's address with its function key.
 """
 
 import re
@@ -29,7 +29,7 @@ _CREDENTIALS: Final = (
     re.compile(r"(?P<lead>[?&](?:code|sig|key|token)=)(?P<value>[^\s\"'&<>]+)", re.IGNORECASE),
     # A URL's user and password.
     re.compile(r"(?P<lead>://)(?P<value>[^/\s@]+)(?=@)"),
-    # Keys that are known by their looks.
+    # Keys with a known format.
     re.compile(
         r"(?P<lead>)(?P<value>\bwandb_v1_\w{16,}|\bsk-[\w-]{16,}|\beyJ[\w-]{4,}\.[\w.-]{8,})"
     ),
@@ -46,7 +46,7 @@ def redacted(text: str) -> str:
 
 
 def redacted_value(name: str, value: str) -> str:
-    """Return the value of a named field, or MASK when name or value says that it is a credential."""
+    """Return the value of a named field, or MASK if name or value shows a credential."""
     lead = f"{name}: "
     shown = redacted(f"{lead}{value}")
     return shown[len(lead) :] if shown.startswith(lead) else MASK

@@ -9,16 +9,16 @@ from typing import Final
 
 
 class RelayState(StrEnum):
-    """Where a job stands. Stored with its cursor and shown in the status answer."""
+    """A job's state. Stored with its cursor and shown in the status answer."""
 
     NEW = "new"
-    """Seen; nothing of it is in W&B yet, or its run was lost and is written anew."""
+    """Seen; nothing is in W&B yet, or its run was lost and is written again."""
     LIVE = "live"
     """Its run is kept up to date."""
     ENDING = "ending"
-    """The job is over and its run has its end; late values are still looked for."""
+    """The job is over and its run has ended; the app still looks for late values."""
     COMPLETE = "complete"
-    """Nothing will be read again unless someone forces it."""
+    """Nothing is read again without a forced re-sync."""
     PARKED = "parked"
     """Set aside with a cause; retried, ever more rarely."""
     SKIPPED = "skipped"
@@ -29,16 +29,16 @@ class RelayState(StrEnum):
 
 
 class Happened(StrEnum):
-    """What one pass over a job came to."""
+    """The result of one pass over a job."""
 
     RELAYED = "relayed"
-    """What was published is in the run; the job goes on."""
+    """What was published is in the run; the job continues."""
     ENDED = "ended"
     """The run has its end; another look is due."""
     SETTLED = "settled"
     """The last look at an ended job brought nothing more."""
     REFUSED = "refused"
-    """A service refused for a reason that only a person can change."""
+    """A service refused for a reason that only a person can fix."""
     RUN_LOST = "run lost"
     """W&B has the run no longer."""
     NATIVE = "native"
