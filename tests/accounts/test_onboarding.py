@@ -304,4 +304,4 @@ async def test_right_to_write_is_proved_wherever_a_rule_may_send_the_accounts_jo
         if item.check == "routing"
     ]
     assert found == [("routing_ok", ""), ("project_read_only", "1"), ("project_new", "3")]
-    assert report.tags == {"team": "vision"}
+    assert report.tags["team"] == "vision"

@@ -113,7 +113,7 @@ class AccountReport:
     retry_after_s: float | None = None
     """Seconds after which another pass is worth while; None when only a change can help."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Of the account's tags, those that choose where runs go; names in lower case."""
+    """The account's, names in lower case."""
     native_seen: bool = False
     """Whether a job of the account was ever seen that carries Azure's own W&B integration."""
     told: Told | None = None
