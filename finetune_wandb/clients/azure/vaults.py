@@ -6,7 +6,7 @@ facts are not.
 
 import contextlib
 from collections.abc import AsyncIterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from finetune_wandb.clients.translate import error_code, text_of, translated
@@ -126,6 +126,8 @@ class Roles:
             role_id=role_id,
             principal_id=principal_id.lower(),
             description=description,
+            # Of one that is there under another name this is not known: it may be new.
+            made_at=datetime.now(UTC),
         )
         body = RoleAssignmentCreateParameters(
             role_definition_id=f"/subscriptions/{subscription_of(scope)}/providers"
