@@ -83,7 +83,7 @@ async def look_at(driver: Driver, value: str) -> None:
 
 async def ask_everything(driver: Driver) -> None:
     """Have every HTTP function answer, also to somebody who sends it a key."""
-    for path in ("status", "dashboard", "health", "openapi.json", "resync/none"):
+    for path in ("status", "dashboard", "health", "openapi.json", "resync/none", "audit"):
         await driver.app("GET", f"/api/{path}")
     await driver.app("POST", "/api/resync?wait=5", {"scope": "all"})
     for body in ({"scope": HIDDEN}, {"scope": "account", "account": HIDDEN}, HIDDEN):
