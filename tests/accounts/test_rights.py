@@ -67,7 +67,9 @@ async def test_refusal_means_not_yet_when_the_apps_role_is_fresh(minutes: int) -
     assert report.retry_after_s == 15.0
 
 
-@pytest.mark.parametrize("made_at", [NOW - timedelta(minutes=30), None])
+@pytest.mark.parametrize(
+    "made_at", [NOW - timedelta(minutes=30), NOW + timedelta(minutes=30), None]
+)
 async def test_refusal_is_a_no_when_the_apps_role_is_in_effect(made_at: datetime | None) -> None:
     azure = await onboarded()
     azure.assignments.append(own_role(made_at))
