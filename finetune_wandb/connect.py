@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from finetune_wandb.accounts.ports import ReconcilePorts
 from finetune_wandb.clients.azure.accounts import Accounts
-from finetune_wandb.clients.azure.jobs import Jobs
+from finetune_wandb.clients.azure.jobs import RecordedJobs
 from finetune_wandb.clients.azure.notices import Notices
 from finetune_wandb.clients.azure.vaults import KeyVault, Roles, VaultResources
 from finetune_wandb.clients.key_ring import KeyRing
@@ -55,7 +55,8 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     ring = KeyRing(KeyTable(storage), vault)
     # The next request of this process carries the version that it puts into use.
     keys = KeyTable(storage, on_write=ring.note)
-    jobs = Jobs(transport, settings.openai_token_scope)
+    audit = AuditTable(storage)
+    jobs = RecordedJobs(transport, settings.openai_token_scope, audit)
     cursors = CursorTable(storage)
     notices = Notices(transport, settings.notify_topic_endpoint)
     queues = Queues(storage)
@@ -63,7 +64,6 @@ def connect(settings: Settings, environ: Mapping[str, str]) -> App:
     finder = Finder(jobs, cursors, queues, skip_native=options.skip_native)
     accounts = AccountTable(storage, settings.routes, settings.default_tags)
     problems = ProblemTable(storage)
-    audit = AuditTable(storage)
     reconcile = ReconcilePorts(
         accounts=Accounts(transport),
         vaults=VaultResources(transport, settings.azure_subscription_ids),

@@ -126,8 +126,10 @@ async def _grant_role(state: State, step: Step, ports: ReconcilePorts) -> State:
 
 
 async def _revoke_role(state: State, step: Step, ports: ReconcilePorts) -> State:
+    # Others may have removed meanwhile what is to take its place.
+    state = replace(state, assignments=await ports.roles.list_for_scope(state.scope))
     if all(item.is_fresh(state.now) for item in lasting_rights(state)):
-        raise NotReadyError("the narrower role was assigned recently", subject=step.target)
+        raise NotReadyError("the narrower role is not in effect yet", subject=step.target)
     await ports.roles.remove(step.target)
     return _change_assignments(
         state, ports, lambda kept: tuple(item for item in kept if item.id != step.target)

@@ -39,7 +39,7 @@ async def save_and_notify(
         # The entry was closed before, and keeps the time of that.
         return replace(report, told=told)
     causes = {item.cause for item in report.findings}
-    if "kind_not_supported" in causes or (before is None and "account_missing" in causes):
+    if is_other_kind(report) or (before is None and "account_missing" in causes):
         # Never managed by the app, so not counted; an older version's entry is closed.
         await accounts.write(replace(report, deleted=True))
         return report
@@ -54,6 +54,11 @@ async def save_and_notify(
     stored = replace(report, told=told)
     await accounts.write(stored)
     return stored
+
+
+def is_other_kind(report: AccountReport) -> bool:
+    """Return whether the account is of a kind that cannot fine-tune."""
+    return any(item.cause == "kind_not_supported" for item in report.findings)
 
 
 def _tellable(before: AccountReport | None, report: AccountReport) -> bool:

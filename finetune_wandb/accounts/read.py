@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import batched
+from operator import itemgetter
 from typing import Literal
 
 from finetune_wandb.accounts.desired import Desired
@@ -20,6 +22,8 @@ from finetune_wandb.model.errors import AppError, DeniedError, MissingError, Tem
 from finetune_wandb.model.settings import Settings
 
 TRIGGER = "account pass"
+_AT_ONCE = 8
+"""Places that W&B is asked about at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +121,24 @@ async def read_state(
     if key.value is not None and desired.routable:
         ask = partial(ports.prover.write_right, key.value)
         rights: dict[tuple[str, str], WriteRight | ReadFailure] = {}
-        for wanted, project in desired.places:
-            place = (wanted or key.record.entity, project)
-            if place[0] and place not in rights:
-                named = ("right", secret, key.record.version, *place)
-                read = partial(_told, partial(ask, *place))
-                rights[place] = await shared(named, read, _is_lasting)
+        places = dict.fromkeys(
+            (wanted or key.record.entity, project) for wanted, project in desired.places
+        )
+        for some in batched(filter(itemgetter(0), places), _AT_ONCE, strict=False):
+            told = await asyncio.gather(
+                *(
+                    shared(
+                        ("right", secret, key.record.version, *place),
+                        partial(_told, partial(ask, *place)),
+                        _is_lasting,
+                    )
+                    for place in some
+                )
+            )
+            rights |= zip(some, told, strict=True)
+            if not all(map(_is_lasting, told)):
+                # A slow W&B would take the pass's whole time; what is not asked speaks against nobody.
+                break
         state = replace(state, rights=rights)
     if isinstance(vault, Vault) and vault.rbac:
         scope = state.scope

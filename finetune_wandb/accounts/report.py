@@ -4,14 +4,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from finetune_wandb.accounts.read import ReadFailure, State, failure_of
-from finetune_wandb.model.accounts.account import TAG_ENTITY, TAG_PROJECT
 from finetune_wandb.model.accounts.key import KeyRecord
 from finetune_wandb.model.accounts.report import AccountReport, Finding, Step, StepOutcome
 from finetune_wandb.model.accounts.vault import Vault
 from finetune_wandb.model.causes import as_warning, finding, is_temporary
 from finetune_wandb.model.errors import AppError
 from finetune_wandb.model.ids import AccountId
-from finetune_wandb.model.routes import tags_named
+from finetune_wandb.model.routes import plain_tags
 from finetune_wandb.model.settings import Settings
 
 RETRY_AFTER_S = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)
@@ -53,18 +52,12 @@ def build_report(
         secret=wish.secret,
         principal_id=account.principal_id,
         native_seen=state.native_seen,
-        tags=_kept_tags(state),
+        # All of them: a rule that is new tomorrow may name any.
+        tags=plain_tags(account.tags),
         plan=plan,
         steps=outcomes,
         retry_after_s=_pause(state, outcomes, attempt) if temporary else None,
     )
-
-
-def _kept_tags(state: State) -> dict[str, str]:
-    """Return the tags that choose where runs go."""
-    kept = tags_named(state.settings.routes, state.account.tags)
-    own = {name: state.account.tag(name) for name in (TAG_ENTITY, TAG_PROJECT)}
-    return kept | {name: value for name, value in own.items() if value}
 
 
 def _with_ids(item: Finding, state: State) -> Finding:

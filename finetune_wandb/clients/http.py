@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from finetune_wandb.clients.translate import retry_after, unreachable
+from finetune_wandb.clients.translate import may_be_key, retry_after, unreachable
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import (
     AppError,
@@ -247,7 +247,9 @@ def error_code(answer: Answer) -> str:
             return ""
         error = (body.get("error") or body.get("odata.error")) if isinstance(body, dict) else None
         code = error.get("code") if isinstance(error, dict) else None
-    return code[:60] if isinstance(code, str) and code.replace("_", "").isalnum() else ""
+    if not isinstance(code, str) or not code.replace("_", "").isalnum() or may_be_key(code):
+        return ""
+    return code[:60]
 
 
 def _wait_before_retry(error: Exception) -> bool | float:

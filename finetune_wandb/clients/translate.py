@@ -6,6 +6,7 @@ not the answer's text: that may hold personal data.
 """
 
 import email.utils
+import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,9 @@ from finetune_wandb.model.errors import (
     ThrottledError,
     UnavailableError,
 )
+
+_KEY = re.compile(r"(?=\w*\d)\w{40}")
+"""A long word with a digit, which no error code is."""
 
 _REFUSED = frozenset(
     {
@@ -140,9 +144,14 @@ def error_code(error: Any) -> str:
     code = inner.get("code") if isinstance(inner, dict) else None
     headers = getattr(error.response, "headers", None) or {}
     code = code or getattr(body, "code", None) or headers.get("x-ms-error-code")
-    # Anything longer than a code is not one.
     text = text_of(code)
-    return text if len(text) <= 100 else ""
+    # Anything longer than a code is not one.
+    return text if len(text) <= 100 and not may_be_key(text) else ""
+
+
+def may_be_key(text: str) -> bool:
+    """Return whether text may repeat the key that a request carried: codes are in tables."""
+    return bool(_KEY.search(text))
 
 
 def text_of(value: Any) -> str:

@@ -70,7 +70,10 @@ def _seen_change(
     before: AccountReport | None, report: AccountReport, message: AccountMessage
 ) -> AuditEntry | None:
     """Return the entry of what differs from the last pass, None where nothing does."""
-    if not (report.readable or report.deleted) or (before is None and report.deleted):
+    if not (report.readable or report.deleted):
+        return None
+    if (before is None or before.deleted) and (report.deleted or notify.is_other_kind(report)):
+        # No entry is kept of it, so that it would be a change again with every pass.
         return None
     names = ("deleted",) if report.deleted else _KEPT
     was, now = ({name: _text(one, name) for name in names} for one in (before, report))

@@ -15,6 +15,9 @@ from finetune_wandb.model.ids import AccountId, is_entity_name, is_project_name
 MOST_TAG = 64
 """Bytes that W&B accepts in a tag; a group may have twice as many."""
 
+_MOST_RULES = 200
+"""W&B is asked about each place that they name, and each is a finding of each account."""
+
 
 class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Conditions; an empty one always holds."""
@@ -30,7 +33,7 @@ class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     def takes_account(self, account: AccountId, tags: Mapping[str, str]) -> bool:
         """Return whether the conditions on the account hold, whatever the job."""
-        known = {name.lower(): value for name, value in tags.items()}
+        known = plain_tags(tags)
         return (
             _fits(account.subscription, self.subscription)
             and _fits(account.group, self.resource_group)
@@ -71,6 +74,11 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 Routes = tuple[Rule, ...]
 
 
+def plain_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return an account's tags as they are compared: names in lower case, values without blanks."""
+    return {name.lower(): value.strip() for name, value in tags.items()}
+
+
 def read_routes(text: str) -> Routes:
     """Return the rules. Raises ValueError that says which rule and field is wrong."""
     if not text:
@@ -79,6 +87,8 @@ def read_routes(text: str) -> Routes:
         rules: Routes = msgspec.json.decode(text, type=Routes)
     except msgspec.MsgspecError as error:
         raise ValueError(_where(str(error))) from None
+    if len(rules) > _MOST_RULES:
+        raise ValueError(f"has more than {_MOST_RULES} rules")
     for place, rule in enumerate(rules, start=1):
         if problem := _problem(rule):
             raise ValueError(f"rule {place}: {problem}")
@@ -129,12 +139,6 @@ def possible_routes(routes: Routes, account: AccountId, tags: Mapping[str, str])
             if not (rule.match.model or rule.match.suffix or rule.match.metadata):
                 break
     return found
-
-
-def tags_named(routes: Routes, tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags of an account that a rule compares, names in lower case."""
-    asked = {name.lower() for rule in routes for name in rule.match.account_tag}
-    return {name.lower(): value for name, value in tags.items() if name.lower() in asked}
 
 
 def _fits(text: str, pattern: str) -> bool:

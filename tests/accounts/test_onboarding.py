@@ -1,5 +1,6 @@
 """The main path: an account as somebody made it becomes one whose integration works."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -9,6 +10,7 @@ import pytest
 from finetune_wandb.model.accounts.account import TAG_ENTITY, TAG_SECRET, TAG_VAULT
 from finetune_wandb.model.accounts.key import KeyOwner, WriteRight
 from finetune_wandb.model.accounts.vault import ROLE_IDS
+from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.secret import Secret, SecretRef
 from finetune_wandb.model.settings import USER
 from tests.accounts.stage import causes, run_pass
@@ -293,6 +295,18 @@ ROUTES = (
 )
 
 
+async def test_slow_w_and_b_is_not_asked_about_every_place_of_many_rules() -> None:
+    azure = world()
+    rules = [{"match": {"suffix": f"s{number}"}, "project": f"p{number}"} for number in range(99)]
+    using = settings(ROUTES=json.dumps(rules))
+    await run_pass(azure, using=using)
+    assert azure.calls.count("ask for write right") == 101  # once more when the key is taken on
+    azure.calls.clear()
+    azure.errors["ask for write right"] = [UnavailableError("slow")] * 99
+    assert (await run_pass(azure, using=using)).healthy
+    assert azure.calls.count("ask for write right") == 8
+
+
 async def test_right_to_write_is_proved_wherever_a_rule_may_send_the_accounts_jobs() -> None:
     azure = world(account(tags={"Team": "vision"}))
     azure.rights[GOOD, "team-a", "experiments"] = "read_only"
@@ -304,4 +318,4 @@ async def test_right_to_write_is_proved_wherever_a_rule_may_send_the_accounts_jo
         if item.check == "routing"
     ]
     assert found == [("routing_ok", ""), ("project_read_only", "1"), ("project_new", "3")]
-    assert report.tags == {"team": "vision"}
+    assert report.tags["team"] == "vision"

@@ -67,7 +67,9 @@ async def test_refusal_means_not_yet_when_the_apps_role_is_fresh(minutes: int) -
     assert report.retry_after_s == 15.0
 
 
-@pytest.mark.parametrize("made_at", [NOW - timedelta(minutes=30), None])
+@pytest.mark.parametrize(
+    "made_at", [NOW - timedelta(minutes=30), NOW + timedelta(minutes=30), None]
+)
 async def test_refusal_is_a_no_when_the_apps_role_is_in_effect(made_at: datetime | None) -> None:
     azure = await onboarded()
     azure.assignments.append(own_role(made_at))
@@ -128,6 +130,27 @@ async def test_right_is_taken_back_when_the_narrower_one_is_in_effect(
     assert held(azure) == [(role, scope.lower())]
     assert causes(report) == ["portal_update"]
     assert not (await run_pass(azure, using=using, now=LATER)).plan
+
+
+async def test_right_stays_when_somebody_removed_the_narrower_one_meanwhile() -> None:
+    azure = await onboarded()
+    using = settings(VAULT_ROLE=USER)
+    await run_pass(azure, using=using)
+    ports = azure.ports()
+    await run_pass(azure, using=using, ports=ports, now=LATER, apply=False)
+    azure.assignments = [item for item in azure.assignments if item.role == OFFICER]
+    await run_pass(azure, using=using, ports=ports, now=LATER)
+    assert held(azure) == [(OFFICER, VAULT_ID.lower())]
+
+
+async def test_account_keeps_access_when_settings_flip_or_two_apps_want_different_rights() -> None:
+    """Each app gives back what the other takes; the secret can be read all the time."""
+    azure = await onboarded()
+    wider, narrower = settings(), settings(VAULT_ROLE=USER, VAULT_ROLE_SCOPE="secret")
+    for minutes in range(0, 300, 7):
+        azure.granted_at = now = NOW + timedelta(minutes=minutes)
+        await run_pass(azure, using=narrower if minutes // 7 % 2 else wider, now=now)
+        assert any(not item.is_fresh(now) for item in azure.assignments), minutes
 
 
 async def test_right_of_another_name_is_never_taken_back() -> None:

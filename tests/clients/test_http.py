@@ -21,6 +21,7 @@ from finetune_wandb.model.errors import (
 )
 from tests.clients.http_stage import answering
 
+KEY_AS_CODE = b'{"error": {"code": "wandb_v1_' + b"k" * 60 + b'"}}'
 CREDENTIAL = "Bearer sk-very-secret-token-0123456789"
 OK = (200, {}, b'{"a": 1}')
 
@@ -177,7 +178,14 @@ def test_pause_is_understood_when_a_header_names_it(
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b'{"error": 5}', b'{"error": {"code": 5}}', b'{"error": {"code": "<b>"}}', b"\xff"],
+    [
+        b"{",
+        b'{"error": 5}',
+        b'{"error": {"code": 5}}',
+        b'{"error": {"code": "<b>"}}',
+        b"\xff",
+        KEY_AS_CODE,
+    ],
 )
 def test_status_stands_for_the_code_when_the_body_names_none(body: bytes) -> None:
     assert error_for(Answer(418, {}, body), "s", "x").code == "418"

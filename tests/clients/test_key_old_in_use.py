@@ -57,7 +57,11 @@ async def has(sandbox: Client, status: str = "running", **more: Any) -> None:
     await sandbox.control("PUT", "accounts/alpha/jobs/ftjob-1", body)
 
 
-@pytest.mark.parametrize("more", [{}, {"in_scope": False}], ids=["relayed", "opted out"])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"in_scope": False}, {"secret": None}],
+    ids=["relayed", "opted out", "its tags name what is not allowed"],
+)
 async def test_old_key_is_in_use_while_a_native_job_from_before_runs(
     sandbox: Client, storage: Storage, native: NativeJobs, more: dict[str, Any]
 ) -> None:

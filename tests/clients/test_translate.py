@@ -159,6 +159,13 @@ def test_odd_bodies_give_no_code(body: str) -> None:
     assert len(ours.code) <= 100
 
 
+@pytest.mark.parametrize("key", ["wandb_v1_" + "k" * 60, "0af3" * 10, "local-" + "0af3" * 10])
+def test_code_that_repeats_a_key_is_none(key: str) -> None:
+    body = f'{{"error": {{"code": "{key}", "message": "m"}}}}'
+    assert key not in repr(translate(http_error(400, body), "id", "Key Vault"))
+    assert translate(http_error(400, body), "id", "Key Vault").code in ("", "400")
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [

@@ -1,5 +1,6 @@
 """One look at an account: what becomes of its runs when it is gone, and when it is back."""
 
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -131,6 +132,7 @@ async def test_account_of_another_kind_is_in_no_table_and_no_count() -> None:
     await stage.look()
     assert stage.azure.entries == {}
     assert stage.azure.notices == []
+    assert stage.audit.entries == []
 
 
 async def test_entry_of_another_kind_is_closed_when_an_older_version_stored_it() -> None:
@@ -139,6 +141,10 @@ async def test_entry_of_another_kind_is_closed_when_an_older_version_stored_it()
     stage.recover(kind="SpeechServices")
     await stage.look()
     assert stage.azure.entries[ALPHA.key].deleted
+    before = list(stage.audit.entries)
+    stage.app.now = lambda: NOW + timedelta(hours=1)
+    await stage.look()
+    assert stage.audit.entries == before
 
 
 async def test_account_is_deleted_only_when_a_second_read_does_not_find_it_either() -> None:

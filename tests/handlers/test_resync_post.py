@@ -9,7 +9,7 @@ import pytest
 
 from finetune_wandb.model.errors import MissingError, UnavailableError
 from handlers.problem_details import RequestError
-from handlers.resync import LONGEST_WAIT_S, MOST_BYTES, answer
+from handlers.resync import LONGEST_WAIT_S, MOST_BYTES, answer, caller
 from tests.flows.resync_stage import ACCOUNT, Stage
 from tests.handlers.stage import FakeApp
 
@@ -120,3 +120,10 @@ async def test_same_call_joins_when_its_account_is_written_in_another_way() -> N
     answers = [await answer(request(body), app) for body in bodies]
     assert len({orjson.loads(one.get_body())["id"] for one in answers}) == 1
     assert len(stage.reconcile_queue.sent) == 1
+
+
+@pytest.mark.parametrize(("signed_in", "name"), [(True, "ann@example.com"), (False, "")])
+def test_caller_is_believed_only_when_the_platform_names_it(signed_in: bool, name: str) -> None:
+    app: Any = SimpleNamespace(signed_in=signed_in)
+    sent: Any = SimpleNamespace(headers={"x-ms-client-principal-name": "ann@example.com"})
+    assert caller(sent, app) == name

@@ -1,11 +1,12 @@
 """ROUTES: which rule a job meets, what a malformed one is called, what an account can meet."""
 
 import json
+import time
 
 import pytest
 
 from finetune_wandb.model.ids import parse_account_id
-from finetune_wandb.model.routes import possible_routes, read_routes, tags_named
+from finetune_wandb.model.routes import possible_routes, read_routes
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 ACCOUNT = parse_account_id(
@@ -32,6 +33,7 @@ def routes(*rules: dict[str, object]) -> str:
         (routes({"project": "a/b"}), "rule 1: project"),
         (routes({"tags": ["a", " "]}), "rule 1: tag 2"),
         (routes({"group": "g" * 129}), "rule 1: group"),
+        (routes(*[{"project": "p"}] * (201)), "more than 200 rules"),
     ],
 )
 def test_malformed_rule_is_named_by_its_position(text: str, named: str) -> None:
@@ -80,6 +82,9 @@ def test_account_meets_rules_up_to_the_first_that_takes_every_job() -> None:
     assert list(possible_routes(rules, ACCOUNT, {"team": "vision"})) == [2, 3]
 
 
-def test_only_tags_that_a_rule_names_are_kept() -> None:
-    rules = read_routes(routes({"match": {"account_tag": {"Team": "*"}}, "project": "p"}))
-    assert tags_named(rules, {"TEAM": "a", "owner": "b"}) == {"team": "a"}
+def test_pattern_that_could_be_tried_in_many_ways_costs_nothing() -> None:
+    pattern = "*a" * 60 + "*b"
+    (rule,) = read_routes(routes({"match": {"suffix": pattern}, "project": "p"}))
+    began = time.monotonic()
+    assert not rule.match.takes_job("", "a" * 2000, {})
+    assert time.monotonic() - began < 1

@@ -7,6 +7,7 @@ have `has_more`; result files come as octet streams.
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import quote, urlsplit
 from finetune_wandb.clients.http import Answer, Http, error_code
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.audit import AuditEntry, AuditPort, recorded
 from finetune_wandb.model.errors import (
     AppError,
     DeniedError,
@@ -134,6 +136,31 @@ class Jobs:
 
     async def _headers(self, scope: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {await self._transport.token(scope)}"}
+
+
+class RecordedJobs(Jobs):
+    """The same, with each cancel in the audit."""
+
+    def __init__(self, transport: Transport, token_scope: str, audit: AuditPort) -> None:
+        super().__init__(transport, token_scope)
+        self._audit = audit
+        self._began: dict[tuple[str, str], datetime] = {}
+        """What Azure refuses is tried with every pass: one entry a process, not one a minute."""
+
+    async def cancel_job(self, account: RelayAccount, job: str) -> None:
+        place = account.key, job
+        entry = AuditEntry(
+            at=self._began.setdefault(place, datetime.now(UTC)),
+            action="cancel_job",
+            subject=str(account.id),
+            outcome="begun",
+            cause="stopped_in_wandb",
+            trigger="relay",
+            detail={"job": job},
+        )
+        async with recorded(self._audit, entry):
+            await super().cancel_job(account, job)
+        del self._began[place]
 
 
 def _path_of(job: str) -> str:

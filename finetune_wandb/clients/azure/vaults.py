@@ -5,7 +5,7 @@ A vault's URL does not say where its resource is. The place is remembered; the f
 
 import contextlib
 from collections.abc import AsyncIterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from finetune_wandb.clients.translate import error_code, text_of, translated
@@ -125,6 +125,8 @@ class Roles:
             role_id=role_id,
             principal_id=principal_id.lower(),
             description=description,
+            # Of one that is there under another name this is not known: it may be new.
+            made_at=datetime.now(UTC),
         )
         body = RoleAssignmentCreateParameters(
             role_definition_id=f"/subscriptions/{subscription_of(scope)}/providers"

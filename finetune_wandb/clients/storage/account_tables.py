@@ -6,17 +6,18 @@ version in use; another with how far its rotation has come. No table ever holds 
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import ANY, Rows, Table, matching
-from finetune_wandb.model.accounts.account import RelayAccount
+from finetune_wandb.model.accounts.account import TAG_ENTITY, TAG_PROJECT, RelayAccount
 from finetune_wandb.model.accounts.key import KeyMint, KeyRecord
-from finetune_wandb.model.accounts.report import AccountReport
+from finetune_wandb.model.accounts.report import AccountReport, Finding
 from finetune_wandb.model.errors import ConflictError
 from finetune_wandb.model.ids import AccountId, parse_account_id
 from finetune_wandb.model.routes import Routes, possible_routes
@@ -88,7 +89,7 @@ class AccountTable:
             secret=secret_at(row["vault_host"], row["secret"]),
             native_seen=row.get("native_seen", False),
             observed=row["mode"] == "observe",
-            tags=tags,
+            tags={name: tags[name] for name in (TAG_ENTITY, TAG_PROJECT) if tags.get(name)},
             routes=tuple(possible_routes(self._routes, account, tags).values()),
             run_tags=self._run_tags,
             **{column: row[column] for column in _TEXTS},
@@ -109,7 +110,8 @@ def _columns_of(report: AccountReport) -> dict[str, Any]:
         "checked_at": report.checked_at.isoformat(),
         "mode": report.mode,
         "settled": report.settled,
-        "findings": _json(report.findings),
+        # One for each rule of ROUTES: where they are too many, they crowd out no others.
+        "findings": _json(sorted(report.findings, key=_expendable)),
         "retry_after_s": report.retry_after_s or 0.0,
     }
     if report.told is not None:
@@ -130,10 +132,15 @@ def _columns_of(report: AccountReport) -> dict[str, Any]:
     }
 
 
+def _expendable(item: Finding) -> int:
+    return ("rule" in item.evidence) * (1 + (item.severity == "ok"))
+
+
 def _json(items: Any) -> str:
-    """Return a list as text that fits a property, without its last items where it does not."""
+    """Return items as text that fits a property, without the last ones where it does not."""
     while len(text := msgspec.json.encode(items).decode()) > _TOO_LONG:
-        items = items[:-1]
+        fewer = len(items) - 1
+        items = dict(islice(items.items(), fewer)) if isinstance(items, Mapping) else items[:fewer]
     return text
 
 

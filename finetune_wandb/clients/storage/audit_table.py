@@ -1,4 +1,7 @@
-"""Table `audit`: one partition, newest entry first, so that a page is a range of row keys."""
+"""Table `audit`: one partition, newest entry first, so that a page is a range of row keys.
+
+Changes of keys are in a partition of their own as well: each status answer asks for them.
+"""
 
 import hashlib
 import re
@@ -12,9 +15,14 @@ from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import Table, matching, quoted
 from finetune_wandb.model.audit import AuditEntry, AuditPage, AuditQuery
 
-_PARTITION: Final = "audit"
+_ALL: Final = "audit"
+_KEYS: Final = "key_changed"
 _END_OF_TIME: Final = 10**16
 """Microseconds beyond any date: row keys count down from it, so that the newest comes first."""
+_LONGEST: Final = 2000
+"""Characters of a text: an entry that does not fit a property would forbid the change."""
+_MOST_PURGED: Final = 5000
+"""Rows of a partition that one purge removes; the next one goes on."""
 _ROW: Final = re.compile(r"\d{17}-[0-9a-f]{12}")
 
 
@@ -25,6 +33,9 @@ class AuditTable:
         self._table = Table(storage, "audit")
 
     async def write(self, entry: AuditEntry) -> None:
+        cut = {name: value[:_LONGEST] for name, value in entry.detail.items()}
+        texts = {name: getattr(entry, name)[:_LONGEST] for name in ("cause", "by", "code")}
+        entry = replace(entry, detail=cut, **texts)
         # The same entry again, with its outcome or after a lost answer, is the same row.
         same = msgspec.json.encode(replace(entry, outcome="begun", code=""), order="sorted")
         row = f"{_countdown(entry.at)}-{hashlib.sha256(same).hexdigest()[:12]}"
@@ -33,10 +44,12 @@ class AuditTable:
             "subject": entry.subject.lower(),
             "data": msgspec.json.encode(entry).decode(),
         }
-        await self._table.put(_PARTITION, row, columns)
+        if entry.action == _KEYS:
+            await self._table.put(_KEYS, row, columns)
+        await self._table.put(_ALL, row, columns)
 
     async def list(self, query: AuditQuery) -> AuditPage:
-        where = [matching(_PARTITION)]
+        where = [matching(_KEYS if query.action == _KEYS else _ALL)]
         if query.action:
             where.append(f"action eq '{quoted(query.action)}'")
         if query.subject:
@@ -55,11 +68,14 @@ class AuditTable:
         )
 
     async def purge(self, before: datetime) -> int:
-        where = f"{matching(_PARTITION)} and RowKey gt '{_countdown(before)}~'"
-        old = await self._table.query(where, columns=("PartitionKey", "RowKey"))
-        for row in old:
-            await self._table.delete(row["PartitionKey"], row["RowKey"])
-        return len(old)
+        removed = 0
+        for partition in (_ALL, _KEYS):
+            where = f"{matching(partition)} and RowKey gt '{_countdown(before)}~'"
+            keys = ("PartitionKey", "RowKey")
+            for row in await self._table.query(where, columns=keys, most=_MOST_PURGED):
+                await self._table.delete(row["PartitionKey"], row["RowKey"])
+                removed += partition == _ALL
+        return removed
 
 
 def _countdown(moment: datetime) -> str:

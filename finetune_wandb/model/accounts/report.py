@@ -113,7 +113,7 @@ class AccountReport:
     retry_after_s: float | None = None
     """Seconds until the next pass; None if only a change can help."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """The account's tags that choose where runs go; names in lower case."""
+    """The account's, names in lower case."""
     native_seen: bool = False
     """Whether a job of the account was ever seen with Azure's own W&B integration."""
     told: Told | None = None

@@ -56,7 +56,7 @@ class RoleAssignment:
 
     def is_fresh(self, now: datetime) -> bool:
         """Return whether the role may not be in effect everywhere yet."""
-        return self.made_at is not None and now - self.made_at < SPREADS_WITHIN
+        return self.made_at is not None and abs(now - self.made_at) < SPREADS_WITHIN
 
     @property
     def is_ours(self) -> bool:

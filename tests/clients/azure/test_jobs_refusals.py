@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from finetune_wandb.clients.azure.jobs import Jobs
+from finetune_wandb.clients.azure.jobs import Jobs, RecordedJobs
 from finetune_wandb.clients.transport import Transport
 from finetune_wandb.model.errors import AppError, DeniedError, NotReadyError, RejectedError
 from tests.clients.http_stage import answering
-from tests.fakes import relay_account
+from tests.fakes import FakeAudit, relay_account
 
 COGNITIVE = "https://cognitiveservices.azure.com/.default"
 FOUNDRY = "https://ai.azure.com/.default"
@@ -134,3 +134,22 @@ async def test_cancel_fails_when_azure_refuses_and_the_job_goes_on(urls: list[Tr
     async with answering(refusal(400, "invalid", "not now"), job) as server:
         with pytest.raises(RejectedError):
             await jobs(server.url, urls).cancel_job(ACCOUNT, "j")
+
+
+async def test_cancel_is_in_the_audit_and_what_is_refused_again_is_there_once(
+    urls: list[Transport],
+) -> None:
+    audit = FakeAudit()
+    job = (200, {}, b'{"id": "j", "status": "running"}')
+    refused = (refusal(400, "invalid", "not now"), job)
+    async with answering(*refused, *refused, (200, {}, b'{"id": "j"}')) as server:
+        urls.append(Scoped(server.url))
+        port = RecordedJobs(urls[-1], COGNITIVE, audit)
+        for _ in range(2):
+            with pytest.raises(RejectedError):
+                await port.cancel_job(ACCOUNT, "j")
+            (entry,) = audit.entries
+            assert (entry.action, entry.outcome, entry.code) == ("cancel_job", "failed", "invalid")
+            assert (entry.subject, entry.detail) == (str(ACCOUNT.id), {"job": "j"})
+        await port.cancel_job(ACCOUNT, "j")
+    assert [one.outcome for one in audit.entries] == ["done"]

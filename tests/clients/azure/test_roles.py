@@ -89,6 +89,7 @@ async def test_success_is_returned_when_somebody_gave_the_role_by_another_name(
     assert status == 201
     made = await roles.assign(scope, ROLE_IDS[USER], principal, "x")
     assert made.role == USER
+    assert made.is_fresh(datetime.now(UTC)), "nothing says that it is in effect"
     assert len(await roles.list_for_scope(scope)) == 1
 
 

@@ -1,5 +1,6 @@
 """The accounts table over real HTTP, and the fake: what was written comes back, and merges keep the rest."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,7 +15,7 @@ from finetune_wandb.model.errors import UnavailableError
 from finetune_wandb.model.ids import AccountId
 from finetune_wandb.model.routes import read_routes
 from tests.accounts.stage import run_pass
-from tests.fakes import NOW, PLACE, FakeAccountTable, World, account_id, settings, world
+from tests.fakes import GOOD, NOW, PLACE, FakeAccountTable, World, account_id, settings, world
 
 
 @pytest.fixture(params=["table", "fake"])
@@ -182,7 +183,51 @@ async def test_relay_gets_the_rules_that_jobs_of_the_account_can_meet(storage: S
         ' {"project": "all"}]'
     )
     table = AccountTable(storage, rules, ("prod",))
-    await table.write(replace(await healthy(), tags={"team": "vision"}))
+    await table.write(replace(await healthy(), tags={"team": "vision", "wandb-project": "p"}))
     (account,) = await table.list_for_relay()
     assert [rule.project for rule in account.routes] == ["a", "all"]
-    assert (account.run_tags, account.tags) == (("prod",), {"team": "vision"})
+    assert (account.run_tags, account.tags) == (("prod",), {"wandb-project": "p"})
+
+
+async def test_new_rule_knows_tags_that_no_rule_named_at_the_accounts_last_pass(
+    storage: Storage,
+) -> None:
+    azure = world()
+    key = account_id().key
+    azure.accounts[key] = replace(
+        azure.accounts[key], tags={"Team": " secret ", "Wandb-Entity": " "}
+    )
+    await AccountTable(storage).write(await run_pass(azure))
+    rule = (
+        '[{"match": {"account_tag": {"team": "secret", "wandb-entity": ""}}, "project": "hidden"}]'
+    )
+    (account,) = await AccountTable(storage, read_routes(rule)).list_for_relay()
+    assert [one.project for one in account.routes] == ["hidden"]
+    assert account.tags == {}
+
+
+async def test_row_is_written_when_an_account_has_the_longest_tags(storage: Storage) -> None:
+    report = await healthy()
+    tags = {f"{number:02}{'n' * 510}": "v" * 256 for number in range(50)}
+    table = AccountTable(storage)
+    await table.write(replace(report, tags=tags))
+    entry = await table.read(report.id)
+    assert entry is not None
+    assert 30 < len(entry.tags) < 50
+
+
+async def test_findings_about_rules_crowd_out_no_others(storage: Storage) -> None:
+    azure = world()
+    rules = [
+        {"match": {"suffix": f"s{number}"}, "entity": "team-b", "project": f"p{number}"}
+        for number in range(200)
+    ]
+    for number in range(150, 200):
+        azure.rights[GOOD, "team-b", f"p{number}"] = "read_only"
+    report = await run_pass(azure, using=settings(ROUTES=json.dumps(rules)))
+    table = AccountTable(storage)
+    await table.write(report)
+    entry = await table.read(report.id)
+    assert entry is not None
+    assert {item.check for item in entry.findings} == {item.check for item in report.findings}
+    assert sum(item.cause == "project_read_only" for item in entry.findings) == 50

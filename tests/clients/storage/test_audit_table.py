@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 
 from finetune_wandb.clients.storage.audit_table import AuditTable
+from finetune_wandb.clients.storage.service import Storage
+from finetune_wandb.clients.storage.tables import Table
 from finetune_wandb.model.audit import AuditEntry, AuditPort, AuditQuery
 from tests.fakes import NOW, FakeAudit
 
@@ -41,6 +43,34 @@ async def test_entry_comes_back_as_written_and_is_completed_in_place(audit: Audi
     await audit.write(done)
     await audit.write(done)
     assert (await audit.list(AuditQuery())).entries == (done,)
+
+
+@pytest.mark.parametrize("field", ["code", "by", "cause"])
+async def test_entry_is_written_however_long_a_text_of_a_service_is(
+    storage: Storage, field: str
+) -> None:
+    audit = AuditTable(storage)
+    await audit.write(ENTRY)
+    long = {"keeps": "ä" * 40_000}
+    await audit.write(replace(ENTRY, outcome="failed", detail=long, **{field: "x" * 40_000}))
+    found = (await audit.list(AuditQuery())).entries
+    assert sorted(one.outcome for one in found) == ["begun", "failed"]
+    assert max(len(one.detail.get("keeps", "")) for one in found) == 2000
+
+
+async def test_changes_of_a_key_are_found_without_reading_all_others(storage: Storage) -> None:
+    audit = AuditTable(storage)
+    changed = entry(9, action="key_changed", subject="kv/secrets/k")
+    await audit.write(changed)
+    for minutes in range(8):
+        await audit.write(entry(minutes))
+    table = Table(storage, "audit")
+    assert len(await table.query("PartitionKey eq 'key_changed'")) == 1
+    query = AuditQuery(action="key_changed", subject="KV/secrets/k")
+    assert (await audit.list(query)).entries == (changed,)
+    assert len((await audit.list(AuditQuery())).entries) == 9
+    assert await audit.purge(NOW - timedelta(minutes=8)) == 1
+    assert (await audit.list(query)).entries == ()
 
 
 async def test_two_entries_of_one_moment_are_two(audit: AuditPort) -> None:
