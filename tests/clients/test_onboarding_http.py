@@ -295,5 +295,5 @@ async def test_key_is_in_no_log_report_or_table(
     rows = []
     for name in ("accounts", "keys", "audit"):
         rows.extend(await Table(storage, name).query())
-    assert len(rows) == 6
+    assert len(rows) == 7
     assert KEY not in caplog.text + repr(rows) + repr(report)
