@@ -25,7 +25,7 @@ class AuditEntry:
     """When it began, UTC."""
     action: str
     """The step of a plan (`grant_role`), or `account_changed`, `key_changed`, `mint_key`,
-    `store_key`, `delete_key`, `resync`."""
+    `store_key`, `delete_key`, `cancel_job`, `resync`."""
     subject: str
     """ARM id of the account, or vault host and name of the secret; `all` for a re-sync of all."""
     outcome: Outcome
