@@ -13,7 +13,7 @@ FIND_PYTHON = for p in python3 python3.13 python; do \
 	    && { echo "$$p"; exit 0; }; \
 	done; exit 1
 # Three workers for two cores, since many tests wait. A file stays on one worker, so its stack starts once.
-PYTEST ?= -n 3 --dist loadfile
+PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
 N ?= 100
 # Microsoft's Bicep compiler; without one the templates are not compiled.
 BICEP ?= $(shell command -v bicep)

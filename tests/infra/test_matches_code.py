@@ -53,14 +53,14 @@ def function_names() -> set[str]:
 
 
 def _tables() -> set[str]:
-    """Return the tables of clients/: what its modules open as `Table` or `Rows`."""
+    """Return the tables of clients/: what its modules open as `Table`, `Rows` or a kind of these."""
     return {
         argument.value
         for path in (ROOT / "finetune_wandb" / "clients").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
-        and node.func.id in ("Table", "Rows")
+        and node.func.id.endswith(("Table", "Rows"))
         for argument in node.args
         if isinstance(argument, ast.Constant)
     }

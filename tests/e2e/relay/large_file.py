@@ -53,6 +53,7 @@ async def main(url: str) -> dict[str, Any]:
         # Two requests a second are W&B's pace; waiting takes no memory.
         sink=WandbSink(transport, url, pacing=Pacing(per_second=100_000)),
         keys=fakes.FakeKeys(RunKey(ENTITY, Secret(KEY))),
+        new_id=fakes.short_id,
     )
     small = await relay(ports, "small")
     before, start = peak_bytes(), time.process_time()
