@@ -48,7 +48,7 @@ async def test_app_and_document_agree_when_schemathesis_tries(
         *("--url", f"{driver.host_url}/api"),
         *("--exclude-checks", ",".join(NOT_CHECKED)),
         *("--phases", "examples,coverage,fuzzing"),
-        *("--max-examples", "12"),
+        *("--max-examples", "6"),
         *("--generation-database", "none"),
         *("--request-timeout", "30"),
         *("--seed", "7"),

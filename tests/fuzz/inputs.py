@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-N = int(os.environ.get("FUZZ_N", "150"))
+N = int(os.environ.get("FUZZ_N", "75"))
 
 fuzzed = settings(
     max_examples=N,

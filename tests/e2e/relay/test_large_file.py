@@ -41,7 +41,9 @@ class Services:
             asked = sent["variables"]
             project = {"name": asked["project"], "entity": {"name": asked["entity"]}}
             bucket = {"id": "x", "name": asked["name"], "project": project}
-            return web.json_response({"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}})
+            return web.json_response(
+                {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
+            )
         if path.endswith("/file_stream"):
             files = orjson.loads(await request.read())["files"]
             lines = files.get("wandb-history.jsonl", {}).get("content", ())
