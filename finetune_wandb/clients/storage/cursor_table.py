@@ -119,7 +119,7 @@ class CursorTable:
                 continue
             weight = len(write.body) + 1000
             if batch and (size + weight > _BATCH_BYTES or len(batch) >= _BATCH_ROWS):
-                lost |= await self._write(batch)
+                lost = await self._write(batch) | lost
                 batch, size = [], 0
             batch.append((cursor, write, stored))
             size += weight
@@ -194,7 +194,7 @@ def change_of(cursor: Cursor) -> tuple[RowWrite, Stored]:
 
 
 def _seen_in(row: Mapping[str, Any]) -> JobSeen:
-    """Return what the finder is told of a row; what only another version can read of it counts as
+    """Return what the finder needs of a row; what only another version can read of it counts as
     set aside, so that the job's pass says why."""
     try:
         return JobSeen(

@@ -180,7 +180,7 @@ class JobPass:
             again = context.full or (is_last and not memory.file_looks)
             done = () if again else memory.results_read
             files = reading.result_files = tuple(one for one in job.result_files if one not in done)
-            # What was noted of a file is said again, or is no longer so.
+            # Notes about a file are written anew with each read of it.
             notes = (note for note in cursor.notes if not any(file in note for file in files))
             cursor.notes = tuple(notes)
         patient = not memory.ended and cursor.failures < _PATIENT_PASSES

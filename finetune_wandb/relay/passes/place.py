@@ -34,7 +34,7 @@ from finetune_wandb.relay.run.attributes import path_problem, run_attributes, ru
 HEARTBEAT_S: Final = 30.0
 """W&B is told unless it heard of the run this recently: with a tick a minute, gaps stay below 90 s."""
 _COUNTED_S: Final = 15.0
-"""W&B's counters of rows and lines lag by seconds: they are believed so long after a request."""
+"""W&B's counters of rows and lines lag by seconds; they count this long after a request."""
 _OF_CONTENT: Final = frozenset({"400", "413", "422"})
 """Codes of a request that W&B refuses for what it holds."""
 _OF_PLACE: Final = frozenset({"403", "entity", "project"})
@@ -243,7 +243,7 @@ async def deliver(cursor: Cursor, sink: SinkPort, key: RunKey) -> bool:
     for _ in range(_MOST_REQUESTS):
         part, rest = cut(cursor.outbox, most) if most else (cursor.outbox, b"")
         try:
-            stopped |= await sink.post(run, part, key=key)
+            stopped = await sink.post(run, part, key=key) or stopped
         except RejectedError as error:
             if error.code not in _OF_CONTENT:
                 raise
@@ -254,7 +254,7 @@ async def deliver(cursor: Cursor, sink: SinkPort, key: RunKey) -> bool:
             if not kept:
                 raise
             # Refused as well where the content is not the reason: then nothing is left out.
-            stopped |= await sink.post(run, kept, key=key)
+            stopped = await sink.post(run, kept, key=key) or stopped
             note = f"W&B did not take {what}, which the run lacks: {error.message}"
             cursor.notes = joined_notes(cursor.notes, (note,))
         cursor.outbox = rest

@@ -114,7 +114,7 @@ def read_metrics(data: Mapping[str, Any]) -> tuple[dict[str, Number], bool]:
     for name, value in data.items():
         kind = type(value)
         if kind is float:
-            if value - value != 0.0:  # true of infinities and of what is no number
+            if value - value != 0.0:  # true of infinities and NaN
                 finite = finite and "valid" in name
             elif value != -1.0 and (own := metric_name(name)):  # the common case
                 if own not in found:
@@ -132,7 +132,7 @@ def read_metrics(data: Mapping[str, Any]) -> tuple[dict[str, Number], bool]:
 
 
 def add_metric(found: dict[str, Number], name: str, value: Number) -> None:
-    """Put a value under its one name unless it is no metric or placeholder or the name is taken."""
+    """Put a value under its one name. Skip placeholders and names that are no metric or taken."""
     own = metric_name(name)
     if not own or own in found or value != value or (value == -1 and cannot_be_negative(name)):
         return

@@ -44,7 +44,7 @@ _DRAWN: Final = (_LOSS, "valid_loss", "full_valid_loss", _REWARD, "valid_mean_re
 """Metrics of which a curve is kept."""
 _MOST_POINTS: Final = 60
 _LARGEST: Final = 1e300
-"""A value beyond is no loss; the largest ones are infinite when rounded, which JSON cannot say."""
+"""Larger values are not losses; the largest ones round to infinity, which JSON cannot hold."""
 
 
 class Summary(Kept):
