@@ -178,7 +178,7 @@ _DEFAULT_AZURITE_PORT = "10000"
 
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
-    """The content of one settings file, and its path, which is None if there is no file."""
+    """The content of one settings file, and its path; the path is None where the file is missing."""
 
     values: Mapping[str, str]
     source: Path | None

@@ -220,7 +220,7 @@ async def test_right_on_the_vault_is_taken_back_when_settings_ask_for_the_secret
     assert report.healthy
     assert await read_as(stage, principal, SECRET) == 200
     assert await read_as(stage, principal, "another") == 403
-    # Somebody else's role on the vault stayed: the app's own, which the deployment gave.
+    # The role that the deployment gave to the app itself stayed.
     assert (await run_pass(stage, ports, **NARROW)).plan == ()
 
 

@@ -46,7 +46,7 @@ def add_routes(world: World, table: ArmRoutes) -> None:
 
     for path, body in answers.items():
         table.add_extension("GET", path, fixed(body))
-    # Without a scope before it, the path is no extension.
+    # An extension's path starts with the scope that it extends.
     stacks = "/providers/Microsoft.Web/locations/{region}/functionAppStacks"
     table.add("GET", stacks, fixed({"value": [stack]}))
 

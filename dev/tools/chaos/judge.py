@@ -56,7 +56,7 @@ async def judge(stage: Stage, plans: list[Plan], played: Played) -> list[Verdict
         now = time.monotonic()
         if now - began > _SETTLE_S or not any(verdict.wrong for verdict in found):
             break
-        await _mend_keys(stage, plans, played)
+        await _restore_keys(stage, plans, played)
         if now - asked > _AGAIN_S:
             asked = now
             await _retry(stage, plans, retried)
@@ -244,7 +244,7 @@ async def _account_for_poison(stage: Stage, found: list[Verdict]) -> None:
             found[0].wrong.append(f"set aside without a cause: {text[:120]}")
 
 
-async def _mend_keys(stage: Stage, plans: list[Plan], played: Played) -> None:
+async def _restore_keys(stage: Stage, plans: list[Plan], played: Played) -> None:
     """Do as the status says where no version is of use: put a good key into the secret.
 
     A good version that a bad one replaced before the app came to look at it is never used, and
@@ -258,7 +258,7 @@ async def _mend_keys(stage: Stage, plans: list[Plan], played: Played) -> None:
         if shown["newest_version"] != played.newest[plan.secret]:
             continue  # not looked at yet
         if not shown["version"] or shown["refused_at"]:
-            value = f"wandb_v1_mended_{plan.seed}_".ljust(86, "m")
+            value = f"wandb_v1_restored_{plan.seed}_".ljust(86, "m")
             version = await stage.put_key(plan.secret, value, "active")
             played.newest[plan.secret] = version
             stage.good_versions[plan.secret].add(version)

@@ -59,7 +59,7 @@ class Place:
             return answer.status, (await answer.json() if text and is_json else None)
 
     async def arm(self, method: str, resource_id: str, body: Json = None) -> Json:
-        """Call Azure Resource Manager as somebody else than the app; must succeed."""
+        """Call Azure Resource Manager as someone else than the app; must succeed."""
         status, answer = await self.call(
             method, f"{self.stack.sandbox_url}{resource_id}?api-version=2025-06-01", body
         )

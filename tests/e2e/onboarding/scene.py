@@ -1,4 +1,4 @@
-"""One situation's own account and vault: what a test does to them, as somebody else than the app."""
+"""One situation's own account and vault: what a test does to them, as someone else than the app."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ class Scene:
     vault: str
 
     async def fault(self, method: str, below: str, **action: Json) -> None:
-        """Let calls of a method go wrong until `mend`; `below` is part of the path."""
+        """Let calls of a method go wrong until `end_faults`; `below` is part of the path."""
         service = "vault" if below.startswith("/secrets/") else "arm"
         rule: dict[str, Json] = {"service": service, "method": method, "name": self.name}
         if service == "vault":
@@ -24,7 +24,7 @@ class Scene:
             rule |= {"path_contains": below}
         await self.place.control("POST", "faults", rule | {"action": action})
 
-    async def mend(self) -> int:
+    async def end_faults(self) -> int:
         """Take this situation's faults away; return how often they acted."""
         hits: int = (await self.place.control("DELETE", f"faults/{self.name}"))["hits"]
         return hits
@@ -75,7 +75,7 @@ class Scene:
         return str((await self.place.account(self.name))["identity"]["principalId"])
 
     async def look(self) -> None:
-        """Have the account looked at, as an event does that was raised by somebody else."""
+        """Have the account looked at, as an event does that was raised by someone else."""
         await self.place.event("account_event", write_event(account_id(self.name)))
 
 

@@ -103,12 +103,12 @@ async def play(case: Situation, scene: Scene) -> None:
     assert {kind: steps(entry).get(kind) for kind in case.steps} == dict(case.steps)
     if case.writes is not None:
         assert made == sorted(case.writes)
-    await _mend(case, scene, entry["checked_at"])
+    await _repair(case, scene, entry["checked_at"])
 
 
-async def _mend(case: Situation, scene: Scene, looked_at: str) -> None:
+async def _repair(case: Situation, scene: Scene, looked_at: str) -> None:
     place, name, vault = scene.place, scene.name, scene.vault
-    await scene.mend()
+    await scene.end_faults()
     broken = await place.writes(name, vault)
     await case.repair(scene)
     if case.looks:

@@ -285,7 +285,7 @@ async def test_people_are_told_once_per_change(place: Place) -> None:
     assert sorted((await told(place, name))[1:]) == bad
     await place.resync(name)
     assert sorted((await told(place, name))[1:]) == bad
-    await scene.mend()
+    await scene.end_faults()
     await place.resync(name)
     assert (await told(place, name))[3:] == ["WandbRelay.AccountHealthy"]
     ids = [item["event"]["id"] for item in await place.control("GET", "notices")]
@@ -298,7 +298,7 @@ async def test_pause_at_azure_is_no_news(place: Place) -> None:
     await scene.fault("GET", account_id(name), status=503, body={})
     found = await place.resync(name)
     assert causes(found, "blocked") == ["account_unavailable"]
-    await scene.mend()
+    await scene.end_faults()
     assert (await place.resync(name))["healthy"]
     assert await told(place, name) == ["WandbRelay.AccountHealthy"]
 

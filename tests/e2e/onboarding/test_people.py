@@ -1,6 +1,6 @@
 """People act at the very moment of each of the app's requests, by a seed; what they did stays.
 
-The sandbox holds the request, somebody else acts, and the request goes on. `PEOPLE_SEED` plays a
+The sandbox holds the request, someone else acts, and the request goes on. `PEOPLE_SEED` plays a
 failed run again.
 """
 
@@ -136,7 +136,7 @@ async def test_what_a_person_does_meanwhile_stays(place: Place, play: int) -> No
     )
     await scene.until_hit()
     stands = await act(scene)
-    assert await scene.mend() == 1
+    assert await scene.end_faults() == 1
     await place.entry_when(scene.name, lambda entry: bool(entry["healthy"]))
     await stands()
     looked = await place.resync(scene.name, mode="check")

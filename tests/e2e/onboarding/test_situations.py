@@ -54,7 +54,7 @@ def refusing(method: str, below: str, status: int, code: str) -> Move:
 
 
 def looked_at(*moves: Move) -> Move:
-    """Do the moves, then let an event of somebody else's write come."""
+    """Do the moves, then let an event of someone else's write come."""
 
     async def move(scene: Scene) -> None:
         for one in moves:
