@@ -4,6 +4,7 @@ Takes the values of the azd environment that is selected; needs infra/hooks/requ
 codes: 0 nothing found, 1 problems, each with its cause and remedy.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -29,6 +30,10 @@ from deployment import INFRA, Deployment  # noqa: E402
 
 def main() -> None:
     """Print the result of each check; exit with 1 if there was a problem."""
+    form = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(
+        prog="python -m infra.commands.preflight", description=__doc__, formatter_class=form
+    ).parse_args()
     environ = os.environ | _azd_values()
     arm, deployment = Arm(environ), Deployment(environ)
     checks: tuple[Check, ...] = (*GUARDS, *SURVEYS, check_what_if)

@@ -1,6 +1,8 @@
 """What is refused before anything is written, and what `preflight` foresees beside it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.infra.azure import Azure
@@ -187,3 +189,10 @@ def test_preflight_says_so_when_azd_has_no_environment(azure: Azure) -> None:
     done = azure.preflight(PATH="/usr/bin:/bin")
     assert done.returncode == 1
     assert "azd is not on the PATH" in done.stderr
+
+
+def test_help_needs_neither_azd_nor_azure() -> None:
+    command = [sys.executable, "-m", "infra.commands.preflight", "--help"]
+    done = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "before `azd up`" in done.stdout
