@@ -8,8 +8,8 @@ import azure.functions as func
 import msgspec
 
 from finetune_wandb.flows.app import App
-from finetune_wandb.model.audit import AuditPage, AuditQuery
-from handlers.problem_details import json_answer
+from finetune_wandb.model.audit import PAGE_MARK, AuditPage, AuditQuery
+from handlers.problem_details import RequestError, json_answer
 from handlers.resync import read_moment
 from handlers.status import read_number, read_text
 
@@ -29,12 +29,16 @@ def view(page: AuditPage) -> dict[str, Any]:
 
 def read_query(params: Mapping[str, str]) -> AuditQuery:
     """Return the query in a request's parameters. Raises RequestError naming the wrong one."""
+    after = read_text(params, "after")
+    if after and not PAGE_MARK.fullmatch(after):
+        remedy = "send `next` of the page before as it came"
+        raise RequestError(400, "is not the mark of a page", field="after", remedy=remedy)
     return AuditQuery(
         action=read_text(params, "action"),
         subject=read_text(params, "subject").rstrip("/"),
         since=_moment(params, "since"),
         until=_moment(params, "until"),
-        after=read_text(params, "after"),
+        after=after,
         limit=read_number(params, "limit", LIMIT, MOST),
     )
 

@@ -5,14 +5,17 @@ An entry is written before its change begins and completed with the outcome. One
 """
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from finetune_wandb.model.errors import AppError, TemporaryError
 from finetune_wandb.model.secret import SecretRef
 
+PAGE_MARK: Final = re.compile(r"\d{17}-[0-9a-f]{12}")
+"""What `next` of a page looks like."""
 Outcome = Literal["begun", "done", "failed", "deferred", "seen"]
 """`seen`: a change that the app found and did not make. `deferred`: the service was not ready."""
 

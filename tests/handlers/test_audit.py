@@ -23,7 +23,7 @@ def test_every_parameter_reaches_the_query() -> None:
         "subject": f"{ACCOUNT}/",
         "since": "2026-01-31",
         "until": "2026-02-01T12:00:00+02:00",
-        "after": "row",
+        "after": "08204431599097968-f013e57c0e64",
         "limit": "7",
     }
     assert read_query(given) == AuditQuery(
@@ -31,7 +31,7 @@ def test_every_parameter_reaches_the_query() -> None:
         subject=ACCOUNT,
         since=datetime(2026, 1, 31, tzinfo=UTC),
         until=datetime(2026, 2, 1, 10, tzinfo=UTC),
-        after="row",
+        after="08204431599097968-f013e57c0e64",
         limit=7,
     )
     assert read_query({}) == AuditQuery()
@@ -45,6 +45,7 @@ def test_every_parameter_reaches_the_query() -> None:
         ("limit", "0"),
         ("limit", "1001"),
         ("subject", "x" * 3000),
+        ("after", "' or 1 eq 1"),
     ],
 )
 def test_wrong_parameter_is_named(name: str, text: str) -> None:

@@ -4,7 +4,6 @@ Changes of keys are in a partition of their own as well: each status answer asks
 """
 
 import hashlib
-import re
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -13,7 +12,7 @@ import msgspec
 
 from finetune_wandb.clients.storage.service import Storage
 from finetune_wandb.clients.storage.tables import Table, matching, quoted
-from finetune_wandb.model.audit import AuditEntry, AuditPage, AuditQuery
+from finetune_wandb.model.audit import PAGE_MARK, AuditEntry, AuditPage, AuditQuery
 
 _ALL: Final = "audit"
 _KEYS: Final = "key_changed"
@@ -23,7 +22,6 @@ _LONGEST: Final = 2000
 """Characters of a text: an entry that does not fit a property would forbid the change."""
 _MOST_PURGED: Final = 5000
 """Rows of a partition that one purge removes; the next one goes on."""
-_ROW: Final = re.compile(r"\d{17}-[0-9a-f]{12}")
 
 
 class AuditTable:
@@ -58,7 +56,7 @@ class AuditTable:
             where.append(f"RowKey lt '{_countdown(query.since)}~'")
         if query.until is not None:
             where.append(f"RowKey ge '{_countdown(query.until)}'")
-        if _ROW.fullmatch(query.after):
+        if PAGE_MARK.fullmatch(query.after):
             where.append(f"RowKey gt '{query.after}'")
         rows = await self._table.query(" and ".join(where), most=query.limit + 1)
         shown = rows[: query.limit]
