@@ -12,8 +12,8 @@ FIND_PYTHON = for p in python3 python3.13 python; do \
 	  "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null \
 	    && { echo "$$p"; exit 0; }; \
 	done; exit 1
-# Three workers for two cores, since many tests wait. A file stays on one worker, so its stack starts once.
-PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
+# Four workers for two cores, since many tests wait. A file stays on one worker, so its stack starts once.
+PYTEST ?= -n 4 --dist loadfile --no-loadscope-reorder
 N ?= 100
 # Microsoft's Bicep compiler; without one the templates are not compiled.
 BICEP ?= $(shell command -v bicep)
