@@ -6,6 +6,7 @@ becomes the new state. A step is skipped if one that it needs did not succeed.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Final
 
 from finetune_wandb.accounts.checks.vault import is_foreign, lasting_rights
 from finetune_wandb.accounts.ports import ReconcilePorts
@@ -43,7 +44,8 @@ async def _run(
     occasion: Occasion,
 ) -> tuple[State, StepOutcome]:
     if mode == "observe":
-        return state, StepOutcome(step, "skipped", "APPLY_MODE or the account's tag is observe")
+        asked = "this pass only checks" if state.desired.mode == "full" else _OBSERVED
+        return state, StepOutcome(step, "skipped", asked)
     if step.kind in _ON_VAULT and _is_foreign(state):
         # Known only now: an account without an identity has no tenant.
         return state, StepOutcome(step, "skipped", "the vault is another tenant's")
@@ -72,6 +74,7 @@ async def _run(
         return state, StepOutcome(step, "failed", error.message, error.code, failure_of(error).kind)
 
 
+_OBSERVED: Final = "APPLY_MODE or the account's tag is observe"
 _ON_VAULT: frozenset[StepKind] = frozenset({"grant_role", "revoke_role", "add_access_policy"})
 
 

@@ -73,8 +73,8 @@ class Desired:
         return not self.entity_cause and not self.project_cause
 
 
-def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired:
-    """Return an account's desired state. `apply` False narrows the mode to observe."""
+def desired_for(account: Account, settings: Settings) -> Desired:
+    """Return an account's desired state."""
     vault, vault_cause, vault_asked = _vault(account.tag(TAG_VAULT), settings)
     secret, secret_cause, secret_asked = _secret(account.tag(TAG_SECRET), settings)
     entity = account.tag(TAG_ENTITY) or settings.wandb_entity
@@ -84,7 +84,7 @@ def desired_for(account: Account, settings: Settings, *, apply: bool) -> Desired
     rules = possible_routes(settings.routes, account.id, account.tags)
     return Desired(
         scope_cause=_scope_cause(account, settings),
-        mode=_mode(account, settings, apply),
+        mode=_mode(account, settings),
         vault=vault,
         vault_cause=vault_cause,
         vault_asked=vault_asked,
@@ -144,7 +144,7 @@ def _scope_cause(account: Account, settings: Settings) -> str:
     return "eligible"
 
 
-def _mode(account: Account, settings: Settings, apply: bool) -> ApplyMode:
-    if not apply or account.tag(TAG_MODE).lower() == "observe":
+def _mode(account: Account, settings: Settings) -> ApplyMode:
+    if account.tag(TAG_MODE).lower() == "observe":
         return "observe"
     return settings.apply_mode

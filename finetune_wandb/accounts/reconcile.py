@@ -47,7 +47,7 @@ async def reconcile_account(
     if account.id.key != target.key:
         # Of an id, only the spelling is taken from the answer, so that runs do not change with it.
         account = replace(account, id=target)
-    desired = desired_for(account, settings, apply=apply)
+    desired = desired_for(account, settings)
     state = await read_state(
         account,
         desired,
@@ -58,7 +58,8 @@ async def reconcile_account(
         native_seen=native_seen,
     )
     plan = plan_steps(state, check_all(state))
-    after, outcomes = await apply_plan(state, plan, desired.mode, ports, occasion)
+    mode = desired.mode if apply else "observe"
+    after, outcomes = await apply_plan(state, plan, mode, ports, occasion)
     findings = check_all(after)
     return build_report(
         after,

@@ -82,7 +82,7 @@ async def test_dry_run_shows_the_whole_plan_and_writes_nothing() -> None:
     azure = world()
     report = await run_pass(azure, apply=False)
     assert azure.writes == []
-    assert report.mode == "observe"
+    assert report.mode == "full"
     assert [item.kind for item in report.plan] == [
         "enable_identity",
         "grant_role",

@@ -176,3 +176,19 @@ async def test_new_account_is_looked_at_again_when_the_first_read_does_not_find_
     stage.azure.accounts |= found
     await stage.look()
     assert stage.azure.entries[ALPHA.key].healthy
+
+
+async def test_a_check_changes_neither_the_accounts_mode_nor_the_audit(stage: Stage) -> None:
+    await stage.look()
+    before = stage.azure.entries[ALPHA.key]
+    count = len(stage.audit.entries)
+    await stage.look(apply=False)
+    await stage.look()
+    assert stage.azure.entries[ALPHA.key].mode == before.mode == "full"
+    assert stage.audit.entries[count:] == []
+
+
+async def test_a_job_may_be_cancelled_after_a_check_as_before_it(stage: Stage) -> None:
+    await stage.look(apply=False)
+    (account,) = await stage.app.accounts.list_for_relay()
+    assert not account.observed

@@ -223,7 +223,7 @@ def access_differs(
     )
     state = State(
         account=known,
-        desired=desired_for(known, settings, apply=False),
+        desired=desired_for(known, settings),
         settings=settings,
         now=now,
         vault=vault,

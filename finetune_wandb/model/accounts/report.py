@@ -86,7 +86,7 @@ class AccountReport:
     id: AccountId
     checked_at: datetime
     mode: ApplyMode
-    """What this pass was allowed to do: the narrowest of setting, tag and request."""
+    """What the app may do with the account: the narrower of setting and tag."""
     findings: tuple[Finding, ...]
     readable: bool = True
     """False: the account could not be read. Only id, findings and times are known, and the stored
